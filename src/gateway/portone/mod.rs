@@ -1,0 +1,1 @@
+//! PortOne V1: client, token, wire format, classification.

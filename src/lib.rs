@@ -1,0 +1,9 @@
+//! rebilld: a subscription billing scheduler daemon for operators who charge cards in Korea through PortOne.
+//!
+//! Floors, from the ground up; imports go down only (ARCHITECTURE.md): [`domain`], [`ports`], `engine`, adapters
+//! (`store`, `gateway`, `courier`, [`time`]), faces (`http`, `cli`), `config` and `app`.
+
+pub mod domain;
+pub mod gateway;
+pub mod ports;
+pub mod time;
