@@ -1,4 +1,14 @@
 //! F0: what billing is. Pure: no clock, no I/O, no async, no logs.
 
+pub mod attempt;
+pub mod charge;
+pub mod decide;
+pub mod decline;
+pub mod dunning;
+pub mod event;
 pub mod money;
+pub mod outcome;
 pub mod period;
+pub mod plan;
+mod rules;
+pub mod subscription;

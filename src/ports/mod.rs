@@ -1,3 +1,8 @@
 //! F1: what the engine needs from the world, as traits.
 
 pub mod clock;
+pub mod courier;
+pub mod gateway;
+pub mod store;
+pub mod wake;
+pub mod watermark;

@@ -1,0 +1,214 @@
+//! A charge: what one subscription owes for one billing period.
+
+use jiff::Timestamp;
+
+use super::attempt::{Attempt, IdBase, IdNumber, row_id};
+use super::money::Money;
+use super::period::Period;
+use std::fmt;
+
+row_id!(
+    /// A charge's row.
+    ChargeId
+);
+row_id!(
+    /// A subscription's row.
+    SubscriptionId
+);
+row_id!(
+    /// An account's row.
+    AccountId
+);
+
+/// Where a charge stands. A `Due` charge whose live attempt has an open send IS in doubt, so a crash needs no write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ChargeState {
+    /// Will be sent at `next_at`: for the first time, again after a decline, or again after a proven loss.
+    Due,
+    /// May have been paid: looked up at `next_at`, never sent.
+    Doubt,
+    /// For a person; still looked up.
+    Review,
+    /// Final: exactly one payment.
+    Paid,
+    /// Closed without payment; a late `paid` overrides it.
+    Unpaid,
+    /// Closed by an operator without payment; a late `paid` overrides it.
+    Void,
+}
+
+impl ChargeState {
+    pub const ALL: [Self; 6] = [Self::Due, Self::Doubt, Self::Review, Self::Paid, Self::Unpaid, Self::Void];
+
+    /// As it stands in the database and in events.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Due => "due",
+            Self::Doubt => "doubt",
+            Self::Review => "review",
+            Self::Paid => "paid",
+            Self::Unpaid => "unpaid",
+            Self::Void => "void",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+
+    /// Whether the next period of a `while_past_due = "hold"` plan waits for it.
+    pub fn is_unresolved(self) -> bool {
+        matches!(self, Self::Due | Self::Doubt | Self::Review)
+    }
+}
+
+/// What a charge that is not final waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Waiting {
+    /// Its due time, or its turn.
+    Turn,
+    /// The next step of the dunning ladder.
+    Retry,
+    /// A new billing key; until then it is not sent.
+    Card,
+    /// The gateway to be reachable again.
+    Backoff,
+    /// Its resend after a proven loss.
+    Resend,
+    /// The day's budget.
+    Budget,
+    /// The next look-up.
+    LookUp,
+    /// An operator.
+    Operator,
+    /// Nothing: final.
+    Nothing,
+}
+
+impl Waiting {
+    pub const ALL: [Self; 9] = [
+        Self::Turn,
+        Self::Retry,
+        Self::Card,
+        Self::Backoff,
+        Self::Resend,
+        Self::Budget,
+        Self::LookUp,
+        Self::Operator,
+        Self::Nothing,
+    ];
+
+    /// As it stands in the database and in events.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Turn => "turn",
+            Self::Retry => "retry",
+            Self::Card => "card",
+            Self::Backoff => "backoff",
+            Self::Resend => "resend",
+            Self::Budget => "budget",
+            Self::LookUp => "look_up",
+            Self::Operator => "operator",
+            Self::Nothing => "nothing",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|waiting| waiting.name() == name)
+    }
+}
+
+/// How ids advance (PROTOCOL.md, The id). Fixed per charge when it opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum IdMode {
+    /// A failed record uses its id up.
+    #[default]
+    PerAttempt,
+    /// One id for the whole period.
+    PerPeriod,
+}
+
+impl IdMode {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PerAttempt => "per_attempt",
+            Self::PerPeriod => "per_period",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::PerAttempt, Self::PerPeriod].into_iter().find(|mode| mode.name() == name)
+    }
+}
+
+/// What is known of a doubt, or of a review that is still looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Doubt {
+    pub since: Option<Timestamp>,
+    /// Look-ups since then: the ladder of R5.
+    pub looks: u16,
+    /// When the first look-up began that R2 allows to believe "not paid"; forgotten when one says otherwise.
+    pub quiet_since: Option<Timestamp>,
+    /// R3 holds: a second such look-up, at least five minutes later.
+    pub quiet_twice: bool,
+    /// The alarm after two hours has been raised.
+    pub alarmed: bool,
+}
+
+/// A payment that turned up under an earlier id while a later attempt has an open send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PaidElsewhere {
+    pub imp_uid: String,
+    pub id_number: IdNumber,
+}
+
+/// A charge as the worker that claimed it sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Charge {
+    pub id: ChargeId,
+    pub account: AccountId,
+    pub account_name: String,
+    pub subscription: SubscriptionId,
+    pub external_ref: String,
+    pub base: IdBase,
+    pub mode: IdMode,
+    pub period: Period,
+    pub due_at: Timestamp,
+    /// Frozen when the period opened.
+    pub amount: Money,
+    pub tax_free: Option<i64>,
+    pub vat_amount: Option<i64>,
+    pub state: ChargeState,
+    pub waiting: Waiting,
+    pub next_at: Option<Timestamp>,
+    /// The id that the next new attempt carries.
+    pub id_number: IdNumber,
+    /// Attempts so far.
+    pub attempts: u16,
+    /// Declined tries so far: the ladder and the caps count these.
+    pub tries: u8,
+    pub first_declined_at: Option<Timestamp>,
+    /// The billing key that the last decline refused for good, while waiting for a new one.
+    pub refused_customer: Option<String>,
+    /// Sends in a row that did not leave: the backoff counts these.
+    pub not_sent: u16,
+    pub doubt: Doubt,
+    pub newest_send_at: Option<Timestamp>,
+    pub paid_elsewhere: Option<PaidElsewhere>,
+    pub paid_imp_uid: Option<String>,
+    pub live: Option<Attempt>,
+    /// Changes with every write: a truth that comes without a claim is written against it.
+    pub version: i64,
+}
+
+impl Charge {
+    /// The id of the live attempt, or the one that the next attempt carries.
+    pub fn live_id(&self) -> IdNumber {
+        self.live.as_ref().map_or(self.id_number, |live| live.id_number)
+    }
+
+    /// Whether a send of this charge has no proven end.
+    pub fn in_doubt(&self) -> bool {
+        self.live.as_ref().is_some_and(|attempt| attempt.open_send.is_some())
+    }
+}

@@ -1,0 +1,346 @@
+//! The one function that decides.
+//!
+//! Every billing rule of PROTOCOL.md stands here, in one match over the charge's state and a fact. It is pure; the whole
+//! table is a snapshot (`tests/decide.rs`) that a non-programmer can review. The rules that several arms share are in
+//! [`super::rules`].
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use super::attempt::{AttemptState, Hint, IdNumber, SendEnd, SendId};
+use super::charge::{Charge, ChargeState, IdMode};
+use super::decline::Class;
+use super::dunning::Ladder;
+use super::event::{Event, EventKind};
+use super::outcome::{DoubtCause, Findings, Mismatch, NotSent, Outcome, Record, RecordStatus};
+use super::rules;
+
+/// The numbers that the rules take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    quiet: SignedDuration,
+    pub ladder: Ladder,
+    /// Waits after sends in a row that did not leave: the last one repeats.
+    pub backoff: Vec<SignedDuration>,
+}
+
+impl Policy {
+    /// Q of R2 may never be shorter: it has to outlast a stalled process, the gateway's delay and its visibility lag.
+    pub const SHORTEST_QUIET: SignedDuration = SignedDuration::from_mins(45);
+    /// Between the two look-ups of R3.
+    pub const QUIET_GAP: SignedDuration = SignedDuration::from_mins(5);
+    /// R4: resends of one attempt after proven losses.
+    pub const RESENDS: u8 = 2;
+    /// R5: a doubt of any cause goes to review after that long.
+    pub const REVIEW_AFTER: SignedDuration = SignedDuration::from_hours(24);
+    /// R5: and alarms after that long.
+    pub const ALARM_AFTER: SignedDuration = SignedDuration::from_hours(2);
+    /// R7: before the next id, when a look-up and not an answer ended the doubt.
+    pub const NEXT_ID_AFTER: SignedDuration = SignedDuration::from_hours(24);
+    /// R6: how long closed charges are still looked up.
+    pub const SWEEP_FOR: SignedDuration = SignedDuration::from_hours(35 * 24);
+    /// Declined tries of one charge that nothing can raise: card networks fine merchants above theirs.
+    pub const MOST_TRIES: u8 = 8;
+
+    /// `None` if `quiet` is shorter than [`Policy::SHORTEST_QUIET`].
+    pub fn new(quiet: SignedDuration) -> Option<Self> {
+        let backoff = [5, 15, 60, 300, 900].map(SignedDuration::from_secs).to_vec();
+        (quiet >= Self::SHORTEST_QUIET).then(|| Self { quiet, ladder: Ladder::default(), backoff })
+    }
+
+    /// Q: a look-up has to begin this long after the newest send before its "not paid" counts.
+    pub fn quiet(&self) -> SignedDuration {
+        self.quiet
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            quiet: SignedDuration::from_mins(60),
+            ladder: Ladder::default(),
+            backoff: [5, 15, 60, 300, 900].map(SignedDuration::from_secs).to_vec(),
+        }
+    }
+}
+
+/// Something that became known about a charge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    /// What a POST came to.
+    Answered { send: SendId, id_number: IdNumber, customer_uid: String, outcome: Outcome },
+    /// All records under all ids of the charge. Before a send (E1) it is only looked at if the gateway shows a record
+    /// that we do not know.
+    LookedUp(Findings),
+    /// The gateway could not be asked.
+    LookUpFailed,
+    /// A claim ended with a send still open: the worker died or stalled.
+    Interrupted,
+    /// The request breaks the gateway's own rules; nothing was committed.
+    Unsendable(String),
+    /// Its time came while it still waits for a new billing key.
+    CardNotReplaced,
+    /// The day's budget is used up.
+    OverBudget { until: Timestamp },
+    /// An operator's ruling (R8), with the look-up that none of them skips.
+    Ruled(Ruling, Findings),
+}
+
+/// What an operator may say of a charge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ruling {
+    /// It was paid by this payment: believed once the look-up shows it.
+    Paid {
+        imp_uid: String,
+    },
+    Unpaid,
+    /// Send again under the same id.
+    Resend,
+    Void,
+    /// Try again now instead of at the ladder's next step.
+    Retry,
+}
+
+/// What happens to the live attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LiveChange {
+    Keep,
+    Hint(Hint),
+    /// Lost for certain: the next send is a resend of the same id and bytes.
+    Resend,
+    End {
+        state: AttemptState,
+        imp_uid: Option<String>,
+    },
+}
+
+/// An attempt that a record proves and that this database had not recorded as such.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adopted {
+    pub id_number: IdNumber,
+    pub state: AttemptState,
+    pub imp_uid: String,
+    pub customer_uid: String,
+}
+
+/// Something that must not happen, for a person to look at, with an alarm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incident {
+    pub kind: IncidentKind,
+    pub detail: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum IncidentKind {
+    DoubleCharge,
+    WrongPayment,
+    UnknownPayment,
+    MissingPayment,
+}
+
+impl IncidentKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DoubleCharge => "double_charge",
+            Self::WrongPayment => "wrong_payment",
+            Self::UnknownPayment => "unknown_payment",
+            Self::MissingPayment => "missing_payment",
+        }
+    }
+}
+
+/// What is to be written, all in one transaction.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// The rule that decided, for the story of the charge.
+    pub rule: &'static str,
+    /// The charge as it is from now on.
+    pub charge: Charge,
+    pub live: LiveChange,
+    pub adopt: Vec<Adopted>,
+    pub send: Option<(SendId, SendEnd)>,
+    pub events: Vec<Event>,
+    pub incidents: Vec<Incident>,
+    /// Writing `paid` needs no claim; every other conclusion does.
+    pub is_truth: bool,
+}
+
+/// Why a fact changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("the answer is to a send that has ended")]
+    Stale,
+    #[error("the charge is final")]
+    Final,
+    #[error("the gateway shows no such paid payment under an id of this charge")]
+    NoSuchPayment,
+    #[error(
+        "two look-ups, the first one at least Q after the newest send and five minutes apart, have to show nothing first (R2, R3)"
+    )]
+    NotQuiet,
+    #[error("the gateway shows a payment that is paid, ready or cancelled")]
+    GatewayShowsMore,
+    #[error("only a charge in review can be ruled on")]
+    NotInReview,
+    #[error("the charge has been tried as often as a period may be ({})", Policy::MOST_TRIES)]
+    TooManyTries,
+    #[error("the charge is being asked about: wait until its doubt has ended")]
+    InDoubt,
+}
+
+/// Decides what a fact means for a charge.
+pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> Result<Decision, Refusal> {
+    use ChargeState::{Doubt, Due, Paid, Review, Unpaid, Void};
+    let decision = match (charge.state, fact) {
+        // Truths: believed at once, whatever the state (R1, R6).
+        (_, Fact::Answered { id_number, customer_uid, outcome: Outcome::Paid(record), .. }) => {
+            rules::settle(charge, "R1 the answer says paid", record, *id_number, customer_uid, SendEnd::Answered)
+        }
+        (_, Fact::Answered { send, id_number, outcome: Outcome::PaidWrong(record, mismatch), .. }) => {
+            rules::paid_wrong(charge, Some(*send), *id_number, record, *mismatch, now)
+        }
+
+        // Anything else about a send that is not the open one is history.
+        (_, Fact::Answered { send, .. }) if !rules::is_open(charge, *send) => return Err(Refusal::Stale),
+        (Paid | Unpaid | Void, Fact::Answered { .. }) => return Err(Refusal::Final),
+        (Due | Doubt | Review, Fact::Answered { outcome, .. }) => answered(charge, outcome, now, policy),
+
+        // A look-up before a send (E1): the gateway shows a record that we do not know.
+        (Due, Fact::LookedUp(findings)) => rules::probed(charge, findings, now, policy),
+        (Due, Fact::LookUpFailed) => rules::wait(charge, "E1 the look-up failed: not sent", now, policy),
+        (Doubt | Review, Fact::LookedUp(findings)) => rules::looked_up(charge, findings, now, policy),
+        (Doubt | Review, Fact::LookUpFailed) => rules::still_in_doubt(charge, "R5 the look-up failed", now),
+        (Unpaid | Void | Paid, Fact::LookedUp(findings)) => rules::swept(charge, findings, now),
+        (Unpaid | Void, Fact::LookUpFailed) => rules::sweep_later(charge, "R6 the look-up failed", now),
+        (Paid, Fact::LookUpFailed) => return Err(Refusal::Final),
+
+        (Due, Fact::Interrupted) if charge.in_doubt() => rules::into_doubt(charge, "a send was left open", LiveChange::Keep, now),
+        (_, Fact::Interrupted) => return Err(Refusal::Stale),
+
+        (Due, Fact::Unsendable(why)) => rules::into_review(charge, "the request breaks the gateway's rules", why, now),
+        (Due, Fact::OverBudget { until }) => rules::over_budget(charge, *until),
+        (Due, Fact::CardNotReplaced) => rules::close(charge, "no new card came in time", ChargeState::Unpaid, now),
+        (Doubt | Review | Paid | Unpaid | Void, Fact::Unsendable(_) | Fact::OverBudget { .. } | Fact::CardNotReplaced) => {
+            return Err(Refusal::Stale);
+        }
+
+        (_, Fact::Ruled(ruling, findings)) => return ruled(charge, ruling, findings, now, policy).map(rules::settle_elsewhere),
+    };
+    Ok(rules::settle_elsewhere(decision))
+}
+
+/// What the answer to the open send means (PROTOCOL.md, What an answer means). `paid` has been handled.
+fn answered(charge: &Charge, outcome: &Outcome, now: Timestamp, policy: &Policy) -> Decision {
+    match outcome {
+        Outcome::Paid(_) | Outcome::PaidWrong(..) => rules::into_doubt(charge, "unreachable", LiveChange::Keep, now),
+        Outcome::Declined(record, class) => {
+            let text = record.fail_reason.as_deref().unwrap_or_default();
+            let imp_uid = Some(record.imp_uid.clone());
+            rules::declined(charge, "the answer says failed", *class, text, imp_uid, SendEnd::Answered, now, policy)
+        }
+        Outcome::Refused { key, .. } => {
+            let hint = if *key { Hint::RefusedKey } else { Hint::RefusedRequest };
+            rules::into_doubt(charge, "refused: one look-up will end it", LiveChange::Hint(hint), now)
+        }
+        Outcome::NotSent(why) => rules::not_sent(charge, why, now, policy),
+        Outcome::Doubt { cause, .. } => {
+            let live = match cause {
+                DoubtCause::Code(class) => LiveChange::Hint(Hint::Text(*class)),
+                DoubtCause::AmbiguousDecline => LiveChange::Hint(Hint::Text(Class::Ambiguous)),
+                _ => LiveChange::Keep,
+            };
+            if *cause == DoubtCause::Cancelled {
+                return rules::into_review(charge, "the gateway says cancelled", "the payment was cancelled", now);
+            }
+            rules::into_doubt(charge, "the answer proves nothing", live, now)
+        }
+    }
+}
+
+/// An operator's ruling (R8). None skips the look-up.
+fn ruled(charge: &Charge, ruling: &Ruling, findings: &Findings, now: Timestamp, policy: &Policy) -> Result<Decision, Refusal> {
+    let shows_more = findings.records.iter().any(|found| found.record.status != RecordStatus::Failed);
+    let quiet = charge.doubt.quiet_twice || rules::confirms_quiet(charge, findings, policy);
+    match ruling {
+        Ruling::Paid { imp_uid } => {
+            let paid =
+                |found: &&super::outcome::Found| found.record.imp_uid == *imp_uid && found.record.status == RecordStatus::Paid;
+            let found = findings.records.iter().find(paid).ok_or(Refusal::NoSuchPayment)?;
+            let customer = found.record.customer_uid.clone().unwrap_or_default();
+            let rule = "R8 an operator ruled: paid";
+            Ok(rules::settle(charge, rule, &found.record, found.id_number, &customer, SendEnd::Found))
+        }
+        _ if charge.state == ChargeState::Paid => Err(Refusal::Final),
+        _ if shows_more => Err(Refusal::GatewayShowsMore),
+        Ruling::Retry if charge.tries >= Policy::MOST_TRIES => Err(Refusal::TooManyTries),
+        Ruling::Retry if charge.in_doubt() || charge.state == ChargeState::Doubt => Err(Refusal::InDoubt),
+        Ruling::Retry => Ok(rules::send_now(charge, "an operator asked for a retry", LiveChange::Keep, None, now)),
+        Ruling::Void if charge.state == ChargeState::Due && !charge.in_doubt() => {
+            Ok(rules::close(charge, "an operator ruled: void", ChargeState::Void, now))
+        }
+        _ if charge.state != ChargeState::Review => Err(Refusal::NotInReview),
+        _ if charge.in_doubt() && !quiet => Err(Refusal::NotQuiet),
+        Ruling::Unpaid if !quiet => Err(Refusal::NotQuiet),
+        Ruling::Unpaid => Ok(rules::close(charge, "R8 an operator ruled: unpaid", ChargeState::Unpaid, now)),
+        Ruling::Void => Ok(rules::close(charge, "R8 an operator ruled: void", ChargeState::Void, now)),
+        Ruling::Resend => {
+            let rule = "R8 an operator ruled: resend";
+            let send = charge.live.as_ref().and_then(|live| live.open_send).map(|send| (send.id, SendEnd::Absent));
+            match rules::newest_unknown_failure(charge, findings) {
+                // a failed record has used the id up: the attempt ended there, and the next one goes out now
+                Some(found) if charge.mode == IdMode::PerAttempt => {
+                    let imp_uid = Some(found.record.imp_uid.clone());
+                    let mut decision =
+                        rules::send_now(charge, rule, LiveChange::End { state: AttemptState::Declined, imp_uid }, send, now);
+                    rules::advance_id(&mut decision, found.id_number);
+                    Ok(decision)
+                }
+                _ => Ok(rules::send_now(charge, rule, LiveChange::Keep, send, now)),
+            }
+        }
+    }
+}
+
+impl Decision {
+    /// Nothing changes but the charge's own row.
+    pub(super) fn of(rule: &'static str, charge: Charge) -> Self {
+        Self {
+            rule,
+            charge,
+            live: LiveChange::Keep,
+            adopt: Vec::new(),
+            send: None,
+            events: Vec::new(),
+            incidents: Vec::new(),
+            is_truth: false,
+        }
+    }
+
+    pub(super) fn event(&mut self, kind: EventKind, fact: &str, extra: serde_json::Value) {
+        self.events.push(Event::of_charge(kind, &self.charge, fact, extra));
+    }
+
+    pub(super) fn incident(&mut self, kind: IncidentKind, detail: String) {
+        self.event(
+            EventKind::IncidentOpened,
+            &format!("{} {detail}", kind.name()),
+            json!({ "incident": kind.name(), "detail": detail }),
+        );
+        self.incidents.push(Incident { kind, detail });
+    }
+}
+
+/// The words for a wrong payment, without personal fields.
+pub(super) fn wrong_payment_detail(record: &Record, mismatch: Mismatch) -> String {
+    let amount = record.amount.map_or_else(|| "unreadable".to_owned(), |amount| amount.to_string());
+    format!("{} under {} is paid ({amount}), but its {} is not ours", record.imp_uid, record.merchant_uid, mismatch.name())
+}
+
+/// The words for a send that did not leave.
+pub(super) fn not_sent_rule(why: &NotSent) -> &'static str {
+    match why {
+        NotSent::Unreachable(_) => "not sent: the gateway could not be reached",
+        NotSent::Unauthorized { .. } => "not sent: the token was refused",
+        NotSent::Gate(_) => "not sent: the gate was closed",
+    }
+}

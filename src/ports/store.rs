@@ -1,0 +1,391 @@
+//! What the engine asks of the database: the ledger of charges, the schedules, the brakes, the outbox.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde_json::Value;
+
+use super::gateway::DurableAttempt;
+use crate::domain::attempt::{AttemptId, AttemptState, IdNumber, MerchantUid, SendId};
+use crate::domain::charge::{AccountId, Charge, ChargeId, ChargeState, SubscriptionId};
+use crate::domain::decide::{Decision, Incident};
+use crate::domain::event::Event;
+use crate::domain::money::Money;
+use crate::domain::plan::WhilePastDue;
+use crate::domain::subscription::{NextPeriod, Payer, Terms};
+
+/// What can go wrong between the engine and the database, named for what the reader must do next.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Try again: the connection broke, the server restarts, the file is busy, the disk is full.
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+    /// A person must look: a row breaks a rule, or does not read back as what was written.
+    #[error("the database holds what it should not: {0}")]
+    Corrupt(String),
+}
+
+/// The random token of a claim: sole right to work on a charge until a time.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ClaimToken(pub String);
+
+/// A subscription whose next period is to be looked at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DueSchedule {
+    pub terms: Terms,
+    pub account: AccountId,
+    /// Where the last opened period ends; `None` if none has opened.
+    pub opened_until: Option<Date>,
+    /// Periods before this local date are not opened: set when the row is first seen, and at the end of a pause.
+    pub not_before: Option<Date>,
+    /// Whether the schedule was parked because the subscription was paused.
+    pub was_paused: bool,
+    /// What the row was when it was read: a step is refused if it has changed since.
+    pub version: i64,
+}
+
+/// What becomes of a schedule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScheduleStep {
+    pub subscription: SubscriptionId,
+    pub version: i64,
+    pub not_before: Option<Date>,
+    pub action: ScheduleAction,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum ScheduleAction {
+    /// Open this period's charge now; look at the schedule again at `next_look`.
+    Open {
+        next: NextPeriod,
+        id_mode: crate::domain::charge::IdMode,
+        policy: WhilePastDue,
+        /// When the period after this one is to be opened.
+        next_look: Option<Timestamp>,
+    },
+    /// Nothing to open before then.
+    Wait { until: Timestamp },
+    /// Paused, cancelled or ended: until the row changes.
+    Park { paused: bool },
+    /// The row or the config is wrong: until either changes. Shown, and told once as an event.
+    Problem { text: String },
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stepped {
+    /// Done as asked.
+    Done,
+    /// The period waits until the subscription's unresolved charge has ended (`while_past_due = "hold"`).
+    Blocked,
+    /// The row has changed since it was read, or such a charge exists already: look again.
+    Stale,
+    /// Overlaps an opened period, or breaks another rule of the schema.
+    Refused,
+}
+
+/// Which charges to claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// Due for a send.
+    Send,
+    /// Due for a look-up: doubt, review, and closed charges that are swept.
+    LookUp,
+}
+
+/// A request for a claim (W1).
+#[derive(Debug, Clone)]
+pub struct Claim {
+    pub account: AccountId,
+    pub lane: Lane,
+    pub token: ClaimToken,
+    pub now: Timestamp,
+    /// Claims charges that fall due until then (`now`, or a little later so that they can be prepared).
+    pub due_until: Timestamp,
+    pub claim_until: Timestamp,
+    pub limit: u32,
+}
+
+/// A claimed charge with what is needed to send it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claimed {
+    pub charge: Charge,
+    pub payer: Payer,
+    /// The bytes of the last send of the live attempt, for a resend (R4) or a send that never left.
+    pub last_body: Option<String>,
+}
+
+/// An attempt in short: enough to tell known records from unknown ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PastAttempt {
+    pub charge: ChargeId,
+    pub id_number: IdNumber,
+    pub state: AttemptState,
+    pub customer_uid: String,
+    pub imp_uid: Option<String>,
+}
+
+/// A send to be committed (W2).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Intent {
+    pub charge: ChargeId,
+    /// `None`: a new attempt.
+    pub attempt: Option<AttemptId>,
+    /// The number of the attempt: that of the live one, or the next.
+    pub attempt_number: u16,
+    pub id_number: IdNumber,
+    pub merchant_uid: MerchantUid,
+    pub customer_uid: String,
+    pub amount: Money,
+    pub body: String,
+}
+
+/// A batch of intents of one account.
+#[derive(Debug, Clone)]
+pub struct Begin {
+    pub account: AccountId,
+    /// Which fingerprint (key hash, tier, base URL) the sends go to.
+    pub endpoint: i64,
+    pub token: ClaimToken,
+    pub now: Timestamp,
+    /// The local day that the budget counts.
+    pub budget_day: Date,
+    /// New attempts a day; `None`: no bound.
+    pub budget_count: Option<i64>,
+    /// Minor units a day, per currency; `None`: no bound.
+    pub budget_sum: Option<i64>,
+    pub intents: Vec<Intent>,
+}
+
+/// Why an intent was not committed. Its neighbours are not concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NotBegun {
+    /// Somebody else has the charge now.
+    ClaimLost,
+    /// It was paid under another id.
+    PaidElsewhere,
+    /// A live attempt with an open send, or a paid one, exists.
+    Unresolved,
+    Killed,
+    Held,
+    Paused,
+    OverBudget,
+    /// The id belongs to another charge.
+    IdTaken,
+}
+
+/// What came of a batch of intents, in their order.
+#[derive(Debug)]
+pub struct Begun {
+    pub attempts: Vec<Result<DurableAttempt, NotBegun>>,
+    /// To be made durable in the state directory before the first POST.
+    pub high_water: i64,
+}
+
+/// By which right a decision is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fence {
+    /// The claim has to be still ours.
+    Claim(ClaimToken),
+    /// A truth without a claim: the charge has to be as it was when it was judged.
+    Version(i64),
+}
+
+/// Something that the gateway said, as it is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observation {
+    /// `answer`, `look_up`, `operator`, `audit` or `worker`.
+    pub source: &'static str,
+    pub send: Option<SendId>,
+    /// When the request began, by the database clock.
+    pub began_at: Timestamp,
+    /// What was said, without secrets and personal fields.
+    pub detail: Value,
+}
+
+/// One charge's part of a batch of writes (W3).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    pub charge: ChargeId,
+    pub fence: Fence,
+    /// Stored in any case, even if the fence refuses the decision.
+    pub observation: Option<Observation>,
+    pub decision: Option<Decision>,
+}
+
+/// What became of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Recorded {
+    Written,
+    /// The claim or the version is no longer ours: only the observation was stored.
+    FenceLost,
+    /// The payment's `imp_uid` is booked to another attempt: only the observation was stored.
+    ImpUidTaken,
+}
+
+/// What stops sends.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Brakes {
+    pub killed: bool,
+    pub held: bool,
+    pub accounts: BTreeMap<AccountId, AccountBrakes>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AccountBrakes {
+    pub killed: bool,
+    pub held: bool,
+    pub paused: bool,
+    /// Whether a complete clean audit of 35 days has been made in this incarnation of the database.
+    pub audited: bool,
+}
+
+impl Brakes {
+    /// The first thing that stops sends of an account, if any.
+    pub fn stop(&self, account: AccountId) -> Option<NotBegun> {
+        let of_account = self.accounts.get(&account).cloned().unwrap_or_default();
+        match () {
+            () if self.killed || of_account.killed => Some(NotBegun::Killed),
+            () if self.held || of_account.held || !of_account.audited => Some(NotBegun::Held),
+            () if of_account.paused => Some(NotBegun::Paused),
+            () => None,
+        }
+    }
+}
+
+/// An event on its way to one endpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Delivery {
+    pub id: i64,
+    pub endpoint: String,
+    pub event_id: String,
+    pub kind: String,
+    pub at: Timestamp,
+    pub data: Value,
+    /// Tries so far.
+    pub tries: u32,
+}
+
+/// What came of a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivered {
+    pub id: i64,
+    /// `None`: accepted. Otherwise what went wrong, without the endpoint's secret.
+    pub error: Option<String>,
+    /// When to try again; `None` with an error: given up.
+    pub next_at: Option<Timestamp>,
+}
+
+/// A payment that this database has booked, for the audit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Booked {
+    pub charge: ChargeId,
+    pub imp_uid: String,
+    pub merchant_uid: String,
+    pub amount: Money,
+    pub state: ChargeState,
+    pub refunded: bool,
+}
+
+/// What an audit of one account came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditResult {
+    pub account: AccountId,
+    pub from: Timestamp,
+    pub at: Timestamp,
+    /// Whether it covered 35 days.
+    pub complete: bool,
+    /// Whether both ledgers agree.
+    pub clean: bool,
+    pub summary: Value,
+}
+
+/// The database, as the engine sees it.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The database's clock.
+    async fn clock(&self) -> Result<Timestamp, StoreError>;
+
+    /// When there will next be something to do, of any kind; `None` if nothing is planned at all. Costs the same for ten
+    /// subscriptions and for ten million.
+    async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Schedules to be looked at, the most overdue first.
+    async fn due_schedules(&self, now: Timestamp, limit: u32) -> Result<Vec<DueSchedule>, StoreError>;
+
+    /// Opens periods (W0): charges and schedules in one transaction; each step stands alone.
+    async fn step_schedules(&self, now: Timestamp, steps: &[ScheduleStep]) -> Result<Vec<Stepped>, StoreError>;
+
+    /// Claims charges (W1) and loads them.
+    async fn claim(&self, claim: &Claim) -> Result<Vec<Claimed>, StoreError>;
+
+    /// Gives claims back untouched.
+    async fn release(&self, token: &ClaimToken, charges: &[ChargeId]) -> Result<(), StoreError>;
+
+    /// All attempts of some charges, oldest first.
+    async fn attempts_of(&self, charges: &[ChargeId]) -> Result<Vec<PastAttempt>, StoreError>;
+
+    /// A charge as it is now, without a claim.
+    async fn load(&self, charges: &[ChargeId]) -> Result<Vec<Charge>, StoreError>;
+
+    /// Commits intents (W2). The attempts come back only once COMMIT has been acknowledged.
+    async fn begin(&self, batch: Begin) -> Result<Begun, StoreError>;
+
+    /// Commits observations, states and events (W3). Each entry stands alone. A written decision gives the claim back.
+    async fn record(&self, now: Timestamp, entries: &[Entry]) -> Result<Vec<Recorded>, StoreError>;
+
+    /// Puts charges whose send was left open by an ended claim into doubt, so that they are looked up even while nothing
+    /// may be sent. Returns how many.
+    async fn adopt_interrupted(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError>;
+
+    /// Kill switch, hold, pauses: as they are now.
+    async fn brakes(&self) -> Result<Brakes, StoreError>;
+
+    /// Pauses an account, with an event.
+    async fn pause_account(&self, account: AccountId, now: Timestamp, why: &str) -> Result<(), StoreError>;
+
+    /// Puts the whole database on hold. Returns whether it was not yet.
+    async fn hold(&self, now: Timestamp, why: &str) -> Result<bool, StoreError>;
+
+    /// Charges past due by more than `grace` that are neither final nor visibly waiting.
+    async fn missed(&self, now: Timestamp, grace: jiff::SignedDuration) -> Result<u64, StoreError>;
+
+    /// Which of these `merchant_uid`s belong to which charge.
+    async fn charges_of(&self, uids: &[String]) -> Result<BTreeMap<String, ChargeId>, StoreError>;
+
+    /// Payments booked as paid by an account in a span of time, in order of charge id after `after`.
+    async fn booked(
+        &self,
+        account: AccountId,
+        from: Timestamp,
+        to: Timestamp,
+        after: ChargeId,
+        limit: u32,
+    ) -> Result<Vec<Booked>, StoreError>;
+
+    /// Writes what an audit found: refunds are marked once, incidents opened once.
+    async fn refunded(&self, now: Timestamp, charge: ChargeId, event: Event) -> Result<bool, StoreError>;
+
+    /// Opens an incident unless the same one is open already. Returns whether it is new.
+    async fn open_incident(
+        &self,
+        now: Timestamp,
+        account: AccountId,
+        charge: Option<ChargeId>,
+        incident: &Incident,
+        event: Event,
+    ) -> Result<bool, StoreError>;
+
+    async fn audited(&self, result: &AuditResult) -> Result<(), StoreError>;
+
+    /// When the account was last audited: over 48 hours, and completely.
+    async fn last_audits(&self, account: AccountId) -> Result<(Option<Timestamp>, Option<Timestamp>), StoreError>;
+
+    /// Claims deliveries that are due: per endpoint the oldest undelivered event of each subscription.
+    async fn due_deliveries(&self, now: Timestamp, claim_until: Timestamp, limit: u32) -> Result<Vec<Delivery>, StoreError>;
+
+    /// Records what came of deliveries.
+    async fn delivered(&self, now: Timestamp, results: &[Delivered]) -> Result<(), StoreError>;
+}
