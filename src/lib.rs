@@ -4,6 +4,7 @@
 //! (`store`, `gateway`, `courier`, [`time`]), faces (`http`, `cli`), `config` and `app`.
 
 pub mod domain;
+pub mod engine;
 pub mod gateway;
 pub mod ports;
 pub mod time;

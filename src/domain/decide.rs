@@ -78,8 +78,12 @@ pub enum Fact {
     Interrupted,
     /// The request breaks the gateway's own rules; nothing was committed.
     Unsendable(String),
-    /// Its time came while it still waits for a new billing key.
+    /// It was looked at while it still waits for a new billing key.
     CardNotReplaced,
+    /// Its subscription was paused: it waits, with whatever was tried so far.
+    SubscriptionPaused,
+    /// Its subscription was cancelled before this charge was paid.
+    SubscriptionCancelled,
     /// The day's budget is used up.
     OverBudget { until: Timestamp },
     /// An operator's ruling (R8), with the look-up that none of them skips.
@@ -219,10 +223,19 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
 
         (Due, Fact::Unsendable(why)) => rules::into_review(charge, "the request breaks the gateway's rules", why, now),
         (Due, Fact::OverBudget { until }) => rules::over_budget(charge, *until),
-        (Due, Fact::CardNotReplaced) => rules::close(charge, "no new card came in time", ChargeState::Unpaid, now),
-        (Doubt | Review | Paid | Unpaid | Void, Fact::Unsendable(_) | Fact::OverBudget { .. } | Fact::CardNotReplaced) => {
-            return Err(Refusal::Stale);
-        }
+        (Due, Fact::CardNotReplaced) => rules::card_not_replaced(charge, now, policy),
+        // an open send has to find its end first
+        (Due, Fact::SubscriptionPaused | Fact::SubscriptionCancelled) if charge.in_doubt() => return Err(Refusal::InDoubt),
+        (Due, Fact::SubscriptionPaused) => rules::paused(charge),
+        (Due, Fact::SubscriptionCancelled) => rules::close(charge, "the subscription was cancelled", ChargeState::Void, now),
+        (
+            Doubt | Review | Paid | Unpaid | Void,
+            Fact::Unsendable(_)
+            | Fact::OverBudget { .. }
+            | Fact::CardNotReplaced
+            | Fact::SubscriptionPaused
+            | Fact::SubscriptionCancelled,
+        ) => return Err(Refusal::Stale),
 
         (_, Fact::Ruled(ruling, findings)) => return ruled(charge, ruling, findings, now, policy).map(rules::settle_elsewhere),
     };

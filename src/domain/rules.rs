@@ -246,6 +246,25 @@ pub(super) fn over_budget(charge: &Charge, until: Timestamp) -> Decision {
     decision
 }
 
+/// Still the refused card: waits on until the ladder's end.
+pub(super) fn card_not_replaced(charge: &Charge, now: Timestamp, policy: &Policy) -> Decision {
+    let until = charge.first_declined_at.map(|first| policy.ladder.give_up_at(first)).filter(|until| *until > now);
+    let Some(until) = until else {
+        return close(charge, "no new card came in time", ChargeState::Unpaid, now);
+    };
+    let mut decision = Decision::of("still the refused card", charge.clone());
+    decision.charge.next_at = Some(until);
+    decision
+}
+
+/// Until the subscription's status changes.
+pub(super) fn paused(charge: &Charge) -> Decision {
+    let mut decision = Decision::of("the subscription is paused", charge.clone());
+    decision.charge.waiting = Waiting::Paused;
+    decision.charge.next_at = None;
+    decision
+}
+
 /// From now on the gateway is asked until it is clear.
 pub(super) fn into_doubt(charge: &Charge, rule: &'static str, live: LiveChange, now: Timestamp) -> Decision {
     let mut decision = Decision::of(rule, charge.clone());
