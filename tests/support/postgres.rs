@@ -147,7 +147,10 @@ fn shared_server() -> &'static str {
     BASE.get_or_init(|| shared_by_the_run().unwrap_or_else(|| OWN.get_or_init(|| Server::start(&[])).base()))
 }
 
-#[expect(clippy::disallowed_methods, reason = "scripts/test names the run's server in the environment; `config` is not under test")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "scripts/test names the run's server in the environment; `config` is not under test"
+)]
 fn shared_by_the_run() -> Option<String> {
     std::env::var(SHARED_SERVER).ok().filter(|base| !base.is_empty())
 }
