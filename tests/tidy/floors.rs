@@ -116,7 +116,7 @@ fn lives_in(module: &str) -> String {
         for place in home.places.iter().filter_map(|place| place.strip_prefix("src/")) {
             match place.split_once('/') {
                 None if place == module => names.push(format!("`{}`", home.krate)),
-                Some((top, inner)) if top == module => names.push(format!("`{}` (`{inner}`)", home.krate)),
+                Some((top, _)) if top == module => names.push(format!("`{}` (in `{place}`)", home.krate)),
                 _ => {}
             }
         }

@@ -65,10 +65,11 @@ fn dependency_lines(manifest: &str) -> Vec<DependencyLine> {
                 add(name, table);
             }
         } else if !line.starts_with('#') {
-            if outside && section.ends_with("dependencies") {
-                if let Some((name, _)) = line.split_once('=') {
-                    add(name, section);
-                }
+            if outside
+                && section.ends_with("dependencies")
+                && let Some((name, _)) = line.split_once('=')
+            {
+                add(name, section);
             }
             open += line.matches(['[', '{']).count();
             open = open.saturating_sub(line.matches([']', '}']).count());
