@@ -71,6 +71,14 @@ async fn an_answer_is_cut_at_any_byte() {
         assert_eq!((read.len() as u64, end.is_ok()), (count, true));
         assert!(world.raw_charge(&format!("r{count}"), "good-1").await.is_err(), "{count}");
     }
+    world.sandbox.set_faults(FaultPlan::script(vec![(Matcher::charges(), Fault::CutAfter { bytes: 5000 })]));
+    for n in 0..8 {
+        assert_eq!(
+            world.charge(&format!("long{n}"), "good-1").await["response"]["status"],
+            "paid",
+            "one connection, no leftover"
+        );
+    }
     world.sandbox.set_faults(FaultPlan::script(vec![(Matcher::charges(), Fault::Truncated)]));
     let (read, end) = bytes(&world, "half!").await;
     assert!(end.is_ok());
@@ -91,6 +99,13 @@ async fn statuses_come_before_or_after_processing() {
         assert_eq!(world.raw_charge("m", "good-1").await.unwrap().0, status);
         assert_eq!(paid(&world), 1);
     }
+}
+
+#[tokio::test]
+async fn a_redirect_points_back_so_that_a_client_that_follows_it_charges_twice() {
+    let world = with_fault(Fault::StatusAfter { status: 307 }).await;
+    let (read, _) = bytes(&world, "m").await;
+    assert!(String::from_utf8_lossy(&read).contains("location: /subscribe/payments/again\r\n"));
 }
 
 #[tokio::test]

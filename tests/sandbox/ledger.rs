@@ -40,6 +40,7 @@ async fn every_post_is_in_the_ledger_with_its_exact_body() {
     assert_eq!(ledger.posts[2].body_sha256, hash);
     assert_eq!(ledger.posts[3].processed.as_ref().unwrap().code, 1);
     assert_eq!(ledger.payments[1].status, PaymentStatus::Failed);
+    assert_eq!(world.sandbox.count_payments(), 2);
 
     let (_, text) = world.raw("GET", "/_sandbox/ledger", None).await.unwrap();
     assert_eq!(serde_json::from_str::<LedgerSnapshot>(&text).unwrap(), ledger);
@@ -113,6 +114,21 @@ async fn stopping_ends_requests_that_are_under_way() {
     let mut read = Vec::new();
     let _ = idle.read_to_end(&mut read).await;
     assert_eq!(read, b"");
+}
+
+#[tokio::test]
+async fn a_dropped_sandbox_stops() {
+    let World { sandbox, http, .. } = World::new().await;
+    let url = sandbox.url();
+    drop(sandbox);
+    let listens = async || http.get(&url).send().await.is_ok();
+    for _ in 0..100 {
+        if !listens().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it still answers");
 }
 
 #[tokio::test]

@@ -32,6 +32,11 @@ impl Switch {
         *self.lock() = Some(cut);
     }
 
+    /// A cut that lies behind the end of its answer must not reach into the next one.
+    pub fn reset(&self) {
+        *self.lock() = None;
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Cut>> {
         self.0.lock().unwrap_or_else(|broken| broken.into_inner())
     }

@@ -204,8 +204,34 @@ pub(super) struct Scope {
     by_merchant_uid: HashMap<String, Vec<usize>>,
     by_imp_uid: HashMap<String, usize>,
     by_customer_uid: HashMap<String, Vec<usize>>,
-    /// (shelf, Unix second, payment), of visible payments only.
-    by_time: BTreeSet<(Shelf, i64, usize)>,
+    by_time: TimeIndex,
+}
+
+/// Visible payments of each shelf by (Unix second, payment). Sorted lists and not trees, because payments come in order of
+/// time, nearly all of them, and because a page far into a long list must not be counted up to.
+#[derive(Debug, Default)]
+struct TimeIndex(BTreeMap<Shelf, Vec<(i64, usize)>>);
+
+impl TimeIndex {
+    fn insert(&mut self, shelf: Shelf, entry: (i64, usize)) {
+        let list = self.0.entry(shelf).or_default();
+        list.insert(list.partition_point(|known| *known < entry), entry);
+    }
+
+    fn remove(&mut self, shelf: Shelf, entry: (i64, usize)) {
+        if let Some(list) = self.0.get_mut(&shelf)
+            && let Ok(at) = list.binary_search(&entry)
+        {
+            list.remove(at);
+        }
+    }
+
+    fn between(&self, shelf: Shelf, from: i64, to: i64) -> &[(i64, usize)] {
+        let list = self.0.get(&shelf).map_or(&[][..], Vec::as_slice);
+        let start = list.partition_point(|(second, _)| *second < from);
+        let end = list.partition_point(|(second, _)| *second <= to);
+        list.get(start..end).unwrap_or_default()
+    }
 }
 
 /// All records, with indexes.
@@ -235,7 +261,7 @@ impl Ledger {
                 by_merchant_uid: HashMap::new(),
                 by_imp_uid: HashMap::new(),
                 by_customer_uid: HashMap::new(),
-                by_time: BTreeSet::new(),
+                by_time: TimeIndex::default(),
             });
             self.scopes.len() - 1
         })
@@ -247,6 +273,10 @@ impl Ledger {
 
     pub fn scope_mut(&mut self, scope: usize) -> &mut Scope {
         &mut self.scopes[scope]
+    }
+
+    pub fn count_payments(&self) -> usize {
+        self.payments.len()
     }
 
     pub fn payment(&self, payment: usize) -> &PaymentRecord {
@@ -284,10 +314,10 @@ impl Ledger {
         if visible {
             let shelves = &mut self.scopes[scope].by_time;
             for (shelf, second) in old {
-                shelves.remove(&(shelf, second, number));
+                shelves.remove(shelf, (second, number));
             }
             for (shelf, second) in keys(&self.payments[number]) {
-                shelves.insert((shelf, second, number));
+                shelves.insert(shelf, (second, number));
             }
         }
     }
@@ -303,7 +333,7 @@ impl Ledger {
         {
             self.hidden.pop_first();
             for (shelf, second) in keys(&self.payments[number]) {
-                self.scopes[scope].by_time.insert((shelf, second, number));
+                self.scopes[scope].by_time.insert(shelf, (second, number));
             }
         }
     }
@@ -335,9 +365,14 @@ impl Ledger {
     }
 
     /// The visible payments of a shelf between two Unix seconds (both included), oldest first.
-    pub fn between(&self, scope: usize, shelf: Shelf, from: i64, to: i64) -> impl DoubleEndedIterator<Item = usize> {
-        let to = to.max(from);
-        self.scopes[scope].by_time.range((shelf, from, 0)..=(shelf, to, usize::MAX)).map(|&(_, _, number)| number)
+    pub fn between(
+        &self,
+        scope: usize,
+        shelf: Shelf,
+        from: i64,
+        to: i64,
+    ) -> impl ExactSizeIterator<Item = usize> + DoubleEndedIterator {
+        self.scopes[scope].by_time.between(shelf, from, to).iter().map(|&(_, number)| number)
     }
 }
 

@@ -145,7 +145,7 @@ impl Gateway {
         let between = self.ledger.between(scope, shelf, from, to);
         if all_shown && in_order {
             // the index is in the order that was asked for: nothing is collected
-            let total = self.ledger.between(scope, shelf, from, to).count();
+            let total = between.len();
             return if sorting.newest_first {
                 self.page(&paging, total, between.rev())
             } else {

@@ -59,6 +59,7 @@ async fn handle(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response<Body> {
+    switch.reset();
     if shared.has_stopped() {
         return cut(&switch, Cut::Close(0));
     }
