@@ -209,6 +209,22 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
         (Paid | Unpaid | Void, Fact::Answered { .. }) => return Err(Refusal::Final),
         (Due | Doubt | Review, Fact::Answered { outcome, .. }) => answered(charge, outcome, now, policy),
 
+        // A send without a proven end is a doubt, whatever the row says: only the rules of doubt may end it.
+        (Due, Fact::LookedUp(findings)) if charge.in_doubt() => {
+            rules::looked_up(&rules::as_doubt(charge, now), findings, now, policy)
+        }
+        (Due, Fact::LookUpFailed) if charge.in_doubt() => {
+            rules::still_in_doubt(&rules::as_doubt(charge, now), "R5 the look-up failed", now)
+        }
+        (
+            Due,
+            Fact::Unsendable(_)
+            | Fact::OverBudget { .. }
+            | Fact::CardNotReplaced
+            | Fact::SubscriptionPaused
+            | Fact::SubscriptionCancelled,
+        ) if charge.in_doubt() => return Err(Refusal::InDoubt),
+
         // A look-up before a send (E1): the gateway shows a record that we do not know.
         (Due, Fact::LookedUp(findings)) => rules::probed(charge, findings, now, policy),
         (Due, Fact::LookUpFailed) => rules::wait(charge, "E1 the look-up failed: not sent", now, policy),
@@ -224,8 +240,6 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
         (Due, Fact::Unsendable(why)) => rules::into_review(charge, "the request breaks the gateway's rules", why, now),
         (Due, Fact::OverBudget { until }) => rules::over_budget(charge, *until),
         (Due, Fact::CardNotReplaced) => rules::card_not_replaced(charge, now, policy),
-        // an open send has to find its end first
-        (Due, Fact::SubscriptionPaused | Fact::SubscriptionCancelled) if charge.in_doubt() => return Err(Refusal::InDoubt),
         (Due, Fact::SubscriptionPaused) => rules::paused(charge),
         (Due, Fact::SubscriptionCancelled) => rules::close(charge, "the subscription was cancelled", ChargeState::Void, now),
         (

@@ -33,7 +33,8 @@ pub(super) fn settle(
     let mut decision = Decision::of(rule, charge.clone());
     decision.is_truth = true;
     if charge.state == ChargeState::Paid {
-        if charge.paid_imp_uid.as_deref() != Some(record.imp_uid.as_str()) {
+        // said once: the incident stays open until a person closes it
+        if charge.paid_imp_uid.as_deref() != Some(record.imp_uid.as_str()) && !charge.doubt.alarmed {
             double_charge(&mut decision, &record.imp_uid);
         }
         return decision;
@@ -79,6 +80,7 @@ fn mark_paid(decision: &mut Decision, before: &Charge, imp_uid: &str) {
 }
 
 fn double_charge(decision: &mut Decision, second: &str) {
+    decision.charge.doubt.alarmed = true;
     let first = decision.charge.paid_imp_uid.clone().unwrap_or_default();
     decision.incident(IncidentKind::DoubleCharge, format!("{first} and {second} are both paid"));
 }
@@ -123,6 +125,8 @@ pub(super) fn paid_wrong(
     if charge.state != ChargeState::Paid {
         review(&mut decision, "wrong payment", &detail, now);
     }
+    // said once: while it stays in review, the same record is no news
+    decision.charge.doubt.alarmed = true;
     decision.incident(IncidentKind::WrongPayment, detail);
     decision
 }
@@ -265,6 +269,11 @@ pub(super) fn paused(charge: &Charge) -> Decision {
     decision
 }
 
+/// A due charge whose send was left open, as the doubt that it is.
+pub(super) fn as_doubt(charge: &Charge, now: Timestamp) -> Charge {
+    into_doubt(charge, "a send was left open", LiveChange::Keep, now).charge
+}
+
 /// From now on the gateway is asked until it is clear.
 pub(super) fn into_doubt(charge: &Charge, rule: &'static str, live: LiveChange, now: Timestamp) -> Decision {
     let mut decision = Decision::of(rule, charge.clone());
@@ -294,7 +303,8 @@ fn review(decision: &mut Decision, cause: &str, why: &str, now: Timestamp) {
     charge.waiting = Waiting::Operator;
     charge.doubt.since.get_or_insert(now);
     charge.next_at = Some(next_look_up(charge, now));
-    let fact = format!("{cause} {}", charge.attempts);
+    let sent = charge.newest_send_at.map(|at| at.to_string()).unwrap_or_default();
+    let fact = format!("{cause} {} {sent}", charge.attempts);
     decision.event(EventKind::ChargeReview, &fact, json!({ "cause": cause, "detail": why }));
 }
 
@@ -358,13 +368,10 @@ fn shown(charge: &Charge, findings: &Findings, now: Timestamp) -> Option<Decisio
     }
     if let Some(found) = wrong.first() {
         let mismatch = found.mismatch.unwrap_or(Mismatch::Amount);
-        // said once: while it stays in review, the same record is no news
         if charge.state == ChargeState::Review && charge.doubt.alarmed {
             return Some(still_in_doubt(charge, "paid, but not what was asked for", now));
         }
-        let mut decision = paid_wrong(charge, None, found.id_number, &found.record, mismatch, now);
-        decision.charge.doubt.alarmed = true;
-        return Some(decision);
+        return Some(paid_wrong(charge, None, found.id_number, &found.record, mismatch, now));
     }
     if let Some(found) = with(RecordStatus::Cancelled).find(|found| !found.known) {
         if charge.state == ChargeState::Review {

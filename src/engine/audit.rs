@@ -153,6 +153,11 @@ impl Engine {
                 return Ok(());
             }
             let incidents = decision.incidents.len() as u64;
+            if incidents == 0 && decision.charge.state == charge.state {
+                // the incident of an earlier audit, still there
+                report.incidents += u64::from(charge.state == ChargeState::Paid);
+                return Ok(());
+            }
             let settles = decision.charge.state == ChargeState::Paid && charge.state != ChargeState::Paid;
             let fence = Fence::Version(charge.version);
             let entry = Entry { charge: id, fence, observation: Some(observation), decision: Some(decision) };
