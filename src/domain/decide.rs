@@ -35,7 +35,8 @@ impl Policy {
     pub const REVIEW_AFTER: SignedDuration = SignedDuration::from_hours(24);
     /// R5: and alarms after that long.
     pub const ALARM_AFTER: SignedDuration = SignedDuration::from_hours(2);
-    /// R7: before the next id, when a look-up and not an answer ended the doubt.
+    /// R7: before the next id, when a look-up and not an answer ended the doubt; and at least that long between two tries
+    /// of one card, whatever the ladder says after a delay.
     pub const NEXT_ID_AFTER: SignedDuration = SignedDuration::from_hours(24);
     /// R6: how long closed charges are still looked up.
     pub const SWEEP_FOR: SignedDuration = SignedDuration::from_hours(35 * 24);

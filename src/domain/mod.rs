@@ -10,5 +10,6 @@ pub mod money;
 pub mod outcome;
 pub mod period;
 pub mod plan;
+pub mod proof;
 mod rules;
 pub mod subscription;

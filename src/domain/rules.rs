@@ -145,7 +145,6 @@ pub(super) fn declined(
 ) -> Decision {
     let mut decision = Decision::of(rule, charge.clone());
     let has_record = imp_uid.is_some();
-    let by_look_up = end == SendEnd::Found;
     let id_number = charge.live.as_ref().map_or(charge.id_number, |live| live.id_number);
     decision.send = open_send(charge).map(|send| (send.id, end));
     decision.live = LiveChange::End { state: AttemptState::Declined, imp_uid };
@@ -156,7 +155,7 @@ pub(super) fn declined(
     if has_record {
         advance_id(&mut decision, id_number);
     }
-    after_decline(&mut decision, class, text, customer, by_look_up, now, policy);
+    after_decline(&mut decision, class, text, customer, now, policy);
     decision
 }
 
@@ -171,15 +170,7 @@ pub(super) fn advance_id(decision: &mut Decision, used: IdNumber) {
 }
 
 /// Dunning: what follows a decline.
-fn after_decline(
-    decision: &mut Decision,
-    class: Class,
-    text: &str,
-    customer: Option<String>,
-    by_look_up: bool,
-    now: Timestamp,
-    policy: &Policy,
-) {
+fn after_decline(decision: &mut Decision, class: Class, text: &str, customer: Option<String>, now: Timestamp, policy: &Policy) {
     let charge = &mut decision.charge;
     charge.doubt = Doubt::default();
     let first = charge.first_declined_at.unwrap_or(now);
@@ -205,7 +196,8 @@ fn after_decline(
         decision.event(EventKind::ChargeUnpaid, &fact, decline_fields(class, text, None));
         return;
     };
-    if by_look_up && charge.mode == IdMode::PerAttempt && class != Class::HardCard {
+    if class != Class::HardCard {
+        // R7 asks for a day before the next id where a look-up ended the doubt; the same card is asked once a day anyway
         next = next.max(after(now, Policy::NEXT_ID_AFTER));
     }
     charge.state = ChargeState::Due;
@@ -426,7 +418,7 @@ fn adopt_failure(charge: &Charge, rule: &'static str, found: &Found, now: Timest
     decision.charge.tries = charge.tries.saturating_add(1);
     decision.charge.first_declined_at.get_or_insert(now);
     advance_id(&mut decision, found.id_number);
-    after_decline(&mut decision, found.record.class(), &text, Some(customer_uid), true, now, policy);
+    after_decline(&mut decision, found.record.class(), &text, Some(customer_uid), now, policy);
     decision
 }
 
@@ -505,7 +497,7 @@ fn refusal_confirmed(
     if key {
         decision.charge.first_declined_at.get_or_insert(now);
         let text = "the gateway does not know this customer_uid";
-        after_decline(&mut decision, Class::HardCard, text, Some(live.customer_uid.clone()), false, now, policy);
+        after_decline(&mut decision, Class::HardCard, text, Some(live.customer_uid.clone()), now, policy);
     } else {
         decision.charge.doubt = Doubt::default();
         review(&mut decision, "request refused", "the gateway refused the request itself", now);
