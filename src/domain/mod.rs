@@ -4,6 +4,7 @@ pub mod attempt;
 pub mod charge;
 pub mod decide;
 pub mod decline;
+mod doubt;
 pub mod dunning;
 pub mod event;
 pub mod money;

@@ -122,10 +122,8 @@ impl Engine {
                         self.refund(charge, record, report).await?;
                     }
                 }
-                (RecordStatus::Cancelled, Some(charge)) => {
-                    if charge.paid_imp_uid.as_deref() == Some(record.imp_uid.as_str()) {
-                        self.refund(charge, record, report).await?;
-                    }
+                (RecordStatus::Cancelled, Some(charge)) if charge.paid_imp_uid.as_deref() == Some(record.imp_uid.as_str()) => {
+                    self.refund(charge, record, report).await?;
                 }
                 (RecordStatus::Paid | RecordStatus::Cancelled, None) => self.unknown(account, record, report).await?,
                 _ => {}

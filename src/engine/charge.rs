@@ -362,17 +362,24 @@ impl Engine {
             }
             Outcome::NotSent(NotSent::Unreachable(_)) => account.limits.overloaded(self.clock.boot()),
             Outcome::NotSent(NotSent::Unauthorized { token }) => {
-                if account.limits.unauthorized(*token) {
-                    let why = "the gateway refused two access tokens in a row (HTTP 401): check imp_key and imp_secret";
-                    error!(account = %account.account.name, "{why}; the account is paused");
-                    self.brakes.forget();
-                    if let Err(failed) = self.store.pause_account(account.account.id, self.now(), why).await {
-                        error!(why = %failed, "the account could not be paused");
-                    }
-                }
+                let second = account.limits.unauthorized(*token);
+                self.pause_if(second, account).await;
             }
             Outcome::Paid(_) | Outcome::Declined(..) => account.limits.answered_well(),
             _ => {}
+        }
+    }
+
+    /// The second 401 in a row, with another token, is no matter of a stale token.
+    async fn pause_if(&self, second: bool, account: &AccountRuntime) {
+        if !second {
+            return;
+        }
+        let why = "the gateway refused two access tokens in a row (HTTP 401): check imp_key and imp_secret";
+        error!(account = %account.account.name, "{why}; the account is paused");
+        self.brakes.forget();
+        if let Err(failed) = self.store.pause_account(account.account.id, self.now(), why).await {
+            error!(why = %failed, "the account could not be paused");
         }
     }
 

@@ -77,8 +77,8 @@ impl AccountLimits {
             most = most.min((rate as usize).saturating_mul(CLAIM_AHEAD.as_secs() as usize).max(1));
         }
         let latency = self.latency.load(Ordering::Relaxed);
-        if latency > 0 {
-            let rounds = (CLAIM_AHEAD.as_micros() as u64 / latency).max(1) as usize;
+        if let Some(rounds) = (CLAIM_AHEAD.as_micros() as u64).checked_div(latency) {
+            let rounds = rounds.max(1) as usize;
             most = most.min(self.in_flight.saturating_mul(rounds));
         }
         most.saturating_sub(self.outstanding.load(Ordering::Acquire)).min(self.batch)
