@@ -1,6 +1,7 @@
 //! From a claimed charge to a recorded outcome: look up (E1), token (E2), intent (W2), gate, POST (E3), record (W3).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -339,6 +340,9 @@ impl Engine {
     /// What stops sends of an account, read at most a second ago.
     pub(crate) async fn brakes_for(&self, account: &AccountRuntime) -> Result<Option<NotBegun>, StoreError> {
         let id = account.account.id;
+        if account.unaudited.load(Ordering::Acquire) {
+            return Ok(Some(NotBegun::Held));
+        }
         if let Some(stop) = self.brakes.fresh(id, self.clock.boot()) {
             return Ok(stop);
         }

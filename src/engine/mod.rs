@@ -12,6 +12,7 @@ pub mod open;
 pub mod reconcile;
 pub mod record;
 pub mod relay;
+pub mod rule;
 pub mod stats;
 pub mod worker;
 
@@ -104,6 +105,8 @@ pub struct Parts {
     pub plans: BTreeMap<String, Plan>,
     pub tuning: Tuning,
     pub wake: Wake,
+    /// Nothing is sent before a complete clean audit by this process: the state directory is new.
+    pub audit_first: bool,
     /// Random claim tokens.
     pub tokens: Box<dyn Fn() -> String + Send + Sync>,
     pub delivery_delay: DeliveryDelay,
@@ -133,6 +136,8 @@ pub struct Engine {
 pub(crate) struct AccountRuntime {
     pub account: Account,
     pub limits: AccountLimits,
+    /// Still to be audited by this process before its first send.
+    pub unaudited: AtomicBool,
 }
 
 impl Engine {
@@ -145,7 +150,7 @@ impl Engine {
             .into_iter()
             .map(|account| {
                 let limits = AccountLimits::new(account.rate, account.in_flight, parts.tuning.batch as usize);
-                Arc::new(AccountRuntime { account, limits })
+                Arc::new(AccountRuntime { account, limits, unaudited: AtomicBool::new(parts.audit_first) })
             })
             .collect();
         Arc::new(Self {

@@ -171,6 +171,7 @@ impl Loop {
         // an account that has never been audited may not send: it is tried again soon, the others at leisure
         let never = self.engine.brakes_for(account).await?.is_some();
         self.next_audit.insert(id, boot + Duration::from_secs(if never { 30 } else { 300 }));
+        let wanted = wanted || account.unaudited.load(Ordering::Acquire);
         if let Some(complete) = self.engine.audit_due(account, wanted).await? {
             self.start(Flight::Audit(id), audit(Arc::clone(&self.engine), Arc::clone(account), complete));
         }
@@ -293,7 +294,13 @@ async fn relay(engine: Arc<Engine>, deliveries: Vec<Delivery>) {
 
 async fn audit(engine: Arc<Engine>, account: Arc<AccountRuntime>, complete: bool) {
     match engine.audit(&account.account, complete).await {
-        Ok(_) => engine.brakes.forget(),
+        Ok(report) => {
+            if complete && report.incidents == 0 {
+                account.unaudited.store(false, Ordering::Release);
+            }
+            engine.brakes.forget();
+            engine.wake.ring();
+        }
         Err(why) => warn!(account = %account.account.name, %why, "the audit could not be finished: it counts for nothing"),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rebilld::gateway::sandbox::{
     CardBehaviour, Decline, Endpoint, Fault, FaultPlan, LedgerSnapshot, Matcher, PaymentStatus, Sandbox, SandboxOptions, serve,
