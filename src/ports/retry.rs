@@ -28,13 +28,8 @@ pub struct RetryPolicy {
 
 impl RetryPolicy {
     /// Three calls within about two seconds: for look-ups and tokens, which somebody waits for.
-    pub const BRIEF: Self = Self {
-        tries: 3,
-        first: Duration::from_millis(300),
-        factor: 4,
-        longest: Duration::from_secs(2),
-        jitter_percent: 50,
-    };
+    pub const BRIEF: Self =
+        Self { tries: 3, first: Duration::from_millis(300), factor: 4, longest: Duration::from_secs(2), jitter_percent: 50 };
 
     /// One call.
     pub const NEVER: Self = Self::at_once(1);

@@ -114,9 +114,7 @@ fn refused(envelope: &Envelope<'_>, record: Option<Record>) -> Outcome {
     // a refusal that brings a record along contradicts itself
     match REFUSALS.iter().find(|(known, _)| *known == text && envelope.is_refusal()) {
         Some((_, key)) => Outcome::Refused { key: *key, code, message: message.clone() },
-        None => {
-            doubt(DoubtCause::Code(decline::classify(None, message)), format!("code {code}: {message}"), record)
-        }
+        None => doubt(DoubtCause::Code(decline::classify(None, message)), format!("code {code}: {message}"), record),
     }
 }
 

@@ -127,7 +127,11 @@ fn check(field: &'static str, holds: bool, rule: &str) -> Result<(), InvalidRequ
 /// PortOne does not say whether its lengths are characters or bytes; they are taken for characters.
 fn at_most(field: &'static str, text: &str, longest: usize) -> Result<(), InvalidRequest> {
     let length = text.chars().count();
-    if length <= longest { Ok(()) } else { Err(invalid(field, format!("may have at most {longest} characters, and has {length}"))) }
+    if length <= longest {
+        Ok(())
+    } else {
+        Err(invalid(field, format!("may have at most {longest} characters, and has {length}")))
+    }
 }
 
 fn required(field: &'static str, text: &str, longest: usize) -> Result<(), InvalidRequest> {

@@ -160,6 +160,16 @@ impl Tokens {
         Ok(token)
     }
 
+    /// Puts a token in hand where there is no server to ask.
+    #[cfg(test)]
+    pub fn hold(&self, text: &str) {
+        let mut state = self.state();
+        state.generation += 1;
+        let header = HeaderValue::try_from(format!("Bearer {text}")).expect("a header");
+        let expires_at = self.clock.now() + SignedDuration::from_mins(30);
+        state.held = Some(Token { header, generation: state.generation, expires_at });
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|broken| broken.into_inner())
     }
