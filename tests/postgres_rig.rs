@@ -1,0 +1,81 @@
+//! The PostgreSQL rig itself: what the other tests rely on.
+
+mod support;
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::{Connection, Executor, PgConnection, Row};
+
+use support::postgres::{Server, database};
+
+async fn one(connection: &mut PgConnection, statement: &'static str) -> String {
+    connection.fetch_one(statement).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn two_databases_share_a_server_and_nothing_else() {
+    let (first, second) = (database().await, database().await);
+    assert_ne!(first.url, second.url);
+    let (mut one_side, mut other_side) = (first.connect().await, second.connect().await);
+    one_side.execute("CREATE TABLE only_here (id BIGINT)").await.unwrap();
+    assert!(other_side.execute("SELECT id FROM only_here").await.is_err());
+    let server = "SELECT system_identifier::text FROM pg_control_system()";
+    assert_eq!(one(&mut one_side, server).await, one(&mut other_side, server).await);
+}
+
+#[tokio::test]
+async fn durability_is_the_default_one() {
+    let mut connection = database().await.connect().await;
+    for setting in ["SHOW fsync", "SHOW full_page_writes", "SHOW synchronous_commit"] {
+        assert_eq!(one(&mut connection, setting).await, "on", "{setting}");
+    }
+    assert_eq!(one(&mut connection, "SHOW max_connections").await, "200");
+}
+
+#[tokio::test]
+async fn a_removed_database_is_gone_even_while_in_use() {
+    let database = database().await;
+    let url = database.url.clone();
+    let _user = database.connect().await;
+    database.remove().await;
+    assert!(PgConnection::connect(&url).await.is_err());
+}
+
+#[tokio::test]
+async fn a_killed_server_comes_back_with_its_data() {
+    let mut server = Server::start(&[("work_mem", "5MB")]);
+    let url = server.database().await.url;
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    assert_eq!(one(&mut connection, "SHOW work_mem").await, "5MB");
+    connection.execute("CREATE TABLE kept (word TEXT)").await.unwrap();
+    connection.execute("INSERT INTO kept VALUES ('committed')").await.unwrap();
+    let before = server.pid();
+
+    server.kill9();
+    assert!(PgConnection::connect(&url).await.is_err(), "a killed server takes no connections");
+    server.restart();
+
+    assert_ne!(server.pid(), before);
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    assert_eq!(one(&mut connection, "SELECT word FROM kept").await, "committed");
+
+    server.restart();
+    let mut connection = PgConnection::connect(&server.url("postgres")).await.unwrap();
+    assert_eq!(one(&mut connection, "SELECT 'up'").await, "up");
+}
+
+#[tokio::test]
+async fn a_dropped_server_leaves_no_process() {
+    let server = Server::start(&[]);
+    let process = format!("/proc/{}", server.pid());
+    assert!(Path::new(&process).exists());
+    drop(server);
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while Path::new(&process).exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("the postmaster is gone");
+}

@@ -1,0 +1,3 @@
+//! What integration tests share. A test file takes it in with `mod support;`.
+
+pub mod postgres;

@@ -1,0 +1,82 @@
+//! The house is kept in order by a test: floors, homes of crates, sizes, migrations on both engines, banned words.
+//!
+//! The rules are constants in `tidy/rules.rs`. Each check takes texts, and each has a test beside it that shows it can fail.
+
+mod tidy {
+    pub mod floors;
+    pub mod migrations;
+    pub mod rules;
+    pub mod source;
+    pub mod tree;
+    pub mod words;
+}
+
+use tidy::{floors, migrations, tree, words};
+
+fn tidy(wrong: Vec<String>) {
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+fn manifest() -> String {
+    tree::read("Cargo.toml").expect("Cargo.toml can be read")
+}
+
+#[test]
+fn imports_go_down_only() {
+    tidy(floors::imports(&tree::sources(&["src"])));
+}
+
+#[test]
+fn third_party_crates_stay_at_home() {
+    tidy(floors::crates(&tree::sources(&["src"]), &words::dependencies(&manifest())));
+}
+
+#[test]
+fn only_the_store_says_that_an_intent_is_durable() {
+    tidy(floors::durable_attempts(&tree::sources(&["src"])));
+}
+
+#[test]
+fn nothing_banned_is_in_the_code() {
+    tidy(words::banned(&tree::sources(&["src", "tests", "benches"])));
+}
+
+#[test]
+fn no_file_is_too_long() {
+    tidy(words::too_long(&tree::sources(&["src", "tests", "benches"])));
+}
+
+#[test]
+fn every_dependency_says_why() {
+    tidy(words::without_a_why(&manifest()));
+}
+
+#[test]
+fn both_engines_have_the_same_migrations() {
+    tidy(migrations::parity(&tree::migrations("sqlite"), &tree::migrations("postgres")));
+}
+
+#[test]
+fn no_shared_file_names_a_path_of_one_machine() {
+    let texts = tree::shared_files().into_iter().filter_map(|path| tree::read(&path).map(|text| (path, text)));
+    tidy(texts.flat_map(|(path, text)| words::machine_paths(&path, &text)).collect());
+}
+
+#[test]
+fn architecture_md_has_the_floors() {
+    let document = tree::read("ARCHITECTURE.md").expect("ARCHITECTURE.md explains the floors, and exists");
+    let current = floors::with_table(&document).unwrap_or_else(|wrong| panic!("{wrong}"));
+    if current == document {
+        return;
+    }
+    assert!(
+        blessing(),
+        "ARCHITECTURE.md's floors are not those of tests/tidy/rules.rs: run `REBILLD_BLESS=1 cargo test --test tidy`"
+    );
+    std::fs::write(tree::root().join("ARCHITECTURE.md"), current).expect("ARCHITECTURE.md can be written");
+}
+
+#[expect(clippy::disallowed_methods, reason = "asked for on the command line of a test; `config` is not under test")]
+fn blessing() -> bool {
+    std::env::var("REBILLD_BLESS").is_ok_and(|value| value == "1")
+}
