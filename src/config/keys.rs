@@ -32,7 +32,6 @@ pub enum Default {
 /// What a value has to be.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
-    Text,
     /// A text of so many characters at most.
     Short(usize),
     Path,
@@ -222,7 +221,7 @@ impl Kind {
     /// What a value of this kind is called, for messages and the reference.
     pub fn words(&self) -> String {
         match self {
-            Self::Text | Self::LogFilter => "text".into(),
+            Self::LogFilter => "text".into(),
             Self::Short(most) => format!("text of 1 to {most} characters"),
             Self::Path => "path".into(),
             Self::Integer { least, most } => format!("whole number, {least} to {most}"),
@@ -251,7 +250,7 @@ impl Kind {
     pub fn wrong(&self, value: &str) -> Option<String> {
         let say = |known: bool, what: &str| (!known).then(|| what.to_owned());
         match self {
-            Self::Text | Self::Path => say(!value.trim().is_empty(), "is empty"),
+            Self::Path => say(!value.trim().is_empty(), "is empty"),
             Self::Short(most) => {
                 let length = value.chars().count();
                 say((1..=*most).contains(&length), &format!("has {length} characters; it needs 1 to {most}"))
