@@ -6,4 +6,5 @@
 pub mod domain;
 pub mod gateway;
 pub mod ports;
+pub mod store;
 pub mod time;
