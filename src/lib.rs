@@ -7,4 +7,5 @@ pub mod config;
 pub mod domain;
 pub mod gateway;
 pub mod ports;
+pub mod store;
 pub mod time;
