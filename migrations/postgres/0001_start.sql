@@ -153,8 +153,9 @@ CREATE TABLE charges (
 ) WITH (fillfactor = 70);
 CREATE INDEX charges_send ON charges (account_id, next_at) WHERE state = 'due' AND next_at IS NOT NULL;
 CREATE INDEX charges_look_up ON charges (account_id, next_at) WHERE state IN ('doubt', 'review', 'unpaid', 'void') AND next_at IS NOT NULL;
-
-CREATE INDEX charges_paid ON charges (account_id, paid_at) WHERE state = 'paid';
+CREATE INDEX charges_paid ON charges (account_id, paid_at, id) WHERE state = 'paid';
+-- What the next period of a `hold` plan waits for, and what nobody may forget.
+CREATE INDEX charges_unresolved ON charges (subscription_id) WHERE state IN ('due', 'doubt', 'review');
 
 -- Which charge an id belongs to: written once.
 CREATE TABLE ids (
@@ -301,14 +302,19 @@ CREATE TRIGGER events_append_only BEFORE UPDATE ON events
     FOR EACH STATEMENT EXECUTE FUNCTION rebilld_refuse('an event never changes');
 
 -- Periods of one subscription never overlap. The schedule's row serialises writers of one subscription, so that the
--- check sees what another session has just committed.
+-- check sees what another session has just committed. As no period overlaps so far, only the last one that starts before the
+-- new one's end can.
 CREATE FUNCTION rebilld_no_overlap() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE clash RECORD;
 BEGIN
     PERFORM 1 FROM schedules WHERE subscription_id = ANY (ARRAY (SELECT subscription_id FROM added)) ORDER BY subscription_id FOR UPDATE;
     SELECT c.subscription_id, c.period_start INTO clash
-        FROM added a JOIN charges c ON c.subscription_id = a.subscription_id AND c.id <> a.id
-            AND c.period_start < a.period_end AND c.period_end > a.period_start
+        FROM added a CROSS JOIN LATERAL (
+            SELECT b.subscription_id, b.period_start, b.period_end FROM charges b
+                WHERE b.subscription_id = a.subscription_id AND b.period_start < a.period_end AND b.id <> a.id
+                ORDER BY b.period_start DESC LIMIT 1
+        ) c
+        WHERE c.period_end > a.period_start
         LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'subscription % already has a period that overlaps (it starts on %)', clash.subscription_id, clash.period_start
@@ -319,7 +325,8 @@ END $$;
 CREATE TRIGGER charges_no_overlap AFTER INSERT ON charges REFERENCING NEW TABLE AS added
     FOR EACH STATEMENT EXECUTE FUNCTION rebilld_no_overlap();
 
--- A row written by hand is picked up: the epoch as `next_look_at` means "at once".
+-- A row written by hand is picked up: the epoch as `next_look_at` means "at once". A charge between two tries keeps its
+-- distance, unless nothing will be sent any more.
 CREATE FUNCTION rebilld_subscription_added() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO schedules (subscription_id, next_look_at) SELECT id, to_timestamp(0) FROM added;
@@ -331,12 +338,14 @@ CREATE TRIGGER subscriptions_added AFTER INSERT ON subscriptions REFERENCING NEW
 
 CREATE FUNCTION rebilld_subscription_changed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE schedules SET next_look_at = to_timestamp(0), version = version + 1 WHERE subscription_id = NEW.id;
+    -- charges first, as the daemon locks them
     IF NEW.customer_uid IS DISTINCT FROM OLD.customer_uid OR NEW.status IS DISTINCT FROM OLD.status THEN
-        UPDATE charges SET next_at = to_timestamp(0)
+        UPDATE charges SET next_at = to_timestamp(0), version = version + 1
             WHERE subscription_id = NEW.id AND state = 'due'
-                AND (waiting = 'card' OR NEW.status IS DISTINCT FROM OLD.status);
+                AND ((waiting = 'card' AND NEW.customer_uid IS DISTINCT FROM OLD.customer_uid)
+                    OR (NEW.status IS DISTINCT FROM OLD.status AND (waiting <> 'retry' OR NEW.status = 'cancelled')));
     END IF;
+    UPDATE schedules SET next_look_at = to_timestamp(0), version = version + 1 WHERE subscription_id = NEW.id;
     NOTIFY rebilld;
     RETURN NULL;
 END $$;

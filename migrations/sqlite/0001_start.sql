@@ -135,8 +135,9 @@ CREATE TABLE charges (
 ) STRICT;
 CREATE INDEX charges_send ON charges (account_id, next_at) WHERE state = 'due' AND next_at IS NOT NULL;
 CREATE INDEX charges_look_up ON charges (account_id, next_at) WHERE state IN ('doubt', 'review', 'unpaid', 'void') AND next_at IS NOT NULL;
-
-CREATE INDEX charges_paid ON charges (account_id, paid_at) WHERE state = 'paid';
+CREATE INDEX charges_paid ON charges (account_id, paid_at, id) WHERE state = 'paid';
+-- What the next period of a `hold` plan waits for, and what nobody may forget.
+CREATE INDEX charges_unresolved ON charges (subscription_id) WHERE state IN ('due', 'doubt', 'review');
 
 -- Which charge an id belongs to: written once.
 CREATE TABLE ids (
@@ -313,27 +314,30 @@ BEGIN
     SELECT RAISE(ABORT, 'an event never changes');
 END;
 
--- Periods of one subscription never overlap.
+-- Periods of one subscription never overlap. As none does so far, only the last one that starts before the new one's end can.
 CREATE TRIGGER charges_no_overlap BEFORE INSERT ON charges
-    WHEN EXISTS (
-        SELECT 1 FROM charges c WHERE c.subscription_id = NEW.subscription_id
-            AND c.period_start < NEW.period_end AND c.period_end > NEW.period_start AND c.period_start <> NEW.period_start
-    )
+    WHEN (
+        SELECT c.period_end FROM charges c
+            WHERE c.subscription_id = NEW.subscription_id AND c.period_start < NEW.period_end AND c.period_start <> NEW.period_start
+            ORDER BY c.period_start DESC LIMIT 1
+    ) > NEW.period_start
 BEGIN
     SELECT RAISE(ABORT, 'the subscription already has a period that overlaps');
 END;
 
--- A row written by hand is picked up: the epoch as `next_look_at` means "at once".
+-- A row written by hand is picked up: the epoch as `next_look_at` means "at once". A charge between two tries keeps its
+-- distance, unless nothing will be sent any more.
 CREATE TRIGGER subscriptions_added AFTER INSERT ON subscriptions
 BEGIN
     INSERT INTO schedules (subscription_id, next_look_at) VALUES (NEW.id, 0);
 END;
 CREATE TRIGGER subscriptions_changed AFTER UPDATE ON subscriptions
 BEGIN
+    UPDATE charges SET next_at = 0, version = version + 1
+        WHERE subscription_id = NEW.id AND state IN ('due', 'doubt', 'review') AND state = 'due'
+            AND ((waiting = 'card' AND NEW.customer_uid IS NOT OLD.customer_uid)
+                OR (NEW.status IS NOT OLD.status AND (waiting <> 'retry' OR NEW.status = 'cancelled')));
     UPDATE schedules SET next_look_at = 0, version = version + 1 WHERE subscription_id = NEW.id;
-    UPDATE charges SET next_at = 0
-        WHERE subscription_id = NEW.id AND state = 'due'
-            AND ((waiting = 'card' AND NEW.customer_uid IS NOT OLD.customer_uid) OR NEW.status IS NOT OLD.status);
 END;
 CREATE TRIGGER subscriptions_stay BEFORE DELETE ON subscriptions
     WHEN EXISTS (SELECT 1 FROM charges WHERE subscription_id = OLD.id)

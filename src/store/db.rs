@@ -1,0 +1,192 @@
+//! Either engine behind one seam: pools, transactions, and what their errors mean.
+
+use sqlx::postgres::PgPool;
+use sqlx::sqlite::SqlitePool;
+use sqlx::{Executor, Postgres, SqlSafeStr, Sqlite, Transaction};
+
+use super::codec::{Batch, Param, Row, bind_postgres, bind_sqlite};
+use super::sql::Statement;
+use crate::ports::store::StoreError;
+
+/// What a statement can come to, apart from rows.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Fault {
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+    /// Deadlock or serialisation failure: the whole transaction may be repeated.
+    #[error("another session was faster: {0}")]
+    Conflict(String),
+    /// A rule of the schema was about to be broken.
+    #[error("{0}")]
+    Integrity(String),
+    #[error("the database holds what it should not: {0}")]
+    Corrupt(String),
+}
+
+impl From<Fault> for StoreError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Unavailable(why) | Fault::Conflict(why) => Self::Unavailable(why),
+            Fault::Integrity(why) | Fault::Corrupt(why) => Self::Corrupt(why),
+        }
+    }
+}
+
+/// An error of one statement, named. Parameters never appear in it: they may be personal.
+fn fault(name: &str, error: &sqlx::Error) -> Fault {
+    let told = |text: &str| format!("{name}: {text}");
+    let sqlx::Error::Database(inner) = error else {
+        return match error {
+            sqlx::Error::ColumnNotFound(_)
+            | sqlx::Error::ColumnDecode { .. }
+            | sqlx::Error::Decode(_)
+            | sqlx::Error::Encode(_)
+            | sqlx::Error::TypeNotFound { .. } => Fault::Corrupt(told(&error.to_string())),
+            _ => Fault::Unavailable(told(&error.to_string())),
+        };
+    };
+    let message = told(inner.message());
+    let code = inner.code().unwrap_or_default();
+    if inner.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() {
+        // the low byte is the primary result code
+        return match code.parse::<i32>().unwrap_or_default() & 0xff {
+            19 => Fault::Integrity(message),
+            // SQLITE_ERROR, SQLITE_CORRUPT, SQLITE_MISMATCH, SQLITE_NOTADB
+            1 | 11 | 20 | 26 => Fault::Corrupt(message),
+            _ => Fault::Unavailable(message),
+        };
+    }
+    match code.as_ref() {
+        "40001" | "40P01" => Fault::Conflict(message),
+        // canceled, lock not available, admin shutdown, and whatever the server lacks: try again
+        code if ["57", "53", "55", "58", "08", "25"].contains(&code.get(..2).unwrap_or_default()) => Fault::Unavailable(message),
+        code if code.starts_with("23") => Fault::Integrity(message),
+        _ => Fault::Corrupt(message),
+    }
+}
+
+/// A database that is open.
+#[derive(Debug, Clone)]
+pub enum Db {
+    /// One connection writes, some read.
+    Sqlite {
+        writer: SqlitePool,
+        reader: SqlitePool,
+    },
+    Postgres(PgPool),
+}
+
+impl Db {
+    pub fn is_postgres(&self) -> bool {
+        matches!(self, Self::Postgres(_))
+    }
+
+    /// An empty batch in this engine's spelling.
+    pub fn batch(&self) -> Batch {
+        Batch::new(self.is_postgres())
+    }
+
+    /// Runs a statement that only reads, in a snapshot of its own.
+    pub async fn read(&self, statement: &Statement, params: &[Param]) -> Result<Vec<Row>, Fault> {
+        let rows = match self {
+            Self::Sqlite { reader, .. } => bind_sqlite(sqlx::query(statement.sqlite), params)
+                .fetch_all(reader)
+                .await
+                .map(|rows| rows.into_iter().map(Row::Sqlite).collect()),
+            Self::Postgres(pool) => bind_postgres(sqlx::query(statement.postgres), params)
+                .fetch_all(pool)
+                .await
+                .map(|rows| rows.into_iter().map(Row::Postgres).collect()),
+        };
+        rows.map_err(|error| fault(statement.name, &error))
+    }
+
+    /// Begins a transaction that writes. Each statement in it sees what others have committed before it (READ COMMITTED); on
+    /// SQLite it is the only writer.
+    pub async fn begin(&self) -> Result<Tx, Fault> {
+        let tx = match self {
+            Self::Sqlite { writer, .. } => writer.begin_with("BEGIN IMMEDIATE").await.map(Tx::Sqlite),
+            Self::Postgres(pool) => pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await.map(Tx::Postgres),
+        };
+        tx.map_err(|error| fault("begin", &error))
+    }
+
+    /// Runs one statement that writes, in a transaction of its own. Returns how many rows it changed.
+    pub async fn write(&self, statement: &Statement, params: &[Param]) -> Result<u64, Fault> {
+        let mut tx = self.begin().await?;
+        let changed = tx.execute(statement, params).await?;
+        tx.commit().await?;
+        Ok(changed)
+    }
+
+    /// Lets the engine prepare a statement, without running it.
+    pub async fn prepare(&self, statement: &Statement) -> Result<(), Fault> {
+        let prepared = match self {
+            Self::Sqlite { reader, .. } => reader.prepare(statement.sqlite.into_sql_str()).await.map(drop),
+            Self::Postgres(pool) => pool.prepare(statement.postgres.into_sql_str()).await.map(drop),
+        };
+        prepared.map_err(|error| fault(statement.name, &error))
+    }
+
+    pub async fn close(&self) {
+        match self {
+            Self::Sqlite { writer, reader } => {
+                reader.close().await;
+                writer.close().await;
+            }
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+/// A transaction. Dropped without [`Tx::commit`], nothing of it happened.
+#[derive(Debug)]
+pub enum Tx {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+impl Tx {
+    pub fn batch(&self) -> Batch {
+        Batch::new(matches!(self, Self::Postgres(_)))
+    }
+
+    pub async fn query(&mut self, statement: &Statement, params: &[Param]) -> Result<Vec<Row>, Fault> {
+        let rows = match self {
+            Self::Sqlite(tx) => bind_sqlite(sqlx::query(statement.sqlite), params)
+                .fetch_all(&mut **tx)
+                .await
+                .map(|rows| rows.into_iter().map(Row::Sqlite).collect()),
+            Self::Postgres(tx) => bind_postgres(sqlx::query(statement.postgres), params)
+                .fetch_all(&mut **tx)
+                .await
+                .map(|rows| rows.into_iter().map(Row::Postgres).collect()),
+        };
+        rows.map_err(|error| fault(statement.name, &error))
+    }
+
+    /// Returns how many rows were changed.
+    pub async fn execute(&mut self, statement: &Statement, params: &[Param]) -> Result<u64, Fault> {
+        let changed = match self {
+            Self::Sqlite(tx) => {
+                bind_sqlite(sqlx::query(statement.sqlite), params).execute(&mut **tx).await.map(|done| done.rows_affected())
+            }
+            Self::Postgres(tx) => {
+                bind_postgres(sqlx::query(statement.postgres), params).execute(&mut **tx).await.map(|done| done.rows_affected())
+            }
+        };
+        changed.map_err(|error| fault(statement.name, &error))
+    }
+
+    /// A commit whose acknowledgement is lost is an error, and may have happened all the same.
+    pub async fn commit(self) -> Result<(), Fault> {
+        let done = match self {
+            Self::Sqlite(tx) => tx.commit().await,
+            Self::Postgres(tx) => tx.commit().await,
+        };
+        done.map_err(|error| match fault("commit", &error) {
+            Fault::Corrupt(why) => Fault::Unavailable(why),
+            other => other,
+        })
+    }
+}

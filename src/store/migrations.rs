@@ -1,0 +1,88 @@
+//! The schema's versions, embedded in the binary.
+
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+
+use super::db::{Db, Tx};
+use super::open::OpenError;
+use super::sql::accounts;
+
+struct Version {
+    number: i64,
+    name: &'static str,
+    sqlite: &'static str,
+    postgres: &'static str,
+}
+
+const VERSIONS: &[Version] = &[Version {
+    number: 1,
+    name: "start",
+    sqlite: include_str!("../../migrations/sqlite/0001_start.sql"),
+    postgres: include_str!("../../migrations/postgres/0001_start.sql"),
+}];
+
+/// The newest version that this binary knows.
+fn newest() -> i64 {
+    VERSIONS.iter().map(|version| version.number).max().unwrap_or_default()
+}
+
+fn migrator(db: &Db) -> Migrator {
+    let migrations = VERSIONS.iter().map(|version| {
+        let sql = if db.is_postgres() { version.postgres } else { version.sqlite };
+        let sql = sqlx::SqlSafeStr::into_sql_str(sql);
+        Migration::new(version.number, version.name.into(), MigrationType::Simple, sql, false)
+    });
+    let mut migrator = Migrator::with_migrations(migrations.collect());
+    // its own lock belongs to the session, which does not survive pgbouncer: ours belongs to the transaction
+    migrator.set_locking(false);
+    migrator
+}
+
+/// Versions that the database has. Refuses one that a newer binary has migrated.
+pub(super) async fn applied(db: &Db) -> Result<Vec<i64>, OpenError> {
+    let present = db.read(&accounts::MIGRATIONS_TABLE, &[]).await?;
+    if present.first().map_or(Ok(0), |row| row.int("present"))? == 0 {
+        return Ok(Vec::new());
+    }
+    let rows = db.read(&accounts::APPLIED_MIGRATIONS, &[]).await?;
+    let versions = rows.iter().map(|row| row.int("version")).collect::<Result<Vec<i64>, _>>()?;
+    match versions.iter().find(|version| **version > newest()) {
+        Some(version) => Err(OpenError::TooNew { database: *version, binary: newest() }),
+        None => Ok(versions),
+    }
+}
+
+/// Versions, with their names, that the database lacks.
+pub(super) async fn pending(db: &Db) -> Result<Vec<(i64, String)>, OpenError> {
+    let applied = applied(db).await?;
+    let missing = VERSIONS.iter().filter(|version| !applied.contains(&version.number));
+    Ok(missing.map(|version| (version.number, version.name.to_owned())).collect())
+}
+
+/// Brings the schema up to date, all in one transaction. Any number of processes may do so at once.
+pub(super) async fn run(db: &Db) -> Result<(), OpenError> {
+    if pending(db).await?.is_empty() {
+        // still compares checksums below, but without a lock that would wait for writers
+        if let Db::Sqlite { .. } = db {
+            return Ok(());
+        }
+    }
+    let migrator = migrator(db);
+    let mut tx = db.begin().await?;
+    let done = match &mut tx {
+        Tx::Sqlite(tx) => migrator.run(&mut **tx).await,
+        Tx::Postgres(tx) => {
+            let lock = sqlx::query("SELECT pg_advisory_xact_lock(7236838)").execute(&mut **tx).await;
+            match lock {
+                Ok(_) => migrator.run(&mut **tx).await,
+                Err(error) => Err(error.into()),
+            }
+        }
+    };
+    done.map_err(|error| match error {
+        MigrateError::VersionMissing(database) => OpenError::TooNew { database, binary: newest() },
+        MigrateError::VersionMismatch(version) => OpenError::MigrationChanged(version),
+        other => OpenError::MigrationFailed(other.to_string()),
+    })?;
+    tx.commit().await?;
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! F3: the database. One implementation of [`crate::ports::store::Store`] over two engines.
+//!
+//! The logic is written once, above [`db`] (pools and transactions of either engine) and [`codec`] (values). All SQL stands in
+//! [`sql`], by name, in both spellings. Writes come in batches: a batch is one JSON text, so that the number of statements
+//! in a transaction does not grow with the number of charges.
+
+pub mod codec;
+pub mod db;
+pub mod identity;
+mod migrations;
+pub mod open;
+pub mod sql;
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use tokio::sync::OnceCell;
+
+use crate::domain::attempt::Tag;
+use codec::{Param, Row};
+use db::{Db, Fault};
+use open::Target;
+pub use open::{DaemonLock, OpenError, OpenOptions};
+use sql::Statement;
+
+/// An open database. Clones share its connections.
+#[derive(Debug, Clone)]
+pub struct Database {
+    db: Db,
+    target: Target,
+    /// Names of the webhook endpoints.
+    endpoints: Arc<[String]>,
+    tag: Arc<OnceCell<Tag>>,
+}
+
+impl Database {
+    /// Opens `sqlite:PATH` or `postgres://…`, and refuses a database that is not durable or that a newer binary has migrated.
+    pub async fn open(url: &str, options: OpenOptions) -> Result<Self, OpenError> {
+        let target = Target::from_str(url)?;
+        let db = match &target {
+            Target::Sqlite(path) => open::sqlite(path, &options).await?,
+            Target::Postgres(connect) => open::postgres(connect, &options).await?,
+        };
+        migrations::applied(&db).await?;
+        Ok(Self { db, target, endpoints: options.endpoints.into(), tag: Arc::default() })
+    }
+
+    pub fn is_postgres(&self) -> bool {
+        self.db.is_postgres()
+    }
+
+    /// Brings the schema up to date. Doing it again changes nothing.
+    pub async fn migrate(&self) -> Result<(), OpenError> {
+        migrations::run(&self.db).await
+    }
+
+    /// Versions, with their names, that the database lacks.
+    pub async fn pending_migrations(&self) -> Result<Vec<(i64, String)>, OpenError> {
+        migrations::pending(&self.db).await
+    }
+
+    /// Takes the sole right to be the daemon of a SQLite file. The command line does not need it.
+    pub fn lock_for_daemon(&self) -> Result<DaemonLock, OpenError> {
+        match &self.target {
+            Target::Sqlite(path) => DaemonLock::beside(path),
+            Target::Postgres(_) => Ok(DaemonLock::not_needed()),
+        }
+    }
+
+    /// Runs a statement that only reads.
+    pub async fn read(&self, statement: &Statement, params: &[Param]) -> Result<Vec<Row>, Fault> {
+        self.db.read(statement, params).await
+    }
+
+    /// Asks the engine to prepare a statement, without running it.
+    pub async fn prepare(&self, statement: &Statement) -> Result<(), Fault> {
+        self.db.prepare(statement).await
+    }
+
+    /// Begins a transaction that writes.
+    pub async fn begin_write(&self) -> Result<db::Tx, Fault> {
+        self.db.begin().await
+    }
+
+    /// Ends all connections.
+    pub async fn close(&self) {
+        self.db.close().await;
+    }
+}

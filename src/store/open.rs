@@ -1,0 +1,237 @@
+//! Opening a database, and refusing one that could lose what it has acknowledged.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection};
+
+use super::codec::Row;
+use super::db::{Db, Fault};
+use super::sql::accounts;
+use crate::ports::store::StoreError;
+
+/// How to open a database.
+#[derive(Debug, Clone)]
+pub struct OpenOptions {
+    /// Names of the webhook endpoints that each event is to be delivered to.
+    pub endpoints: Vec<String>,
+    /// Whether a missing SQLite file is made.
+    pub create: bool,
+    /// Connections at most, to Postgres; and readers of a SQLite file.
+    pub max_connections: u32,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self { endpoints: Vec::new(), create: false, max_connections: 4 }
+    }
+}
+
+/// Why a database cannot be worked with, named for the remedy. No message shows a password.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("`{0}` is no database URL: write sqlite:PATH or postgres://USER@HOST/DATABASE")]
+    BadUrl(String),
+    #[error("there is no database file {0}: check the path, or run `rebilld migrate`")]
+    Missing(PathBuf),
+    #[error("the database cannot be reached: {0}")]
+    Unreachable(String),
+    #[error(
+        "the database is read-only: point the URL at the primary, or check the permissions of the file and its directory ({0})"
+    )]
+    ReadOnly(String),
+    #[error("the database may lose what it has acknowledged: `{setting}` is `{value}`, and has to be {wanted}")]
+    NotDurable { setting: &'static str, value: String, wanted: &'static str },
+    #[error("the database was migrated to version {database} by a newer rebilld; this one knows {binary}: upgrade it")]
+    TooNew { database: i64, binary: i64 },
+    #[error("the database has not been migrated: run `rebilld migrate`")]
+    NotMigrated,
+    #[error("migration {0} of this database is not the one that this rebilld knows: restore the matching release")]
+    MigrationChanged(i64),
+    #[error("the migration failed, and nothing of it was kept: {0}")]
+    MigrationFailed(String),
+    #[error("the database belongs to the tag `{database}`, and the config says `{config}`: check which database this is")]
+    WrongTag { database: String, config: String },
+    #[error("another daemon works on this file: it holds {0}")]
+    Locked(PathBuf),
+    #[error("the lock file {path} cannot be used: {why}")]
+    LockFile { path: PathBuf, why: String },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<Fault> for OpenError {
+    fn from(fault: Fault) -> Self {
+        Self::Store(fault.into())
+    }
+}
+
+/// What a URL points at.
+#[derive(Debug, Clone)]
+pub(super) enum Target {
+    Sqlite(PathBuf),
+    Postgres(Box<PgConnectOptions>),
+}
+
+impl FromStr for Target {
+    type Err = OpenError;
+
+    fn from_str(url: &str) -> Result<Self, OpenError> {
+        if let Some(path) = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")) {
+            let in_memory = path.is_empty() || path.contains(":memory:") || path.contains('?');
+            return if in_memory { Err(OpenError::BadUrl(url.to_owned())) } else { Ok(Self::Sqlite(path.into())) };
+        }
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            let options = PgConnectOptions::from_str(url).map_err(|_| OpenError::BadUrl(without_password(url)))?;
+            let options = options.application_name("rebilld").disable_statement_logging();
+            return Ok(Self::Postgres(Box::new(options)));
+        }
+        Err(OpenError::BadUrl(without_password(url)))
+    }
+}
+
+/// A URL as it may be shown.
+fn without_password(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+    let place = place.split_once('?').map_or(place, |(place, _)| place);
+    if scheme.is_empty() { "…".to_owned() } else { format!("{scheme}://…@{place}") }
+}
+
+pub(super) async fn sqlite(path: &Path, options: &OpenOptions) -> Result<Db, OpenError> {
+    if !options.create && !path.exists() {
+        return Err(OpenError::Missing(path.to_owned()));
+    }
+    let connect = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(options.create)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(Duration::from_secs(5))
+        // negative: KiB
+        .pragma("cache_size", "-65536")
+        .pragma("temp_store", "MEMORY")
+        .disable_statement_logging();
+    // one connection writes, so that writers of this process queue here and not in SQLite's busy handler
+    let pool = |max| {
+        SqlitePoolOptions::new()
+            .max_connections(max)
+            .test_before_acquire(false)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .acquire_timeout(Duration::from_secs(30))
+    };
+    let told = |error: sqlx::Error| OpenError::Unreachable(format!("{}: {error}", path.display()));
+    let writer = pool(1).connect_with(connect.clone()).await.map_err(told)?;
+    let readers = options.max_connections.max(1);
+    let reader = pool(readers).connect_with(connect.pragma("query_only", "ON")).await.map_err(told)?;
+    let db = Db::Sqlite { writer, reader };
+    let mut tx = db.begin().await.map_err(|fault| OpenError::ReadOnly(fault.to_string()))?;
+    let rows = tx.query(&accounts::DURABILITY, &[]).await?;
+    for row in &rows {
+        let wanted = [
+            ("journal_mode", row.text("journal_mode")?, "wal"),
+            ("synchronous", row.int("synchronous")?.to_string(), "2"),
+            ("foreign_keys", row.int("foreign_keys")?.to_string(), "1"),
+            ("busy_timeout", row.int("busy_timeout")?.to_string(), "5000"),
+        ];
+        refuse(wanted)?;
+    }
+    drop(tx);
+    Ok(db)
+}
+
+fn refuse(settings: impl IntoIterator<Item = (&'static str, String, &'static str)>) -> Result<(), OpenError> {
+    match settings.into_iter().find(|(_, value, wanted)| value != wanted) {
+        Some((setting, value, wanted)) => Err(OpenError::NotDurable { setting, value, wanted }),
+        None => Ok(()),
+    }
+}
+
+/// Set on each connection. All statements are written for indexes, so a plan made while a table was small stays right once it
+/// has grown; and a session that hangs lets go of its rows.
+const SESSION: &str = "SET enable_seqscan = off; SET jit = off; SET TIME ZONE 'UTC'; SET statement_timeout = '60s'; \
+    SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '30s'";
+
+pub(super) async fn postgres(connect: &PgConnectOptions, options: &OpenOptions) -> Result<Db, OpenError> {
+    let told = |error: sqlx::Error| OpenError::Unreachable(error.to_string());
+    // a pool repeats a refused connection until its time is up: one try first, which tells at once
+    connect.connect().await.map_err(told)?.close().await.map_err(told)?;
+    let pool = PgPoolOptions::new()
+        .max_connections(options.max_connections.max(1))
+        .acquire_timeout(Duration::from_secs(10))
+        .after_connect(|connection: &mut PgConnection, _| {
+            Box::pin(async move { sqlx::raw_sql(SESSION).execute(connection).await.map(drop) })
+        })
+        .connect_with(connect.clone())
+        .await
+        .map_err(told)?;
+    let db = Db::Postgres(pool);
+    for row in db.read(&accounts::DURABILITY, &[]).await? {
+        durable(&row)?;
+    }
+    // a standby refuses to begin a transaction that writes
+    db.begin().await.map(drop).map_err(|fault| OpenError::ReadOnly(fault.to_string()))?;
+    Ok(db)
+}
+
+fn durable(row: &Row) -> Result<(), OpenError> {
+    refuse([("fsync", row.text("fsync")?, "on"), ("full_page_writes", row.text("full_page_writes")?, "on")])?;
+    let value = row.text("synchronous_commit")?;
+    if value == "off" {
+        return Err(OpenError::NotDurable { setting: "synchronous_commit", value, wanted: "on" });
+    }
+    Ok(())
+}
+
+/// The sole right of a daemon to work on a SQLite file, for as long as this value lives.
+#[derive(Debug)]
+pub struct DaemonLock {
+    _file: Option<File>,
+}
+
+impl DaemonLock {
+    /// Postgres needs none: claims keep replicas apart.
+    pub(super) fn not_needed() -> Self {
+        Self { _file: None }
+    }
+
+    /// Locks a file beside the database, so that the command line and an operator's own SQL still work.
+    pub(super) fn beside(database: &Path) -> Result<Self, OpenError> {
+        let mut path = database.as_os_str().to_owned();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        let unusable = |why: std::io::Error| OpenError::LockFile { path: path.clone(), why: why.to_string() };
+        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(unusable)?;
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { _file: Some(file) }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked(path)),
+            Err(other) => Err(unusable(other.into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_is_ever_shown() {
+        for url in ["postgres://me:hunter2@host:notaport/db", "mysql://me:hunter2@host/db?password=hunter2", "hunter2"] {
+            let shown = Target::from_str(url).unwrap_err().to_string();
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_database_in_memory_is_refused() {
+        assert!(matches!(Target::from_str("sqlite::memory:"), Err(OpenError::BadUrl(_))));
+        assert!(matches!(Target::from_str("sqlite:some/file.db"), Ok(Target::Sqlite(_))));
+        assert!(matches!(Target::from_str("sqlite:///some/file.db"), Ok(Target::Sqlite(path)) if path.is_absolute()));
+    }
+}

@@ -1,0 +1,89 @@
+//! Statements about the database as a whole, accounts, their endpoints and their brakes.
+
+use super::Statement;
+
+pub const ALL: &[&Statement] = &[
+    &CLOCK,
+    &SYSTEM_IDENTIFIER,
+    &DURABILITY,
+    &MIGRATIONS_TABLE,
+    &APPLIED_MIGRATIONS,
+    &SETTINGS,
+    &BIND_SETTINGS,
+    &RENEW_INCARNATION,
+    &ADD_ACCOUNT,
+    &LOCK_ACCOUNT,
+    &ADD_ENDPOINT,
+    &FIND_ENDPOINT,
+    &USE_ENDPOINT,
+    &HOLD_ACCOUNT,
+];
+
+/// Differs because SQLite has no server: its clock is this machine's, in milliseconds.
+pub const CLOCK: Statement =
+    Statement::two("clock", "SELECT CAST(unixepoch('subsec') * 1000000 AS INTEGER) AS now", "SELECT clock_timestamp() AS now");
+
+/// Differs because a SQLite file has no identity of its own.
+pub const SYSTEM_IDENTIFIER: Statement = Statement::two(
+    "system identifier",
+    "SELECT NULL AS system_identifier",
+    "SELECT system_identifier::text AS system_identifier FROM pg_control_system()",
+);
+
+/// Differs because each engine has its own switches for losing commits.
+pub const DURABILITY: Statement = Statement::two(
+    "durability",
+    "SELECT (SELECT journal_mode FROM pragma_journal_mode) AS journal_mode,
+        (SELECT synchronous FROM pragma_synchronous) AS synchronous,
+        (SELECT foreign_keys FROM pragma_foreign_keys) AS foreign_keys,
+        (SELECT timeout FROM pragma_busy_timeout) AS busy_timeout",
+    "SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
+        current_setting('synchronous_commit') AS synchronous_commit",
+);
+
+/// Differs because each engine keeps its own catalog.
+pub const MIGRATIONS_TABLE: Statement = Statement::two(
+    "migrations table",
+    "SELECT count(*) AS present FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations'",
+    "SELECT count(*) AS present FROM pg_class WHERE oid = to_regclass('_sqlx_migrations')",
+);
+
+pub const APPLIED_MIGRATIONS: Statement =
+    Statement::same("applied migrations", "SELECT version FROM _sqlx_migrations ORDER BY version");
+
+pub const SETTINGS: Statement = Statement::same(
+    "settings",
+    "SELECT tag, incarnation, system_identifier, high_water, killed, kill_reason, held, hold_reason FROM settings",
+);
+
+pub const BIND_SETTINGS: Statement = Statement::same(
+    "bind settings",
+    "INSERT INTO settings (id, tag, incarnation, system_identifier, created_at) VALUES (1, $1, $2, $3, $4) ON CONFLICT DO NOTHING",
+);
+
+pub const RENEW_INCARNATION: Statement =
+    Statement::same("renew incarnation", "UPDATE settings SET incarnation = $1, system_identifier = $2");
+
+pub const ADD_ACCOUNT: Statement =
+    Statement::same("add account", "INSERT INTO accounts (name) VALUES ($1) ON CONFLICT DO NOTHING");
+
+/// Differs because SQLite has one writer and no row locks.
+pub const LOCK_ACCOUNT: Statement = Statement::two(
+    "lock account",
+    "SELECT id, name, endpoint_id, held FROM accounts WHERE name = $1",
+    "SELECT id, name, endpoint_id, held FROM accounts WHERE name = $1 FOR NO KEY UPDATE",
+);
+
+pub const ADD_ENDPOINT: Statement = Statement::same(
+    "add endpoint",
+    "INSERT INTO endpoints (account_id, fingerprint, base_url, tier, first_seen_at) VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT DO NOTHING",
+);
+
+pub const FIND_ENDPOINT: Statement =
+    Statement::same("find endpoint", "SELECT id FROM endpoints WHERE account_id = $1 AND fingerprint = $2");
+
+pub const USE_ENDPOINT: Statement = Statement::same("use endpoint", "UPDATE accounts SET endpoint_id = $2 WHERE id = $1");
+
+pub const HOLD_ACCOUNT: Statement =
+    Statement::same("hold account", "UPDATE accounts SET held = TRUE, hold_reason = $2, held_at = $3 WHERE id = $1 AND NOT held");

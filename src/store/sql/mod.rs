@@ -1,0 +1,28 @@
+//! Every statement, by name, in the spelling of both engines. A test prepares each of them on both.
+//!
+//! Parameters are `$1`, `$2`, … on both. Where the two texts differ, the comment starts "Differs because".
+
+pub mod accounts;
+
+/// A statement in both spellings.
+#[derive(Debug)]
+pub struct Statement {
+    /// As it stands in error messages.
+    pub name: &'static str,
+    pub sqlite: &'static str,
+    pub postgres: &'static str,
+}
+
+impl Statement {
+    /// One text serves both engines.
+    pub const fn same(name: &'static str, sql: &'static str) -> Self {
+        Self { name, sqlite: sql, postgres: sql }
+    }
+
+    pub const fn two(name: &'static str, sqlite: &'static str, postgres: &'static str) -> Self {
+        Self { name, sqlite, postgres }
+    }
+}
+
+/// All statements, by the file that they stand in.
+pub const ALL: &[&[&Statement]] = &[accounts::ALL];

@@ -1,0 +1,124 @@
+//! A database of a test's own, on either engine, and short words for what the tests do with it.
+
+use jiff::{SignedDuration, Timestamp};
+use rebilld::store::codec::Row;
+use rebilld::store::identity::{AccountConfig, AccountRow};
+use rebilld::store::sql::Statement;
+use rebilld::store::{Database, OpenOptions};
+
+use crate::support::postgres;
+
+/// 2026-12-01T01:00:00Z: 10:00 in Seoul.
+pub const NOON: i64 = 1_796_086_800;
+
+pub fn now() -> Timestamp {
+    Timestamp::from_second(NOON).unwrap()
+}
+
+pub fn later(seconds: i64) -> Timestamp {
+    now() + SignedDuration::from_secs(seconds)
+}
+
+/// A migrated database with one account, `main`, that has been audited.
+pub struct World {
+    pub url: String,
+    pub db: Database,
+    pub account: AccountRow,
+    _directory: Option<tempfile::TempDir>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+/// An empty database: its URL, and what keeps it.
+pub async fn empty(engine: Engine) -> (String, Option<tempfile::TempDir>) {
+    match engine {
+        Engine::Sqlite => {
+            let directory = tempfile::tempdir().unwrap();
+            (format!("sqlite:{}", directory.path().join("test.db").display()), Some(directory))
+        }
+        Engine::Postgres => (postgres::database().await.url, None),
+    }
+}
+
+pub fn options() -> OpenOptions {
+    OpenOptions { endpoints: vec!["hook".to_owned()], create: true, max_connections: 4 }
+}
+
+pub fn main_account() -> AccountConfig {
+    AccountConfig {
+        name: "main".to_owned(),
+        fingerprint: "f1".to_owned(),
+        base_url: "https://api.iamport.kr".to_owned(),
+        tier: None,
+    }
+}
+
+impl World {
+    pub async fn new(engine: Engine) -> Self {
+        let (url, directory) = empty(engine).await;
+        let db = Database::open(&url, options()).await.unwrap();
+        db.migrate().await.unwrap();
+        db.bind_identity("rb".parse().unwrap(), "incarnation-1", now()).await.unwrap();
+        let account = db.sync_accounts(&[main_account()], now()).await.unwrap().remove(0);
+        let world = Self { url, db, account, _directory: directory };
+        world.sql("UPDATE accounts SET audited_incarnation = 'incarnation-1'").await.unwrap();
+        world
+    }
+
+    /// Another process on the same database.
+    pub async fn replica(&self) -> Database {
+        Database::open(&self.url, options()).await.unwrap()
+    }
+
+    /// An operator's own SQL, the same text on both engines.
+    pub async fn sql(&self, text: &str) -> Result<Vec<Row>, String> {
+        self.on(&self.db, text, text).await
+    }
+
+    /// An operator's own SQL, in each engine's spelling.
+    pub async fn sql_of(&self, sqlite: &str, postgres: &str) -> Result<Vec<Row>, String> {
+        self.on(&self.db, sqlite, postgres).await
+    }
+
+    pub async fn on(&self, db: &Database, sqlite: &str, postgres: &str) -> Result<Vec<Row>, String> {
+        let leak = |text: &str| -> &'static str { Box::leak(text.to_owned().into_boxed_str()) };
+        let statement = Statement::two("test", leak(sqlite), leak(postgres));
+        let mut tx = db.begin_write().await.map_err(|e| e.to_string())?;
+        let rows = tx.query(&statement, &[]).await.map_err(|e| e.to_string())?;
+        tx.commit().await.map_err(|e| e.to_string())?;
+        Ok(rows)
+    }
+
+    /// One number.
+    pub async fn count(&self, sql: &str) -> i64 {
+        self.sql(sql).await.unwrap()[0].int("n").unwrap()
+    }
+}
+
+/// Makes a test of each engine out of one body.
+macro_rules! both {
+    ($($(#[$meta:meta])* async fn $name:ident($world:ident: World) $body:block)*) => {
+        $(mod $name {
+            use super::*;
+
+            async fn body($world: World) $body
+
+            $(#[$meta])*
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn on_sqlite() {
+                body(World::new(Engine::Sqlite).await).await;
+            }
+
+            $(#[$meta])*
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn on_postgres() {
+                body(World::new(Engine::Postgres).await).await;
+            }
+        })*
+    };
+}
+pub(crate) use both;
