@@ -53,9 +53,8 @@ fn no_seed_breaks_an_invariant() {
         let handles: Vec<_> = (0..threads)
             .map(|thread| {
                 let seeds = &seeds;
-                scope.spawn(move || {
-                    seeds.iter().skip(thread).step_by(threads).map(|seed| (*seed, run(*seed))).collect::<Vec<_>>()
-                })
+                scope
+                    .spawn(move || seeds.iter().skip(thread).step_by(threads).map(|seed| (*seed, run(*seed))).collect::<Vec<_>>())
             })
             .collect();
         handles.into_iter().flat_map(|handle| handle.join().unwrap()).collect()
@@ -71,7 +70,9 @@ fn no_seed_breaks_an_invariant() {
                 *rules.entry(rule).or_default() += count;
             }
         }
-        for rule in ["R1 the answer says paid", "R1 a look-up shows it paid", "R4 lost: the same id again", "the answer says failed"] {
+        for rule in
+            ["R1 the answer says paid", "R1 a look-up shows it paid", "R4 lost: the same id again", "the answer says failed"]
+        {
             assert!(rules.get(rule).copied().unwrap_or(0) >= 20, "{rule} was hardly reached: {rules:#?}");
         }
     }

@@ -99,13 +99,22 @@ pub struct Books {
     pub incidents: Vec<String>,
 }
 
+/// A period that fell due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expected {
+    /// The 28 characters that its charge's ids share.
+    pub base: String,
+    pub external_ref: String,
+    pub due_at: Timestamp,
+}
+
 /// What else a run knows.
 #[derive(Debug, Clone, Default)]
 pub struct Circumstances {
     /// The end of the run.
     pub end: Timestamp,
-    /// Every period that fell due by the end, counted apart from the engine: base of its ids and due instant.
-    pub expected: Vec<(String, Timestamp)>,
+    /// Every period that fell due by the end, counted apart from the engine.
+    pub expected: Vec<Expected>,
     /// When nothing might be sent: hold, kill switch.
     pub braked: Vec<(Timestamp, Timestamp)>,
     /// Event ids that the receiver saw; `None` if nobody listened.
@@ -224,44 +233,36 @@ impl Index<'_> {
     }
 
     fn none_missing(&self) -> Verdict {
-        let mut broken = Vec::new();
-        let waiting: HashSet<&str> = self
-            .books
-            .charges
-            .iter()
-            .filter(|charge| charge.state.is_unresolved())
-            .map(|charge| charge.external_ref.as_str())
-            .collect();
-        let alarmed: HashSet<i64> =
-            self.books.events.iter().filter(|event| event.kind == "charge.review").filter_map(|event| event.charge).collect();
-        for (base, due_at) in &self.around.expected {
-            let Some(charge) = self.by_base.get(base.as_str()) else {
-                // a later period waits while an earlier one of the same subscription is unresolved
-                let held = self.around.may_wait && self.expected_ref(base).is_some_and(|of| waiting.contains(of));
-                if !held {
-                    broken.push(format!("{base}, due {due_at}, has no charge"));
-                }
-                continue;
-            };
+        let told = |kind: &str| -> HashSet<i64> {
+            self.books.events.iter().filter(|event| event.kind == kind).filter_map(|event| event.charge).collect()
+        };
+        let alarmed = told("charge.review");
+        let is_fine = |charge: &BookCharge| {
             let later = charge.next_at.is_none_or(|next| next > self.around.end);
             let visibly = matches!(charge.waiting, Waiting::Retry | Waiting::Card | Waiting::Paused | Waiting::Budget);
-            let fine = match charge.state {
+            match charge.state {
                 ChargeState::Paid | ChargeState::Unpaid | ChargeState::Void => true,
                 ChargeState::Review => alarmed.contains(&charge.id),
                 ChargeState::Due => self.around.may_wait && visibly && later,
                 ChargeState::Doubt => self.around.may_wait && later,
-            };
-            if !fine {
-                broken.push(format!("{base}, due {due_at}, is {}/{}", charge.state.name(), charge.waiting.name()));
+            }
+        };
+        // a later period waits while an earlier one of the same subscription is visibly unresolved
+        let unresolved = self.books.charges.iter().filter(|charge| charge.state.is_unresolved() && is_fine(charge));
+        let holding: HashSet<&str> = unresolved.map(|charge| charge.external_ref.as_str()).collect();
+        let mut broken = Vec::new();
+        for Expected { base, external_ref, due_at } in &self.around.expected {
+            match self.by_base.get(base.as_str()) {
+                Some(charge) if is_fine(charge) => {}
+                Some(charge) => {
+                    broken.push(format!("{base}, due {due_at}, is {}/{}", charge.state.name(), charge.waiting.name()));
+                }
+                None if holding.contains(external_ref.as_str()) => {}
+                None => broken.push(format!("{base} of {external_ref}, due {due_at}, has no charge")),
             }
         }
         let checked = self.around.expected.len();
         Verdict { name: "I4", says: "every period that fell due is settled or in review: none missing", checked, broken }
-    }
-
-    /// Which subscription an unopened period belongs to: told in the base after a `#` (see [`Circumstances::expected`]).
-    fn expected_ref<'b>(&self, base: &'b str) -> Option<&'b str> {
-        base.split_once('#').map(|(_, external_ref)| external_ref)
     }
 
     fn intent_first(&self) -> Verdict {
@@ -430,6 +431,10 @@ mod tests {
         LedgerPayment { imp_uid, merchant_uid: uid(n), customer_uid, amount: 100, status }
     }
 
+    fn expected(base: &str) -> Expected {
+        Expected { base: base.into(), external_ref: "a".into(), due_at: at(0) }
+    }
+
     /// One charge, declined once, then paid.
     fn good() -> (Ledger, Books, Circumstances) {
         let post = |n, minute| LedgerPost { merchant_uid: uid(n), customer_uid: "card".into(), amount: 100, at: at(minute) };
@@ -467,7 +472,7 @@ mod tests {
             observed: HashSet::new(),
             incidents: vec![],
         };
-        let around = Circumstances { end: at(9999), expected: vec![(BASE.into(), at(0))], ..Circumstances::default() };
+        let around = Circumstances { end: at(9999), expected: vec![expected(BASE)], ..Circumstances::default() };
         (ledger, books, around)
     }
 
@@ -490,7 +495,7 @@ mod tests {
             ("I2", |_, books, _| books.charges[0].amount = 99),
             ("I2", |_, books, _| books.charges[0].imp_uid = Some("imp_9".into())),
             ("I3", |_, books, _| books.charges[0].state = ChargeState::Unpaid),
-            ("I4", |_, _, around| around.expected.push(("missing".into(), at(3)))),
+            ("I4", |_, _, around| around.expected.push(expected("missing"))),
             ("I4", |_, books, _| books.charges[0].state = ChargeState::Due),
             ("I5", |_, books, _| books.sends[1].begun_at = at(1450)),
             ("I5", |_, books, _| books.sends[1].not_sent = true),

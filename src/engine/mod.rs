@@ -25,7 +25,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::attempt::Tag;
-use crate::domain::charge::AccountId;
+use crate::domain::charge::{AccountId, IdMode};
 use crate::domain::decide::Policy;
 use crate::domain::plan::Plan;
 use crate::ports::clock::Clock;
@@ -103,6 +103,8 @@ pub struct Parts {
     pub watermark: Arc<dyn Watermark>,
     pub accounts: Vec<Account>,
     pub plans: BTreeMap<String, Plan>,
+    /// How ids advance, per account; fixed per charge when it opens.
+    pub id_modes: BTreeMap<AccountId, IdMode>,
     pub tuning: Tuning,
     pub wake: Wake,
     /// Nothing is sent before a complete clean audit by this process: the state directory is new.
@@ -120,6 +122,7 @@ pub struct Engine {
     watermark: Arc<dyn Watermark>,
     pub(crate) accounts: Vec<Arc<AccountRuntime>>,
     plans: BTreeMap<String, Plan>,
+    id_modes: BTreeMap<AccountId, IdMode>,
     pub(crate) tuning: Tuning,
     pub wake: Wake,
     tokens: Box<dyn Fn() -> String + Send + Sync>,
@@ -160,6 +163,7 @@ impl Engine {
             watermark: parts.watermark,
             accounts,
             plans: parts.plans,
+            id_modes: parts.id_modes,
             tuning: parts.tuning,
             wake: parts.wake,
             tokens: parts.tokens,
@@ -184,8 +188,8 @@ impl Engine {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// An audit is to be made soon, whenever the last one was.
-    pub fn want_audit(&self) {
+    /// Looks now whether an audit is due, instead of at the next round.
+    pub fn look_at_audits(&self) {
         self.audit_wanted.store(true, Ordering::Release);
         self.wake.ring();
     }

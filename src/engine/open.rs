@@ -82,6 +82,7 @@ impl Engine {
         // the end of the calendar ends the schedule, not the charge before it
         let after = terms.next_period(plan, Some(next.period.end), not_before).ok();
         let next_look = after.map(|after| look_at(after.due_at));
-        Ok((ScheduleAction::Open { next, id_mode: plan.id_mode, policy: plan.while_past_due, next_look }, not_before))
+        let id_mode = self.id_modes.get(&schedule.account).copied().unwrap_or_default();
+        Ok((ScheduleAction::Open { next, id_mode, policy: plan.while_past_due, next_look }, not_before))
     }
 }

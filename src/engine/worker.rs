@@ -121,10 +121,11 @@ impl Loop {
             self.count_missed().await?;
         }
         let mut more = engine.open_some().await?;
+        let ring = engine.audit_wanted.swap(false, Ordering::AcqRel);
         for account in engine.accounts.clone() {
             more |= self.dispatch_sends(&account).await?;
             more |= self.dispatch_look_ups(&account).await?;
-            self.dispatch_audit(&account, boot).await?;
+            self.dispatch_audit(&account, boot, ring).await?;
         }
         if self.count(Flight::Relay) == 0 {
             let deliveries = engine.claim_deliveries().await?;
@@ -161,17 +162,16 @@ impl Loop {
         Ok(false)
     }
 
-    async fn dispatch_audit(&mut self, account: &Arc<AccountRuntime>, boot: Duration) -> Result<(), StoreError> {
+    async fn dispatch_audit(&mut self, account: &Arc<AccountRuntime>, boot: Duration, ring: bool) -> Result<(), StoreError> {
         let id = account.account.id;
-        let wanted = self.engine.audit_wanted.swap(false, Ordering::AcqRel);
         let due = self.next_audit.get(&id).is_none_or(|next| boot >= *next);
-        if !self.engine.tuning.audits || self.count(Flight::Audit(id)) > 0 || !(due || wanted) {
+        if !self.engine.tuning.audits || self.count(Flight::Audit(id)) > 0 || !(due || ring) {
             return Ok(());
         }
         // an account that has never been audited may not send: it is tried again soon, the others at leisure
         let never = self.engine.brakes_for(account).await?.is_some();
         self.next_audit.insert(id, boot + Duration::from_secs(if never { 30 } else { 300 }));
-        let wanted = wanted || account.unaudited.load(Ordering::Acquire);
+        let wanted = account.unaudited.load(Ordering::Acquire);
         if let Some(complete) = self.engine.audit_due(account, wanted).await? {
             self.start(Flight::Audit(id), audit(Arc::clone(&self.engine), Arc::clone(account), complete));
         }

@@ -103,9 +103,7 @@ impl Inner {
 impl Watermark for MarkFile {
     async fn raise(&self, mark: i64) -> io::Result<()> {
         let inner = Arc::clone(&self.inner);
-        let written = tokio::task::spawn_blocking(move || {
-            inner.lock().unwrap_or_else(|broken| broken.into_inner()).write(mark)
-        });
+        let written = tokio::task::spawn_blocking(move || inner.lock().unwrap_or_else(|broken| broken.into_inner()).write(mark));
         written.await.map_err(io::Error::other)?
     }
 }

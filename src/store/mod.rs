@@ -4,9 +4,11 @@
 //! [`sql`], by name, in both spellings. Writes come in batches: a batch is one JSON text, so that the number of statements
 //! in a transaction does not grow with the number of charges.
 
+pub mod books;
 pub mod codec;
 pub mod db;
 pub mod identity;
+pub mod mark;
 mod migrations;
 pub mod open;
 pub mod sql;

@@ -195,7 +195,13 @@ impl Store for CrashingStore {
         through!(self, delivered(now, results))
     }
 
-    async fn claim_one(&self, charge: ChargeId, token: &ClaimToken, now: Timestamp, until: Timestamp) -> Result<Option<Claimed>, StoreError> {
+    async fn claim_one(
+        &self,
+        charge: ChargeId,
+        token: &ClaimToken,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Option<Claimed>, StoreError> {
         through!(self, claim_one(charge, token, now, until))
     }
 }

@@ -238,10 +238,10 @@ impl Gateway for SimulatedGateway {
         let mut body = body.unwrap_or(serde_json::Value::Null);
         let text = match fault {
             Fault::None | Fault::Invisible(_) => body.to_string(),
-            Fault::LostBefore | Fault::LostAfter | Fault::Late(_) => return portone::judge(&attempt, Wire::Broken("reset")),
-            Fault::Unreachable => return portone::judge(&attempt, Wire::Unreachable("refused")),
-            Fault::ErrorBefore | Fault::ErrorAfter => return portone::judge(&attempt, Wire::Answer(500, b"oops")),
-            Fault::Unauthorized => return portone::judge(&attempt, Wire::Answer(401, b"{}")),
+            Fault::LostBefore | Fault::LostAfter | Fault::Late(_) => return portone::judge(&attempt, Wire::Broken("reset"), 1),
+            Fault::Unreachable => return portone::judge(&attempt, Wire::Unreachable("refused"), 1),
+            Fault::ErrorBefore | Fault::ErrorAfter => return portone::judge(&attempt, Wire::Answer(500, b"oops"), 1),
+            Fault::Unauthorized => return portone::judge(&attempt, Wire::Answer(401, b"{}"), 1),
             Fault::Malformed => "<html>busy</html>".to_owned(),
             Fault::CutOff => body.to_string().chars().take(40).collect(),
             Fault::Foreign => {
@@ -253,7 +253,7 @@ impl Gateway for SimulatedGateway {
                 body.to_string()
             }
         };
-        portone::judge(&attempt, Wire::Answer(200, text.as_bytes()))
+        portone::judge(&attempt, Wire::Answer(200, text.as_bytes()), 1)
     }
 
     async fn look_up(&self, ids: &[MerchantUid]) -> Result<Vec<Record>, Unavailable> {
@@ -271,9 +271,8 @@ impl Gateway for SimulatedGateway {
         let mut ledger = self.ledger.lock().unwrap();
         self.settle(&mut ledger);
         let now = self.clock.now();
-        let in_span = |payment: &&Payment| {
-            payment.visible_from <= now && payment.record.at.is_some_and(|at| from <= at && at < to)
-        };
+        let in_span =
+            |payment: &&Payment| payment.visible_from <= now && payment.record.at.is_some_and(|at| from <= at && at < to);
         let records: Vec<Record> = ledger.payments.iter().filter(in_span).map(|payment| payment.record.clone()).collect();
         let total = records.len() as u64;
         let size = 20;
