@@ -4,13 +4,22 @@
 //! [`sql`], by name, in both spellings. Writes come in batches: a batch is one JSON text, so that the number of statements
 //! in a transaction does not grow with the number of charges.
 
+mod begin;
 pub mod books;
+mod brakes;
+mod claims;
 pub mod codec;
 pub mod db;
 pub mod identity;
+mod listen;
 pub mod mark;
 mod migrations;
 pub mod open;
+mod outbox;
+mod port;
+mod record;
+mod rows;
+mod schedules;
 pub mod sql;
 
 use std::str::FromStr;
