@@ -20,7 +20,7 @@ impl Engine {
         let steps: Vec<ScheduleStep> = due.iter().map(|schedule| self.step(schedule, now)).collect();
         let results = self.store.step_schedules(now, &steps).await?;
         let mut opened = 0;
-        for ((schedule, step), result) in due.iter().zip(&steps).zip(results) {
+        for ((schedule, step), result) in due.iter().zip(&steps).zip(&results) {
             match (&step.action, result) {
                 (ScheduleAction::Open { next, .. }, Stepped::Done) => {
                     opened += 1;
@@ -43,7 +43,23 @@ impl Engine {
             }
         }
         self.stats.opened.add(opened);
+        self.park_refused(now, &steps, &results).await?;
         Ok(true)
+    }
+
+    /// A period that the schema refuses would stay due for ever: it is shown as a problem until somebody looks.
+    async fn park_refused(&self, now: Timestamp, steps: &[ScheduleStep], results: &[Stepped]) -> Result<(), StoreError> {
+        let text = "the database refuses the next period: it overlaps one that was opened before".to_owned();
+        let parked: Vec<ScheduleStep> = steps
+            .iter()
+            .zip(results)
+            .filter(|(_, result)| **result == Stepped::Refused)
+            .map(|(step, _)| ScheduleStep { action: ScheduleAction::Problem { text: text.clone() }, ..step.clone() })
+            .collect();
+        if !parked.is_empty() {
+            self.store.step_schedules(now, &parked).await?;
+        }
+        Ok(())
     }
 
     /// What becomes of a schedule now.

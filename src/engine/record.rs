@@ -105,6 +105,10 @@ impl Engine {
                 }
                 Recorded::FenceLost if !is_truth(&fact) => return,
                 Recorded::FenceLost => {}
+                Recorded::Refused => {
+                    error!(charge = %charge.id, "the database refuses what became known of a charge: it stays as it is and is looked up");
+                    return;
+                }
                 Recorded::ImpUidTaken => fact = not_ours(fact, entry.decision.as_ref()),
             }
             let Some(fresh) = self.store.load(&[charge.id]).await.ok().and_then(|mut charges| charges.pop()) else { break };

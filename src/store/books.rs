@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::Database;
 use super::sql::Statement;
-use crate::domain::attempt::{AttemptState, IdBase};
+use crate::domain::attempt::IdBase;
 use crate::domain::charge::{ChargeState, Waiting};
 use crate::domain::proof::{BookAttempt, BookCharge, BookEvent, BookSend, Books};
 use crate::ports::store::StoreError;
@@ -54,7 +54,7 @@ impl Database {
                 number: row.small("number")?,
                 id_number: row.small("id_number")?,
                 customer_uid: row.text("customer_uid")?,
-                state: row.word("state", AttemptState::from_name)?,
+                state: row.word("state", super::rows::attempt_state)?,
                 imp_uid: row.text_opt("imp_uid")?,
             });
         }
