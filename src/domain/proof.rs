@@ -17,6 +17,8 @@ pub struct LedgerPost {
     pub customer_uid: String,
     pub amount: i64,
     pub at: Timestamp,
+    /// Whether the gateway made anything of it; a 401 comes before that.
+    pub processed: bool,
 }
 
 /// A payment record as the gateway keeps it.
@@ -267,25 +269,31 @@ impl Index<'_> {
 
     fn intent_first(&self) -> Verdict {
         let mut broken = Vec::new();
-        let mut posts: BTreeMap<&str, Vec<Timestamp>> = BTreeMap::new();
+        let mut posts: BTreeMap<&str, Vec<&LedgerPost>> = BTreeMap::new();
         for post in &self.ledger.posts {
-            posts.entry(post.merchant_uid.as_str()).or_default().push(post.at);
+            posts.entry(post.merchant_uid.as_str()).or_default().push(post);
         }
-        for (uid, mut times) in posts {
-            times.sort_unstable();
+        for (uid, posts) in posts {
             let charge = self.by_base.get(base_of(uid));
             let n: u8 = uid.get(28..).and_then(|digits| digits.parse().ok()).unwrap_or(0);
-            let mut begun: Vec<Timestamp> = charge
-                .and_then(|charge| self.sends.get(&charge.id))
-                .into_iter()
-                .flatten()
-                .filter(|(attempt, send)| attempt.id_number == n && !send.not_sent)
-                .map(|(_, send)| send.begun_at)
-                .collect();
-            begun.sort_unstable();
-            let covered = begun.len() >= times.len() && times.iter().zip(&begun).all(|(at, begun)| begun <= at);
-            if !covered {
-                broken.push(format!("{uid}: {} POSTs, {} committed sends", times.len(), begun.len()));
+            let sends = || {
+                let sends = charge.and_then(|charge| self.sends.get(&charge.id)).into_iter().flatten();
+                sends.filter(|(attempt, _)| attempt.id_number == n).map(|(_, send)| send)
+            };
+            let covered = |posts: Vec<Timestamp>, mut begun: Vec<Timestamp>| {
+                begun.sort_unstable();
+                begun.len() >= posts.len() && posts.iter().zip(&begun).all(|(at, begun)| begun <= at)
+            };
+            let times = |processed: bool| {
+                let mut times: Vec<_> = posts.iter().filter(|post| post.processed || !processed).map(|post| post.at).collect();
+                times.sort_unstable();
+                times
+            };
+            let all = covered(times(false), sends().map(|send| send.begun_at).collect());
+            // one that is booked as never sent must not have been processed
+            let real = covered(times(true), sends().filter(|send| !send.not_sent).map(|send| send.begun_at).collect());
+            if !all || !real {
+                broken.push(format!("{uid}: {} POSTs, {} committed sends", posts.len(), sends().count()));
             }
         }
         let checked = self.ledger.posts.len();
@@ -437,7 +445,13 @@ mod tests {
 
     /// One charge, declined once, then paid.
     fn good() -> (Ledger, Books, Circumstances) {
-        let post = |n, minute| LedgerPost { merchant_uid: uid(n), customer_uid: "card".into(), amount: 100, at: at(minute) };
+        let post = |n, minute| LedgerPost {
+            merchant_uid: uid(n),
+            customer_uid: "card".into(),
+            amount: 100,
+            at: at(minute),
+            processed: true,
+        };
         let ledger = Ledger {
             posts: vec![post(1, 1), post(2, 1442)],
             payments: vec![payment("imp_1", 1, LedgerStatus::Failed), payment("imp_2", 2, LedgerStatus::Paid)],

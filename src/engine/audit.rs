@@ -19,9 +19,6 @@ use crate::ports::store::{AuditResult, Booked, Entry, Fence, Observation, Record
 /// A complete audit reads this far back, a quick one less.
 const COMPLETE: SignedDuration = SignedDuration::from_hours(35 * 24);
 const QUICK: SignedDuration = SignedDuration::from_hours(48);
-/// How often each is made.
-const COMPLETE_EVERY: SignedDuration = SignedDuration::from_hours(24);
-const QUICK_EVERY: SignedDuration = SignedDuration::from_hours(1);
 /// Payments booked within this long of either end of the span may stand just outside it in the gateway's list.
 const MARGIN: SignedDuration = SignedDuration::from_hours(25);
 const SETTLING: SignedDuration = SignedDuration::from_mins(15);
@@ -59,11 +56,11 @@ impl Engine {
         let now = self.now();
         let (quick, complete) = self.store.last_audits(account.account.id).await?;
         let older = |last: Option<Timestamp>, age| last.is_none_or(|last| now.duration_since(last) >= age);
-        if older(complete, COMPLETE_EVERY) || wanted {
+        if older(complete, self.tuning.audit_complete_every) || wanted {
             return Ok(Some(true));
         }
         let newest = quick.max(complete);
-        Ok(older(newest, QUICK_EVERY).then_some(false))
+        Ok(older(newest, self.tuning.audit_quick_every).then_some(false))
     }
 
     /// Audits an account over 35 days or 48 hours, and records the result.

@@ -57,7 +57,9 @@ pub struct Tuning {
     pub policy: Policy,
     /// Between two checks of the database clock against CLOCK_BOOTTIME; `None` under a simulated clock.
     pub clock_check: Option<Duration>,
-    pub audits: bool,
+    /// How often both ledgers are compared over 48 hours, and over 35 days.
+    pub audit_quick_every: SignedDuration,
+    pub audit_complete_every: SignedDuration,
 }
 
 impl Tuning {
@@ -71,7 +73,8 @@ impl Tuning {
             claim: SignedDuration::from_secs(120),
             policy: Policy::default(),
             clock_check: Some(Duration::from_secs(10)),
-            audits: true,
+            audit_quick_every: SignedDuration::from_hours(1),
+            audit_complete_every: SignedDuration::from_hours(24),
         }
     }
 }

@@ -165,7 +165,7 @@ impl Loop {
     async fn dispatch_audit(&mut self, account: &Arc<AccountRuntime>, boot: Duration, ring: bool) -> Result<(), StoreError> {
         let id = account.account.id;
         let due = self.next_audit.get(&id).is_none_or(|next| boot >= *next);
-        if !self.engine.tuning.audits || self.count(Flight::Audit(id)) > 0 || !(due || ring) {
+        if self.count(Flight::Audit(id)) > 0 || !(due || ring) {
             return Ok(());
         }
         // an account that has never been audited may not send: it is tried again soon, the others at leisure

@@ -45,7 +45,6 @@ pub struct Swarm {
     pub lost_acknowledgements: u32,
     /// Of a thousand watermark writes that fail.
     pub full_disk: u32,
-    pub wrong_payments: bool,
 }
 
 pub fn rng(seed: u64, parts: &[&str]) -> ChaCha8Rng {
@@ -94,7 +93,6 @@ impl Swarm {
             crashes: [None, Some(400), Some(100), Some(30)][rng.random_range(0..4)],
             lost_acknowledgements: [0, 0, 20][rng.random_range(0..3)],
             full_disk: [0, 0, 20][rng.random_range(0..3)],
-            wrong_payments,
         }
     }
 

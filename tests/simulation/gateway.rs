@@ -195,6 +195,7 @@ impl Gateway for SimulatedGateway {
             customer_uid: attempt.customer_uid().to_owned(),
             amount: attempt.amount().minor(),
             at: self.clock.now(),
+            processed: true,
         };
         let (fault, body) = {
             let mut ledger = self.ledger.lock().unwrap();
@@ -219,7 +220,8 @@ impl Gateway for SimulatedGateway {
             };
             *ledger.played.entry(name).or_default() += 1;
             if !matches!(fault, Fault::LostBefore | Fault::Unreachable) {
-                ledger.posts.push(post.clone());
+                let processed = !matches!(fault, Fault::ErrorBefore | Fault::Unauthorized);
+                ledger.posts.push(proof::LedgerPost { processed, ..post.clone() });
             }
             let now = self.clock.now();
             let body = match fault {

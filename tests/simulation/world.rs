@@ -30,7 +30,7 @@ use crate::faults::{Swarm, rng};
 use crate::gateway::{Ledger, SimulatedGateway};
 
 const TAG: &str = "sb";
-const MONTHS: i64 = 3;
+const MONTHS: i64 = 2;
 
 /// A receiver that refuses now and then, and remembers what it has accepted.
 struct Receiver {
@@ -72,6 +72,7 @@ pub struct Outcome {
 
 pub struct World {
     seed: u64,
+    url: String,
     swarm: Swarm,
     clock: Arc<SimulatedClock>,
     start: Timestamp,
@@ -103,6 +104,11 @@ fn plan(name: &str, every: &str, policy: WhilePastDue) -> Plan {
     }
 }
 
+/// A connection of the operator's own.
+async fn by_hand(url: &str) -> sqlx::SqliteConnection {
+    <sqlx::SqliteConnection as sqlx::Connection>::connect(url).await.unwrap()
+}
+
 impl World {
     pub async fn new(seed: u64, url: &str) -> Self {
         let swarm = Swarm::of(seed);
@@ -128,6 +134,7 @@ impl World {
         ]
         .map(|plan| (plan.name.clone(), plan))
         .into();
+        let mut by_hand = by_hand(url).await;
         let mut cards = HashMap::new();
         let mut terms = Vec::new();
         for n in 0..rng.random_range(2..7) {
@@ -139,7 +146,18 @@ impl World {
             let plan = ["monthly", "monthly", "fortnight", "days"][rng.random_range(0..4)];
             let anchor = date(2026, 1, rng.random_range(6..32));
             let external_ref = format!("sub-{n}");
-            database.insert_for_test("main", &external_ref, plan, &customer, anchor, "CANARY-NAME").await.unwrap();
+            let sql = "INSERT INTO subscriptions (account, external_ref, plan, customer_uid, anchor, starts_on, buyer_name)
+                       VALUES ('main', $1, $2, $3, $4, $4, $5)";
+            // as an operator would, by hand
+            sqlx::query(sql)
+                .bind(&external_ref)
+                .bind(plan)
+                .bind(&customer)
+                .bind(anchor.to_string())
+                .bind("CANARY-NAME")
+                .execute(&mut by_hand)
+                .await
+                .unwrap();
             terms.push(Terms {
                 id: rebilld::domain::charge::SubscriptionId(0),
                 account: "main".to_owned(),
@@ -176,6 +194,7 @@ impl World {
         });
         Self {
             seed,
+            url: url.to_owned(),
             swarm,
             clock,
             start,
@@ -221,6 +240,8 @@ impl World {
         tuning.interval = std::time::Duration::from_secs(6 * 3600);
         tuning.lead = SignedDuration::ZERO;
         tuning.clock_check = None;
+        tuning.audit_quick_every = SignedDuration::from_hours(40);
+        tuning.audit_complete_every = SignedDuration::from_hours(10 * 24);
         Engine::new(Parts {
             store: Arc::new(store),
             clock: Arc::clone(&self.clock) as _,
@@ -302,9 +323,9 @@ impl World {
 
     pub async fn run(mut self) -> Outcome {
         let end = self.start + SignedDuration::from_hours(MONTHS * 30 * 24);
-        // months with faults, with an operator who looks in once a week
+        // months with faults, with an operator who looks in every third day
         while self.clock.now() < end {
-            let next = (self.clock.now() + SignedDuration::from_hours(7 * 24)).min(end);
+            let next = (self.clock.now() + SignedDuration::from_hours(3 * 24)).min(end);
             self.live_until(next).await;
             self.operate().await;
         }
@@ -318,9 +339,9 @@ impl World {
             writes: AtomicU64::new(0),
             mark: AtomicI64::new(0),
         });
-        let settled = end + SignedDuration::from_hours(75 * 24);
+        let settled = end + SignedDuration::from_hours(45 * 24);
         while self.clock.now() < settled {
-            let next = (self.clock.now() + SignedDuration::from_hours(7 * 24)).min(settled);
+            let next = (self.clock.now() + SignedDuration::from_hours(3 * 24)).min(settled);
             self.live_until(next).await;
             self.operate().await;
         }
@@ -344,7 +365,13 @@ impl World {
             *states.entry(charge.state.name()).or_default() += 1;
         }
         let history = format!("{:?}{:?}{:?}{:?}", books.charges, books.attempts, books.sends, books.events);
-        let rules = self.database.rules_for_test().await.unwrap();
+        let rules = sqlx::query_as("SELECT coalesce(rule, 'fence lost'), count(*) FROM observations GROUP BY 1")
+            .fetch_all(&mut by_hand(&self.url).await)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|(rule, count): (String, i64)| (rule, count as u64))
+            .collect();
         self.database.close().await;
         Outcome {
             verdicts,

@@ -296,6 +296,7 @@ fn neutral(ledger: &LedgerSnapshot) -> proof::Ledger {
         customer_uid: post.customer_uid.clone().unwrap_or_default(),
         amount: post.amount_minor.unwrap_or(0),
         at: post.received_at,
+        processed: post.processed.is_some(),
     });
     let payments = ledger.payments.iter().map(|payment| proof::LedgerPayment {
         imp_uid: payment.imp_uid.clone(),
