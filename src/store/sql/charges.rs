@@ -89,7 +89,7 @@ macro_rules! payer {
             s.card_quota, s.interest_free_by_merchant, s.use_card_point, s.custom_data, s.notice_url, s.product_type,
             s.product_count, s.cash_receipt_type, s.bypass, s.extra, s.promotion_id, s.channel_key,
             (SELECT b.body FROM sends b WHERE b.attempt_id = a.id AND b.state NOT IN ('open', 'answered', 'found')
-                AND b.body IS NOT NULL ORDER BY b.id DESC LIMIT 1) AS last_body"
+                AND b.body IS NOT NULL ORDER BY b.attempt_id DESC, b.id DESC LIMIT 1) AS last_body"
     };
 }
 
