@@ -3,6 +3,8 @@
 //! Floors, from the ground up; imports go down only (ARCHITECTURE.md): [`domain`], [`ports`], `engine`, adapters
 //! (`store`, `gateway`, `courier`, [`time`]), faces (`http`, `cli`), `config` and `app`.
 
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod gateway;

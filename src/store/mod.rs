@@ -6,6 +6,7 @@
 
 pub mod codec;
 pub mod db;
+pub mod desk;
 pub mod identity;
 mod migrations;
 pub mod open;

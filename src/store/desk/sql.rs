@@ -253,7 +253,7 @@ pub const HOLD: Statement = Statement::same("hold", "UPDATE settings SET held = 
 pub const HOLD_ACCOUNT: Statement =
     Statement::same("hold account", "UPDATE accounts SET held = $1, hold_reason = $2, held_at = $3 WHERE name = $4");
 
-/// Also ends the pause after a refused key.
+/// Also ends the pause after a refused key. Differs because SQLite's booleans are numbers.
 pub const RELEASE_ACCOUNT: Statement = Statement::two(
     "release account",
     "UPDATE accounts SET held = 0, hold_reason = NULL, held_at = NULL, paused = 0, pause_reason = NULL, paused_at = NULL WHERE name = $1",

@@ -25,4 +25,4 @@ impl Statement {
 }
 
 /// All statements, by the file that they stand in.
-pub const ALL: &[&[&Statement]] = &[accounts::ALL];
+pub const ALL: &[&[&Statement]] = &[accounts::ALL, super::desk::sql::ALL];
