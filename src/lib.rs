@@ -6,6 +6,7 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod courier;
 pub mod domain;
 pub mod gateway;
 pub mod ports;

@@ -163,6 +163,12 @@ impl Desk<'_> {
         Ok(charges.into_iter().filter(|charge| account.is_none_or(|account| charge.account == account)).collect())
     }
 
+    /// The rule that last decided on a charge.
+    pub async fn last_rule(&self, charge: i64) -> Result<Option<String>, Fault> {
+        let rows = self.database.read(&sql::LAST_RULE, &[charge.into()]).await?;
+        rows.first().map_or(Ok(None), |row| row.text_opt("rule"))
+    }
+
     async fn ids_of(&self, account: Option<&str>, external_ref: &str) -> Result<Vec<i64>, Fault> {
         Ok(self.find_subscriptions(account, external_ref).await?.iter().map(|row| row.id).collect())
     }

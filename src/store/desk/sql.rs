@@ -33,6 +33,7 @@ pub const ALL: &[&Statement] = &[
     &ATTEMPTS,
     &SENDS,
     &OBSERVATIONS,
+    &LAST_RULE,
     &STORY_EVENTS,
     &DELIVERIES,
     &INCIDENTS,
@@ -350,6 +351,11 @@ pub const SENDS: Statement = Statement::same(
 pub const OBSERVATIONS: Statement = Statement::same(
     "observations of a charge",
     "SELECT id, send_id, source, began_at, at, detail, rule FROM observations WHERE charge_id = $1 ORDER BY id",
+);
+
+pub const LAST_RULE: Statement = Statement::same(
+    "last rule of a charge",
+    "SELECT rule FROM observations WHERE charge_id = $1 AND rule IS NOT NULL ORDER BY id DESC LIMIT 1",
 );
 
 pub const STORY_EVENTS: Statement =
