@@ -3,6 +3,8 @@
 mod support;
 
 mod store {
+    pub mod deeds;
+    pub mod flow;
     pub mod opening;
     pub mod rig;
 }

@@ -217,7 +217,7 @@ CREATE TABLE events (
 
 CREATE TABLE deliveries (
     id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    event_seq BIGINT NOT NULL REFERENCES events (seq),
+    event_seq BIGINT NOT NULL,
     endpoint TEXT NOT NULL,
     subscription_id BIGINT NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('pending', 'delivered', 'failed')),

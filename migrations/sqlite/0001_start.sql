@@ -199,7 +199,7 @@ CREATE TABLE events (
 
 CREATE TABLE deliveries (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    event_seq INTEGER NOT NULL REFERENCES events (seq),
+    event_seq INTEGER NOT NULL,
     endpoint TEXT NOT NULL,
     subscription_id INTEGER NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('pending', 'delivered', 'failed')),

@@ -80,9 +80,10 @@ pub enum Stepped {
     Done,
     /// The period waits until the subscription's unresolved charge has ended (`while_past_due = "hold"`).
     Blocked,
-    /// The row has changed since it was read, or such a charge exists already: look again.
+    /// The row has changed since it was read or is just being written, or such a charge exists already: look again.
     Stale,
-    /// Overlaps an opened period, or breaks another rule of the schema.
+    /// Overlaps an opened period, or breaks another rule of the schema. The schedule stays as it is, and so stays due: the
+    /// caller parks it with [`ScheduleAction::Problem`].
     Refused,
 }
 
@@ -223,6 +224,8 @@ pub enum Recorded {
     FenceLost,
     /// The payment's `imp_uid` is booked to another attempt: only the observation was stored.
     ImpUidTaken,
+    /// It breaks a rule of the schema that nothing foresaw: only the observation was stored. A person has to look.
+    Refused,
 }
 
 /// What stops sends.
@@ -355,7 +358,8 @@ pub trait Store: Send + Sync + 'static {
     /// Which of these `merchant_uid`s belong to which charge.
     async fn charges_of(&self, uids: &[String]) -> Result<BTreeMap<String, ChargeId>, StoreError>;
 
-    /// Payments booked as paid by an account in a span of time, in order of charge id after `after`.
+    /// Payments booked as paid by an account in a span of time, in order of payment. `after`: the last charge of the page
+    /// before, 0 for the first page.
     async fn booked(
         &self,
         account: AccountId,

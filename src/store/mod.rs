@@ -4,12 +4,21 @@
 //! [`sql`], by name, in both spellings. Writes come in batches: a batch is one JSON text, so that the number of statements
 //! in a transaction does not grow with the number of charges.
 
+mod begin;
+mod brakes;
+mod claims;
 pub mod codec;
 pub mod db;
 pub mod desk;
 pub mod identity;
+mod listen;
 mod migrations;
 pub mod open;
+mod outbox;
+mod port;
+mod record;
+mod rows;
+mod schedules;
 pub mod sql;
 
 use std::str::FromStr;

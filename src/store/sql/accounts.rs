@@ -17,6 +17,11 @@ pub const ALL: &[&Statement] = &[
     &FIND_ENDPOINT,
     &USE_ENDPOINT,
     &HOLD_ACCOUNT,
+    &BRAKES,
+    &PAUSE_ACCOUNT,
+    &HOLD,
+    &AUDITED,
+    &LAST_AUDITS,
 ];
 
 /// Differs because SQLite has no server: its clock is this machine's, in milliseconds.
@@ -87,3 +92,33 @@ pub const USE_ENDPOINT: Statement = Statement::same("use endpoint", "UPDATE acco
 
 pub const HOLD_ACCOUNT: Statement =
     Statement::same("hold account", "UPDATE accounts SET held = TRUE, hold_reason = $2, held_at = $3 WHERE id = $1 AND NOT held");
+
+pub const BRAKES: Statement = Statement::same(
+    "brakes",
+    "SELECT s.killed AS all_killed, s.held AS all_held, a.id, a.killed, a.held, a.paused,
+            a.audited_incarnation = s.incarnation AS audited
+        FROM settings s LEFT JOIN accounts a ON TRUE",
+);
+
+pub const PAUSE_ACCOUNT: Statement = Statement::same(
+    "pause account",
+    "UPDATE accounts SET paused = TRUE, pause_reason = $2, paused_at = $3 WHERE id = $1 AND NOT paused RETURNING name",
+);
+
+pub const HOLD: Statement =
+    Statement::same("hold", "UPDATE settings SET held = TRUE, hold_reason = $1, held_at = $2 WHERE NOT held");
+
+/// Differs because Postgres keeps JSON as JSONB.
+pub const AUDITED: Statement = Statement::two(
+    "audited",
+    "UPDATE accounts SET audited_quick_at = $2, audited_at = CASE WHEN $3 THEN $2 ELSE audited_at END, audit_summary = $5,
+            audited_incarnation = CASE WHEN $4 THEN (SELECT incarnation FROM settings) ELSE audited_incarnation END
+        WHERE id = $1",
+    "UPDATE accounts SET audited_quick_at = $2, audited_at = CASE WHEN $3 THEN $2 ELSE audited_at END,
+            audit_summary = $5::text::jsonb,
+            audited_incarnation = CASE WHEN $4 THEN (SELECT incarnation FROM settings) ELSE audited_incarnation END
+        WHERE id = $1",
+);
+
+pub const LAST_AUDITS: Statement =
+    Statement::same("last audits", "SELECT audited_quick_at, audited_at FROM accounts WHERE id = $1");

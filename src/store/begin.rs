@@ -1,0 +1,273 @@
+//! W2: intents become durable, or are refused one by one.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use sha2::{Digest, Sha256};
+
+use super::Database;
+use super::brakes::brakes_of;
+use super::db::{Fault, Tx};
+use super::sql::{charges, writes};
+use crate::domain::attempt::{AttemptId, SendId, base32};
+use crate::domain::charge::{ChargeId, ChargeState};
+use crate::ports::gateway::{CommittedIntent, DurableAttempt};
+use crate::ports::store::{Begin, Begun, Intent, NotBegun};
+
+/// How often a transaction is repeated after a deadlock.
+const REPEATS: u32 = 5;
+
+/// What became of an intent before COMMIT: rows that wait for it, or a refusal.
+type Pending = Result<(AttemptId, SendId), NotBegun>;
+
+impl Database {
+    pub(super) async fn begin_batch(&self, batch: Begin) -> Result<Begun, Fault> {
+        match self.begin_together(&batch, &batch.intents).await {
+            // one of them breaks a rule that was not foreseen: each stands alone
+            Err(Fault::Integrity(why)) => {
+                tracing::warn!(error = %why, "a batch of intents breaks a rule: begun one by one");
+                let mut begun = Begun { attempts: Vec::with_capacity(batch.intents.len()), high_water: 0 };
+                for intent in &batch.intents {
+                    match self.begin_together(&batch, std::slice::from_ref(intent)).await {
+                        Ok(one) => {
+                            begun.attempts.extend(one.attempts);
+                            begun.high_water = begun.high_water.max(one.high_water);
+                        }
+                        Err(Fault::Integrity(why)) => {
+                            tracing::error!(charge.id = intent.charge.0, error = %why, "an intent breaks a rule: not begun");
+                            begun.attempts.push(Err(NotBegun::Unresolved));
+                        }
+                        Err(other) if begun.attempts.iter().all(Result::is_err) => return Err(other),
+                        // those before it are committed and have to go out; the rest is found again when its claim ends
+                        Err(other) => {
+                            tracing::warn!(error = %other, "the rest of a batch of intents was not begun");
+                            begun.attempts.resize_with(batch.intents.len(), || Err(NotBegun::ClaimLost));
+                            break;
+                        }
+                    }
+                }
+                Ok(begun)
+            }
+            other => other,
+        }
+    }
+
+    async fn begin_together(&self, batch: &Begin, intents: &[Intent]) -> Result<Begun, Fault> {
+        let mut repeats = 0;
+        loop {
+            let mut tx = self.db.begin().await?;
+            let planned = match self.plan(&mut tx, batch, intents).await {
+                Ok(planned) => planned,
+                Err(Fault::Conflict(_)) if repeats < REPEATS => {
+                    repeats += 1;
+                    continue;
+                }
+                Err(other) => return Err(other),
+            };
+            if planned.iter().all(Result::is_err) {
+                tx.commit().await?;
+                return Ok(begun(batch, intents, &planned, 0));
+            }
+            let water = tx.query(&writes::HIGH_WATER, &[]).await?;
+            let Some(row) = water.first() else {
+                // the brakes were pulled meanwhile: nothing of this was committed, and the next look sees them
+                drop(tx);
+                if repeats < REPEATS {
+                    repeats += 1;
+                    continue;
+                }
+                return Ok(begun(batch, intents, &vec![Err(NotBegun::Held); intents.len()], 0));
+            };
+            let high_water = row.int("high_water")?;
+            tx.commit().await?;
+            return Ok(begun(batch, intents, &planned, high_water));
+        }
+    }
+
+    /// Everything of W2 but the COMMIT.
+    async fn plan(&self, tx: &mut Tx, batch: &Begin, intents: &[Intent]) -> Result<Vec<Pending>, Fault> {
+        let ids: Vec<i64> = intents.iter().map(|intent| intent.charge.0).collect();
+        let mut refused = claims_lost(tx, batch, intents, &ids).await?;
+        let brakes = tx.query(&writes::LOCK_BRAKES, &[batch.account.0.into()]).await?;
+        let stop = brakes_of(&brakes)?.stop(batch.account);
+        let live = live_attempts(tx, &ids).await?;
+        let mut seen = HashSet::new();
+        for (intent, refusal) in intents.iter().zip(&mut refused) {
+            let of_charge = live.get(&intent.charge.0);
+            let fits = match (intent.attempt, of_charge) {
+                (None, None) => true,
+                (Some(attempt), Some(live)) => live.attempt == attempt.0 && live.is_live && !live.has_open_send,
+                _ => false,
+            };
+            let resolved = (fits && seen.insert(intent.charge)).then_some(());
+            *refusal = refusal.or(stop).or(resolved.map_or(Some(NotBegun::Unresolved), |()| None));
+        }
+        reserve_ids(tx, intents, &mut refused).await?;
+        reserve_budget(tx, batch, intents, &mut refused).await?;
+        insert(tx, batch, intents, &refused).await
+    }
+}
+
+/// The charges' rows are locked first, in order of id; whatever is read afterwards cannot change under us.
+async fn claims_lost(tx: &mut Tx, batch: &Begin, intents: &[Intent], ids: &[i64]) -> Result<Vec<Option<NotBegun>>, Fault> {
+    let rows = tx.query(&writes::LOCK_CHARGES, &[ids.to_vec().into()]).await?;
+    let mut charges = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        let lost = row.text_opt("claim_token")?.as_deref() != Some(batch.token.0.as_str());
+        let refusal = if lost || row.int("account_id")? != batch.account.0 {
+            Some(NotBegun::ClaimLost)
+        } else if row.text_opt("elsewhere_imp_uid")?.is_some() {
+            Some(NotBegun::PaidElsewhere)
+        } else if row.word("state", ChargeState::from_name)? != ChargeState::Due {
+            Some(NotBegun::Unresolved)
+        } else {
+            None
+        };
+        charges.insert(row.int("id")?, refusal);
+    }
+    Ok(intents.iter().map(|intent| charges.get(&intent.charge.0).copied().unwrap_or(Some(NotBegun::ClaimLost))).collect())
+}
+
+struct Live {
+    attempt: i64,
+    is_live: bool,
+    has_open_send: bool,
+}
+
+async fn live_attempts(tx: &mut Tx, ids: &[i64]) -> Result<HashMap<i64, Live>, Fault> {
+    let rows = tx.query(&writes::LIVE_ATTEMPTS, &[ids.to_vec().into()]).await?;
+    let live = rows.iter().map(|row| {
+        let live = Live {
+            attempt: row.int("id")?,
+            is_live: row.text("state")? == "live",
+            has_open_send: row.int_opt("send_id")?.is_some(),
+        };
+        Ok((row.int("charge_id")?, live))
+    });
+    live.collect()
+}
+
+/// An id that belongs to another charge is refused; its own charge may have written it before.
+async fn reserve_ids(tx: &mut Tx, intents: &[Intent], refused: &mut [Option<NotBegun>]) -> Result<(), Fault> {
+    let mut batch = tx.batch();
+    let mut uids = Vec::new();
+    for (intent, _) in intents.iter().zip(refused.iter()).filter(|(_, refusal)| refusal.is_none()) {
+        batch.row().text("uid", intent.merchant_uid.as_str()).int("charge", intent.charge.0);
+        uids.push(intent.merchant_uid.as_str().to_owned());
+    }
+    if uids.is_empty() {
+        return Ok(());
+    }
+    let written = tx.execute(&writes::INSERT_IDS, &[batch.param()]).await?;
+    if usize::try_from(written).is_ok_and(|written| written == uids.len()) {
+        return Ok(());
+    }
+    let owners: HashMap<String, i64> = tx
+        .query(&charges::CHARGES_OF, &[uids.into()])
+        .await?
+        .iter()
+        .map(|row| Ok((row.text("merchant_uid")?, row.int("charge_id")?)))
+        .collect::<Result<_, Fault>>()?;
+    for (intent, refusal) in intents.iter().zip(refused.iter_mut()).filter(|(_, refusal)| refusal.is_none()) {
+        if owners.get(intent.merchant_uid.as_str()) != Some(&intent.charge.0) {
+            *refusal = Some(NotBegun::IdTaken);
+        }
+    }
+    Ok(())
+}
+
+/// New attempts are counted, in order, as many as fit. The account's row is locked, so the numbers hold until COMMIT.
+async fn reserve_budget(tx: &mut Tx, batch: &Begin, intents: &[Intent], refused: &mut [Option<NotBegun>]) -> Result<(), Fault> {
+    let is_new = |(intent, refusal): &(&Intent, &mut Option<NotBegun>)| intent.attempt.is_none() && refusal.is_none();
+    if !intents.iter().zip(refused.iter_mut()).any(|pair| is_new(&pair)) {
+        return Ok(());
+    }
+    let key = [batch.account.0.into(), batch.budget_day.into()];
+    let mut count = 0;
+    let mut sums: BTreeMap<String, i64> = BTreeMap::new();
+    for row in &tx.query(&writes::BUDGETS, &key).await? {
+        count += row.int("count")?;
+        sums.insert(row.text("currency")?, row.int("sum")?);
+    }
+    let mut spent: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+    for (intent, refusal) in intents.iter().zip(refused.iter_mut()).filter(is_new) {
+        let currency = intent.amount.currency();
+        let sum = sums.entry(currency.code().to_owned()).or_default();
+        let total = sum.saturating_add(intent.amount.minor());
+        let over = batch.budget_count.is_some_and(|bound| count >= bound) || batch.budget_sum.is_some_and(|bound| total > bound);
+        if over {
+            *refusal = Some(NotBegun::OverBudget);
+            continue;
+        }
+        count += 1;
+        *sum = total;
+        let spent = spent.entry(currency.code().to_owned()).or_default();
+        spent.0 += 1;
+        spent.1 = spent.1.saturating_add(intent.amount.minor());
+    }
+    for (currency, (count, sum)) in spent {
+        let [account, day] = key.clone();
+        tx.execute(&writes::SPEND, &[account, day, currency.into(), count.into(), sum.into()]).await?;
+    }
+    Ok(())
+}
+
+async fn insert(tx: &mut Tx, batch: &Begin, intents: &[Intent], refused: &[Option<NotBegun>]) -> Result<Vec<Pending>, Fault> {
+    let mut attempts = tx.batch();
+    for (intent, _) in intents.iter().zip(refused).filter(|(intent, refusal)| refusal.is_none() && intent.attempt.is_none()) {
+        attempts
+            .row()
+            .int("charge", intent.charge.0)
+            .int("number", i64::from(intent.attempt_number))
+            .int("id_number", i64::from(intent.id_number.get()))
+            .int("amount", intent.amount.minor())
+            .text("customer", intent.customer_uid.as_str());
+    }
+    let mut of_charge: HashMap<ChargeId, i64> = HashMap::new();
+    if !attempts.is_empty() {
+        for row in &tx.query(&writes::INSERT_ATTEMPTS, &[attempts.param()]).await? {
+            of_charge.insert(ChargeId(row.int("charge_id")?), row.int("id")?);
+        }
+    }
+    let mut sends = tx.batch();
+    for (intent, _) in intents.iter().zip(refused).filter(|(_, refusal)| refusal.is_none()) {
+        let attempt = *of_charge.entry(intent.charge).or_insert(intent.attempt.map_or(0, |attempt| attempt.0));
+        let hash = base32(&Sha256::digest(intent.body.as_bytes()), 26);
+        sends.row().int("attempt", attempt).text("body", intent.body.as_str()).text("hash", hash.as_str());
+    }
+    let mut of_attempt: HashMap<i64, i64> = HashMap::new();
+    if !sends.is_empty() {
+        let params = [sends.param(), batch.endpoint.into(), batch.now.into()];
+        for row in &tx.query(&writes::INSERT_SENDS, &params).await? {
+            of_attempt.insert(row.int("attempt_id")?, row.int("id")?);
+        }
+    }
+    let pending = |(intent, refusal): (&Intent, &Option<NotBegun>)| match refusal {
+        Some(refusal) => Ok(Err(*refusal)),
+        None => {
+            let attempt = of_charge.get(&intent.charge).copied();
+            let rows = attempt.and_then(|attempt| Some((AttemptId(attempt), SendId(*of_attempt.get(&attempt)?))));
+            rows.map(Ok).ok_or_else(|| Fault::Corrupt(format!("the send of charge {} was not written", intent.charge)))
+        }
+    };
+    intents.iter().zip(refused).map(pending).collect()
+}
+
+/// Only called with what has been committed.
+fn begun(batch: &Begin, intents: &[Intent], committed: &[Pending], high_water: i64) -> Begun {
+    let durable = |(intent, rows): (&Intent, &Pending)| {
+        rows.map(|(attempt, send)| {
+            DurableAttempt::after_commit(CommittedIntent {
+                charge: intent.charge,
+                attempt,
+                send,
+                begun_at: batch.now,
+                id_number: intent.id_number,
+                merchant_uid: intent.merchant_uid.clone(),
+                customer_uid: intent.customer_uid.clone(),
+                amount: intent.amount,
+                body: intent.body.clone(),
+            })
+        })
+    };
+    Begun { attempts: intents.iter().zip(committed).map(durable).collect(), high_water }
+}

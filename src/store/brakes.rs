@@ -1,0 +1,76 @@
+//! What stops sends, and what audits allow.
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::Database;
+use super::codec::Row;
+use super::db::Fault;
+use super::outbox::Told;
+use super::sql::accounts;
+use crate::domain::charge::AccountId;
+use crate::domain::event::{Event, EventKind};
+use crate::ports::store::{AccountBrakes, AuditResult, Brakes};
+
+pub(super) fn brakes_of(rows: &[Row]) -> Result<Brakes, Fault> {
+    let mut brakes = Brakes::default();
+    for row in rows {
+        brakes.killed = row.flag("all_killed")?;
+        brakes.held = row.flag("all_held")?;
+        if let Some(account) = row.int_opt("id")? {
+            let of_account = AccountBrakes {
+                killed: row.flag("killed")?,
+                held: row.flag("held")?,
+                paused: row.flag("paused")?,
+                audited: row.flag_opt("audited")? == Some(true),
+            };
+            brakes.accounts.insert(AccountId(account), of_account);
+        }
+    }
+    Ok(brakes)
+}
+
+impl Database {
+    pub(super) async fn read_brakes(&self) -> Result<Brakes, Fault> {
+        let rows = self.db.read(&accounts::BRAKES, &[]).await?;
+        if rows.is_empty() {
+            return Err(Fault::Corrupt("the database is not bound to a tag yet: start the daemon once".to_owned()));
+        }
+        brakes_of(&rows)
+    }
+
+    pub(super) async fn pause(&self, account: AccountId, now: Timestamp, why: &str) -> Result<(), Fault> {
+        let mut tx = self.db.begin().await?;
+        let paused = tx.query(&accounts::PAUSE_ACCOUNT, &[account.0.into(), why.into(), now.into()]).await?;
+        if let Some(row) = paused.first() {
+            let name = row.text("name")?;
+            let data = json!({ "account": name, "reason": why });
+            let event = Event::new(EventKind::AccountPaused, &[&name, &now.to_string()], data);
+            self.tell(&mut tx, now, &[Told { event: &event, subscription: None, charge: None }]).await?;
+        }
+        tx.commit().await
+    }
+
+    pub(super) async fn hold_all(&self, now: Timestamp, why: &str) -> Result<bool, Fault> {
+        Ok(self.db.write(&accounts::HOLD, &[why.into(), now.into()]).await? > 0)
+    }
+
+    pub(super) async fn write_audit(&self, result: &AuditResult) -> Result<(), Fault> {
+        let params = [
+            result.account.0.into(),
+            result.at.into(),
+            result.complete.into(),
+            (result.complete && result.clean).into(),
+            result.summary.to_string().into(),
+        ];
+        self.db.write(&accounts::AUDITED, &params).await.map(drop)
+    }
+
+    pub(super) async fn read_audits(&self, account: AccountId) -> Result<(Option<Timestamp>, Option<Timestamp>), Fault> {
+        let rows = self.db.read(&accounts::LAST_AUDITS, &[account.0.into()]).await?;
+        match rows.first() {
+            Some(row) => Ok((row.at_opt("audited_quick_at")?, row.at_opt("audited_at")?)),
+            None => Ok((None, None)),
+        }
+    }
+}

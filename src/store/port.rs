@@ -1,0 +1,131 @@
+//! The port, over the parts.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+
+use super::Database;
+use super::db::Fault;
+use super::sql::accounts;
+use crate::domain::charge::{AccountId, Charge, ChargeId};
+use crate::domain::decide::Incident;
+use crate::domain::event::Event;
+use crate::ports::store::{
+    AuditResult, Begin, Begun, Booked, Brakes, Claim, ClaimToken, Claimed, Delivered, Delivery, DueSchedule, Entry, PastAttempt,
+    Recorded, ScheduleStep, Stepped, Store, StoreError,
+};
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+#[async_trait]
+impl Store for Database {
+    async fn clock(&self) -> Result<Timestamp> {
+        let rows = self.db.read(&accounts::CLOCK, &[]).await?;
+        let row = rows.first().ok_or_else(|| Fault::Corrupt("the database tells no time".to_owned()))?;
+        Ok(row.at("now")?)
+    }
+
+    async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>> {
+        Ok(self.first_due(now).await?)
+    }
+
+    async fn due_schedules(&self, now: Timestamp, limit: u32) -> Result<Vec<DueSchedule>> {
+        Ok(self.schedules_due(now, limit).await?)
+    }
+
+    async fn step_schedules(&self, now: Timestamp, steps: &[ScheduleStep]) -> Result<Vec<Stepped>> {
+        Ok(self.step_batch(now, steps).await?)
+    }
+
+    async fn claim(&self, claim: &Claim) -> Result<Vec<Claimed>> {
+        Ok(self.claim_charges(claim).await?)
+    }
+
+    async fn release(&self, token: &ClaimToken, charges: &[ChargeId]) -> Result<()> {
+        Ok(self.release_claims(token, charges).await?)
+    }
+
+    async fn attempts_of(&self, charges: &[ChargeId]) -> Result<Vec<PastAttempt>> {
+        Ok(self.past_attempts(charges).await?)
+    }
+
+    async fn load(&self, charges: &[ChargeId]) -> Result<Vec<Charge>> {
+        Ok(self.load_charges(charges).await?)
+    }
+
+    async fn begin(&self, batch: Begin) -> Result<Begun> {
+        Ok(self.begin_batch(batch).await?)
+    }
+
+    async fn record(&self, now: Timestamp, entries: &[Entry]) -> Result<Vec<Recorded>> {
+        Ok(self.record_batch(now, entries).await?)
+    }
+
+    async fn adopt_interrupted(&self, now: Timestamp, limit: u32) -> Result<u64> {
+        Ok(self.doubt_interrupted(now, limit).await?)
+    }
+
+    async fn brakes(&self) -> Result<Brakes> {
+        Ok(self.read_brakes().await?)
+    }
+
+    async fn pause_account(&self, account: AccountId, now: Timestamp, why: &str) -> Result<()> {
+        Ok(self.pause(account, now, why).await?)
+    }
+
+    async fn hold(&self, now: Timestamp, why: &str) -> Result<bool> {
+        Ok(self.hold_all(now, why).await?)
+    }
+
+    async fn missed(&self, now: Timestamp, grace: SignedDuration) -> Result<u64> {
+        let due_before = now.checked_sub(grace).unwrap_or(Timestamp::MIN);
+        Ok(self.missed_charges(due_before).await?)
+    }
+
+    async fn charges_of(&self, uids: &[String]) -> Result<BTreeMap<String, ChargeId>> {
+        Ok(self.charges_of_uids(uids).await?)
+    }
+
+    async fn booked(
+        &self,
+        account: AccountId,
+        from: Timestamp,
+        to: Timestamp,
+        after: ChargeId,
+        limit: u32,
+    ) -> Result<Vec<Booked>> {
+        Ok(self.booked_payments(account, from, to, after, limit).await?)
+    }
+
+    async fn refunded(&self, now: Timestamp, charge: ChargeId, event: Event) -> Result<bool> {
+        Ok(self.mark_refunded(now, charge, &event).await?)
+    }
+
+    async fn open_incident(
+        &self,
+        now: Timestamp,
+        account: AccountId,
+        charge: Option<ChargeId>,
+        incident: &Incident,
+        event: Event,
+    ) -> Result<bool> {
+        Ok(self.new_incident(now, account, charge, incident, &event).await?)
+    }
+
+    async fn audited(&self, result: &AuditResult) -> Result<()> {
+        Ok(self.write_audit(result).await?)
+    }
+
+    async fn last_audits(&self, account: AccountId) -> Result<(Option<Timestamp>, Option<Timestamp>)> {
+        Ok(self.read_audits(account).await?)
+    }
+
+    async fn due_deliveries(&self, now: Timestamp, claim_until: Timestamp, limit: u32) -> Result<Vec<Delivery>> {
+        Ok(self.claim_deliveries(now, claim_until, limit).await?)
+    }
+
+    async fn delivered(&self, now: Timestamp, results: &[Delivered]) -> Result<()> {
+        Ok(self.end_deliveries(now, results).await?)
+    }
+}

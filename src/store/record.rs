@@ -1,0 +1,344 @@
+//! W3: what became known is stored, and what follows from it is written, each charge for itself.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::Timestamp;
+
+use super::Database;
+use super::db::{Fault, Tx};
+use super::outbox::Told;
+use super::rows::{attempt_state_name, hint_name, send_end_name};
+use super::sql::{outbox, schedules, writes};
+use crate::domain::attempt::{AttemptState, SendEnd};
+use crate::domain::charge::{ChargeId, ChargeState, Waiting};
+use crate::domain::decide::{Decision, Fact, LiveChange, Policy, decide};
+use crate::ports::store::{Entry, Fence, Recorded};
+
+/// How often a transaction is repeated after a deadlock.
+const REPEATS: u32 = 5;
+
+/// A decision that its fence lets through, with what the charge was before.
+struct Written<'a> {
+    decision: &'a Decision,
+    before: ChargeState,
+}
+
+impl Written<'_> {
+    /// The `imp_uid`s that it books, each with the live attempt that may carry it already.
+    fn imp_uids(decision: &Decision) -> impl Iterator<Item = (&str, Option<i64>)> {
+        let live = match &decision.live {
+            LiveChange::End { imp_uid: Some(imp_uid), .. } => {
+                Some((imp_uid.as_str(), decision.charge.live.as_ref().map(|live| live.id.0)))
+            }
+            _ => None,
+        };
+        live.into_iter().chain(decision.adopt.iter().map(|adopted| (adopted.imp_uid.as_str(), None)))
+    }
+
+    fn attempts(&self) -> i64 {
+        let charge = &self.decision.charge;
+        i64::from(charge.attempts.max(charge.live.as_ref().map_or(0, |live| live.number)))
+    }
+
+    fn ends_the_charge(&self) -> bool {
+        self.before.is_unresolved() && !self.decision.charge.state.is_unresolved()
+    }
+}
+
+impl Database {
+    pub(super) async fn record_batch(&self, now: Timestamp, entries: &[Entry]) -> Result<Vec<Recorded>, Fault> {
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self.record_together(now, entries).await {
+            // one of them breaks a rule that was not foreseen: each stands alone
+            Err(Fault::Integrity(why)) => {
+                tracing::warn!(error = %why, "a batch of outcomes breaks a rule: recorded one by one");
+                let mut results = Vec::with_capacity(entries.len());
+                for entry in entries {
+                    results.push(self.record_alone(now, entry).await?);
+                }
+                Ok(results)
+            }
+            other => other,
+        }
+    }
+
+    async fn record_alone(&self, now: Timestamp, entry: &Entry) -> Result<Recorded, Fault> {
+        // the second try sees what another session booked between our check and our write
+        for _ in 0..2 {
+            match self.record_together(now, std::slice::from_ref(entry)).await {
+                Ok(results) => return Ok(results.first().copied().unwrap_or(Recorded::FenceLost)),
+                Err(Fault::Integrity(why)) => {
+                    tracing::error!(charge.id = entry.charge.0, error = %why, "an outcome breaks a rule of the database");
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        let observed = Entry { decision: None, ..entry.clone() };
+        self.record_together(now, &[observed]).await.map(|_| Recorded::Refused)
+    }
+
+    async fn record_together(&self, now: Timestamp, entries: &[Entry]) -> Result<Vec<Recorded>, Fault> {
+        let mut repeats = 0;
+        loop {
+            let mut tx = self.db.begin().await?;
+            match self.record_once(&mut tx, now, entries).await {
+                Ok(results) => {
+                    tx.commit().await?;
+                    return Ok(results);
+                }
+                Err(Fault::Conflict(_)) if repeats < REPEATS => repeats += 1,
+                Err(other) => return Err(other),
+            }
+        }
+    }
+
+    async fn record_once(&self, tx: &mut Tx, now: Timestamp, entries: &[Entry]) -> Result<Vec<Recorded>, Fault> {
+        let (results, written) = judge(tx, entries).await?;
+        observe(tx, now, entries, &results).await?;
+        if written.is_empty() {
+            return Ok(results);
+        }
+        end_sends(tx, now, &written).await?;
+        change_attempts(tx, &written).await?;
+        adopt(tx, &written).await?;
+        change_charges(tx, now, &written).await?;
+        let told: Vec<Told<'_>> = written
+            .iter()
+            .flat_map(|one| {
+                let (subscription, charge) = (Some(one.decision.charge.subscription.0), Some(one.decision.charge.id.0));
+                one.decision.events.iter().map(move |event| Told { event, subscription, charge })
+            })
+            .collect();
+        self.tell(tx, now, &told).await?;
+        for one in &written {
+            let charge = &one.decision.charge;
+            for incident in &one.decision.incidents {
+                let params = [
+                    charge.account.0.into(),
+                    Some(charge.id.0).into(),
+                    incident.kind.name().into(),
+                    incident.detail.as_str().into(),
+                    now.into(),
+                ];
+                tx.execute(&outbox::OPEN_INCIDENT, &params).await?;
+            }
+        }
+        let ended: Vec<i64> =
+            written.iter().filter(|one| one.ends_the_charge()).map(|one| one.decision.charge.subscription.0).collect();
+        if !ended.is_empty() {
+            tx.execute(&schedules::UNBLOCK, &[ended.into(), now.into()]).await?;
+        }
+        Ok(results)
+    }
+
+    /// A send that was left open by an ended claim is doubt: the charge is looked up from now on.
+    pub(super) async fn doubt_interrupted(&self, now: Timestamp, limit: u32) -> Result<u64, Fault> {
+        let found = self.interrupted(now, limit).await?;
+        if found.is_empty() {
+            return Ok(0);
+        }
+        let policy = Policy::default();
+        let charges = self.load_charges(&found).await?;
+        let entries: Vec<Entry> = charges
+            .iter()
+            .filter_map(|charge| {
+                let decision = decide(charge, &Fact::Interrupted, now, &policy).ok()?;
+                let fence = Fence::Version(charge.version);
+                Some(Entry { charge: charge.id, fence, observation: None, decision: Some(decision) })
+            })
+            .collect();
+        let results = self.record_batch(now, &entries).await?;
+        Ok(results.iter().map(|result| u64::from(*result == Recorded::Written)).sum())
+    }
+}
+
+/// Locks the charges and says which decisions may be written.
+async fn judge<'a>(tx: &mut Tx, entries: &'a [Entry]) -> Result<(Vec<Recorded>, Vec<Written<'a>>), Fault> {
+    let ids: Vec<i64> = entries.iter().map(|entry| entry.charge.0).collect();
+    let mut rows = HashMap::with_capacity(entries.len());
+    for row in &tx.query(&writes::LOCK_CHARGES, &[ids.into()]).await? {
+        let state = row.word("state", ChargeState::from_name)?;
+        rows.insert(ChargeId(row.int("id")?), (row.text_opt("claim_token")?, row.int("version")?, state));
+    }
+    let wanted = entries.iter().filter_map(|entry| entry.decision.as_ref()).flat_map(Written::imp_uids);
+    let wanted: Vec<String> = wanted.map(|(imp_uid, _)| imp_uid.to_owned()).collect();
+    let mut booked: HashMap<String, i64> = HashMap::new();
+    if !wanted.is_empty() {
+        for row in &tx.query(&writes::IMP_UIDS, &[wanted.into()]).await? {
+            booked.insert(row.text("imp_uid")?, row.int("id")?);
+        }
+    }
+    let mut results = Vec::with_capacity(entries.len());
+    let mut written: Vec<Written<'a>> = Vec::new();
+    let mut of_this_batch = HashSet::new();
+    let mut changed = HashSet::new();
+    for entry in entries {
+        let holds = match (&entry.fence, rows.get(&entry.charge)) {
+            // a written decision gives the claim back, within a batch too
+            (_, None) => false,
+            _ if changed.contains(&entry.charge) => false,
+            (Fence::Claim(token), Some((claim, ..))) => claim.as_deref() == Some(token.0.as_str()),
+            (Fence::Version(version), Some((_, current, _))) => version == current,
+        };
+        let Some(decision) = &entry.decision else {
+            results.push(if holds { Recorded::Written } else { Recorded::FenceLost });
+            continue;
+        };
+        if decision.charge.id != entry.charge {
+            return Err(Fault::Corrupt(format!("a decision about charge {} came as {}", decision.charge.id, entry.charge)));
+        }
+        let taken = Written::imp_uids(decision).any(|(imp_uid, attempt)| {
+            of_this_batch.contains(imp_uid) || booked.get(imp_uid).is_some_and(|owner| Some(*owner) != attempt)
+        });
+        results.push(match holds {
+            false => Recorded::FenceLost,
+            true if taken => Recorded::ImpUidTaken,
+            true => Recorded::Written,
+        });
+        if let (true, false, Some((.., before))) = (holds, taken, rows.get(&entry.charge)) {
+            of_this_batch.extend(Written::imp_uids(decision).map(|(imp_uid, _)| imp_uid));
+            changed.insert(entry.charge);
+            written.push(Written { decision, before: *before });
+        }
+    }
+    Ok((results, written))
+}
+
+/// Everything that was said is stored, whatever became of the decision.
+async fn observe(tx: &mut Tx, now: Timestamp, entries: &[Entry], results: &[Recorded]) -> Result<(), Fault> {
+    let mut batch = tx.batch();
+    for (entry, result) in entries.iter().zip(results) {
+        let Some(observation) = &entry.observation else { continue };
+        let rule = entry.decision.as_ref().filter(|_| *result == Recorded::Written).map(|decision| decision.rule);
+        batch
+            .row()
+            .int("charge", entry.charge.0)
+            .int("send", observation.send.map(|send| send.0))
+            .text("source", observation.source)
+            .at("began_at", observation.began_at)
+            .json("detail", &observation.detail)
+            .text("rule", rule);
+    }
+    if !batch.is_empty() {
+        tx.execute(&writes::INSERT_OBSERVATIONS, &[batch.param(), now.into()]).await?;
+    }
+    Ok(())
+}
+
+async fn end_sends(tx: &mut Tx, now: Timestamp, written: &[Written<'_>]) -> Result<(), Fault> {
+    let mut batch = tx.batch();
+    for one in written {
+        let Some((send, end)) = one.decision.send else { continue };
+        // a send that never arrived is repeated with the same bytes, as long as its attempt lives
+        let keep = matches!(end, SendEnd::NotSent | SendEnd::Absent) && !matches!(one.decision.live, LiveChange::End { .. });
+        batch.row().int("id", send.0).text("state", send_end_name(end)).flag("keep", keep);
+    }
+    if !batch.is_empty() {
+        tx.execute(&writes::END_SENDS, &[batch.param(), now.into()]).await?;
+    }
+    Ok(())
+}
+
+async fn change_attempts(tx: &mut Tx, written: &[Written<'_>]) -> Result<(), Fault> {
+    let mut batch = tx.batch();
+    let mut ended = Vec::new();
+    for one in written {
+        let Some(live) = &one.decision.charge.live else { continue };
+        let mut resends = i64::from(live.resends);
+        let mut hint = live.hint;
+        let (mut state, mut imp_uid) = (AttemptState::Live, None);
+        match &one.decision.live {
+            LiveChange::Keep => continue,
+            LiveChange::Hint(said) => hint = Some(*said),
+            LiveChange::Resend => (resends, hint) = (resends + 1, None),
+            LiveChange::End { state: end, imp_uid: uid } => {
+                (state, imp_uid) = (*end, uid.as_deref());
+                ended.push(live.id.0);
+            }
+        }
+        batch
+            .row()
+            .int("id", live.id.0)
+            .text("state", attempt_state_name(state))
+            .text("imp_uid", imp_uid)
+            .text("hint", hint.map(hint_name))
+            .int("resends", resends);
+    }
+    let asked = batch.len();
+    if asked == 0 {
+        return Ok(());
+    }
+    let changed = tx.execute(&writes::UPDATE_ATTEMPTS, &[batch.param()]).await?;
+    if usize::try_from(changed).is_ok_and(|changed| changed != asked) {
+        return Err(Fault::Integrity(format!("{asked} live attempts were to change, and {changed} did")));
+    }
+    if !ended.is_empty() {
+        tx.execute(&writes::FORGET_BODIES, &[ended.into()]).await?;
+    }
+    Ok(())
+}
+
+/// Attempts that only the gateway knew of. The live one has ended before, so that THE index is kept.
+async fn adopt(tx: &mut Tx, written: &[Written<'_>]) -> Result<(), Fault> {
+    let (mut attempts, mut ids) = (tx.batch(), tx.batch());
+    for one in written {
+        let charge = &one.decision.charge;
+        for (adopted, number) in one.decision.adopt.iter().zip(one.attempts() + 1..) {
+            attempts
+                .row()
+                .int("charge", charge.id.0)
+                .int("number", number)
+                .int("id_number", i64::from(adopted.id_number.get()))
+                .int("amount", charge.amount.minor())
+                .text("customer", adopted.customer_uid.as_str())
+                .text("state", attempt_state_name(adopted.state))
+                .text("imp_uid", adopted.imp_uid.as_str());
+            ids.row().text("uid", charge.base.number(adopted.id_number).as_str()).int("charge", charge.id.0);
+        }
+    }
+    if !attempts.is_empty() {
+        tx.execute(&writes::INSERT_IDS, &[ids.param()]).await?;
+        tx.execute(&writes::ADOPT_ATTEMPTS, &[attempts.param()]).await?;
+    }
+    Ok(())
+}
+
+async fn change_charges(tx: &mut Tx, now: Timestamp, written: &[Written<'_>]) -> Result<(), Fault> {
+    let mut batch = tx.batch();
+    let mut wait_for_a_card = Vec::new();
+    for one in written {
+        let charge = &one.decision.charge;
+        let adopted = i64::try_from(one.decision.adopt.len()).unwrap_or_default();
+        batch
+            .row()
+            .int("id", charge.id.0)
+            .text("state", charge.state.name())
+            .text("waiting", charge.waiting.name())
+            .at("next_at", charge.next_at)
+            .int("id_number", i64::from(charge.id_number.get()))
+            .int("attempts", one.attempts() + adopted)
+            .int("tries", i64::from(charge.tries))
+            .at("first_declined_at", charge.first_declined_at)
+            .text("refused_customer", charge.refused_customer.as_deref())
+            .int("not_sent", i64::from(charge.not_sent))
+            .at("doubt_since", charge.doubt.since)
+            .int("doubt_looks", i64::from(charge.doubt.looks))
+            .at("quiet_since", charge.doubt.quiet_since)
+            .flag("quiet_twice", charge.doubt.quiet_twice)
+            .flag("alarmed", charge.doubt.alarmed)
+            .at("newest_send_at", charge.newest_send_at)
+            .text("elsewhere_imp_uid", charge.paid_elsewhere.as_ref().map(|elsewhere| elsewhere.imp_uid.as_str()))
+            .int("elsewhere_number", charge.paid_elsewhere.as_ref().map(|elsewhere| i64::from(elsewhere.id_number.get())))
+            .text("imp_uid", charge.paid_imp_uid.as_deref());
+        if charge.waiting == Waiting::Card {
+            wait_for_a_card.push(charge.id.0);
+        }
+    }
+    tx.execute(&writes::UPDATE_CHARGES, &[batch.param(), now.into()]).await?;
+    if !wait_for_a_card.is_empty() {
+        tx.execute(&writes::CARD_REPLACED, &[wait_for_a_card.into(), now.into()]).await?;
+    }
+    Ok(())
+}

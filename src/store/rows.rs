@@ -1,0 +1,193 @@
+//! Rows as the domain's own types.
+
+use serde_json::Value;
+
+use super::codec::Row;
+use super::db::Fault;
+use crate::domain::attempt::{Attempt, AttemptId, AttemptState, Hint, IdBase, IdNumber, Send, SendEnd, SendId, Tag};
+use crate::domain::charge::{AccountId, Charge, ChargeId, ChargeState, Doubt, IdMode, PaidElsewhere, SubscriptionId, Waiting};
+use crate::domain::decline::Class;
+use crate::domain::money::Money;
+use crate::domain::period::Period;
+use crate::domain::subscription::{ChargeOptions, Payer, Status, Terms};
+use crate::ports::store::{Claimed, DueSchedule};
+
+pub(super) fn charge(row: &Row, tag: Tag) -> Result<Charge, Fault> {
+    let account_name = row.text("account")?;
+    let external_ref = row.text("external_ref")?;
+    let period = Period { start: row.day("period_start")?, end: row.day("period_end")? };
+    let live = live(row)?;
+    let open = live.as_ref().and_then(|live| live.open_send);
+    let number: u16 = row.small("attempts")?;
+    let elsewhere = row.text_opt("elsewhere_imp_uid")?;
+    Ok(Charge {
+        id: ChargeId(row.int("id")?),
+        account: AccountId(row.int("account_id")?),
+        subscription: SubscriptionId(row.int("subscription_id")?),
+        base: IdBase::derive(tag, &account_name, &external_ref, period.start),
+        account_name,
+        external_ref,
+        mode: row.word("id_mode", IdMode::from_name)?,
+        period,
+        due_at: row.at("due_at")?,
+        amount: money(row)?,
+        tax_free: row.int_opt("tax_free")?,
+        vat_amount: row.int_opt("vat_amount")?,
+        state: row.word("state", ChargeState::from_name)?,
+        waiting: row.word("waiting", Waiting::from_name)?,
+        next_at: row.at_opt("next_at")?,
+        id_number: id_number(row, "id_number")?,
+        // an intent does not write the charge's own row: what it adds is read from the attempt and its send
+        attempts: number.max(live.as_ref().map_or(0, |live| live.number)),
+        tries: row.small("tries")?,
+        first_declined_at: row.at_opt("first_declined_at")?,
+        refused_customer: row.text_opt("refused_customer")?,
+        not_sent: row.small("not_sent")?,
+        doubt: Doubt {
+            since: row.at_opt("doubt_since")?,
+            looks: row.small("doubt_looks")?,
+            quiet_since: row.at_opt("quiet_since")?,
+            quiet_twice: row.flag("quiet_twice")?,
+            alarmed: row.flag("alarmed")?,
+        },
+        newest_send_at: row.at_opt("newest_send_at")?.max(open.map(|send| send.begun_at)),
+        paid_elsewhere: match elsewhere {
+            Some(imp_uid) => Some(PaidElsewhere { imp_uid, id_number: id_number(row, "elsewhere_number")? }),
+            None => None,
+        },
+        paid_imp_uid: row.text_opt("imp_uid")?,
+        live,
+        version: row.int("version")?,
+    })
+}
+
+fn live(row: &Row) -> Result<Option<Attempt>, Fault> {
+    if row.text_opt("live_state")?.as_deref() != Some("live") {
+        return Ok(None);
+    }
+    let hint = row.text_opt("live_hint")?;
+    let open_send = match row.int_opt("send_id")? {
+        Some(id) => Some(Send { id: SendId(id), begun_at: row.at("send_begun_at")? }),
+        None => None,
+    };
+    Ok(Some(Attempt {
+        id: AttemptId(row.int("live_id")?),
+        number: row.small("live_number")?,
+        id_number: id_number(row, "live_id_number")?,
+        customer_uid: row.text("live_customer")?,
+        resends: row.small("live_resends")?,
+        hint: match hint {
+            Some(text) => Some(hint_of(&text).ok_or_else(|| Fault::Corrupt(format!("there is no hint `{text}`")))?),
+            None => None,
+        },
+        open_send,
+    }))
+}
+
+pub(super) fn id_number(row: &Row, column: &str) -> Result<IdNumber, Fault> {
+    let number: u8 = row.small(column)?;
+    IdNumber::new(number).ok_or_else(|| Fault::Corrupt(format!("column `{column}` holds {number}, which numbers no id")))
+}
+
+pub(super) fn money(row: &Row) -> Result<Money, Fault> {
+    Ok(Money::new(row.int("amount")?, row.word("currency", |code| code.parse().ok())?))
+}
+
+pub(super) fn claimed(row: &Row, tag: Tag) -> Result<Claimed, Fault> {
+    let options = ChargeOptions {
+        buyer_name: row.text_opt("buyer_name")?,
+        buyer_email: row.text_opt("buyer_email")?,
+        buyer_tel: row.text_opt("buyer_tel")?,
+        buyer_addr: row.text_opt("buyer_addr")?,
+        buyer_postcode: row.text_opt("buyer_postcode")?,
+        card_quota: row.int_opt("card_quota")?,
+        interest_free_by_merchant: row.flag_opt("interest_free_by_merchant")?,
+        use_card_point: row.flag_opt("use_card_point")?,
+        custom_data: row.text_opt("custom_data")?,
+        notice_url: row.text_opt("notice_url")?,
+        product_type: row.text_opt("product_type")?,
+        product_count: row.int_opt("product_count")?,
+        cash_receipt_type: row.text_opt("cash_receipt_type")?,
+        bypass: row.text_opt("bypass")?,
+        // a text that is no JSON is handed on as it is: the check of the request names it, for this charge alone
+        extra: row.text_opt("extra")?.map(|text| serde_json::from_str(&text).unwrap_or(Value::String(text))),
+        promotion_id: row.text_opt("promotion_id")?,
+        channel_key: row.text_opt("channel_key")?,
+    };
+    Ok(Claimed {
+        charge: charge(row, tag)?,
+        payer: Payer {
+            status: row.word("status", Status::from_name)?,
+            customer_uid: row.text("customer_uid")?,
+            plan: row.text("plan")?,
+            name: row.text_opt("name")?,
+            options,
+        },
+        last_body: row.text_opt("last_body")?,
+    })
+}
+
+pub(super) fn due_schedule(row: &Row) -> Result<DueSchedule, Fault> {
+    Ok(DueSchedule {
+        terms: Terms {
+            id: SubscriptionId(row.int("subscription_id")?),
+            account: row.text("account")?,
+            external_ref: row.text("external_ref")?,
+            status: row.word("status", Status::from_name)?,
+            plan: row.text("plan")?,
+            amount: row.int_opt("amount")?,
+            currency: row.text_opt("currency")?,
+            anchor: row.day("anchor")?,
+            starts_on: row.day_opt("starts_on")?,
+            zone: row.text_opt("zone")?,
+            charge_time: row.text_opt("charge_time")?,
+            tax_free: row.int_opt("tax_free")?,
+            vat_amount: row.int_opt("vat_amount")?,
+        },
+        account: AccountId(row.int("account_id")?),
+        opened_until: row.day_opt("opened_until")?,
+        not_before: row.day_opt("not_before")?,
+        was_paused: row.text_opt("parked")?.as_deref() == Some("paused"),
+        version: row.int("version")?,
+    })
+}
+
+pub(super) fn attempt_state(name: &str) -> Option<AttemptState> {
+    use AttemptState::{Declined, Live, Paid, Refused, Void};
+    [Live, Paid, Declined, Refused, Void].into_iter().find(|state| attempt_state_name(*state) == name)
+}
+
+pub(super) fn attempt_state_name(state: AttemptState) -> &'static str {
+    match state {
+        AttemptState::Live => "live",
+        AttemptState::Paid => "paid",
+        AttemptState::Declined => "declined",
+        AttemptState::Refused => "refused",
+        AttemptState::Void => "void",
+    }
+}
+
+pub(super) fn send_end_name(end: SendEnd) -> &'static str {
+    match end {
+        SendEnd::Answered => "answered",
+        SendEnd::NotSent => "not_sent",
+        SendEnd::Absent => "absent",
+        SendEnd::Found => "found",
+    }
+}
+
+fn hint_of(text: &str) -> Option<Hint> {
+    match text {
+        "refused_key" => Some(Hint::RefusedKey),
+        "refused_request" => Some(Hint::RefusedRequest),
+        class => Class::from_name(class).map(Hint::Text),
+    }
+}
+
+pub(super) fn hint_name(hint: Hint) -> &'static str {
+    match hint {
+        Hint::RefusedKey => "refused_key",
+        Hint::RefusedRequest => "refused_request",
+        Hint::Text(class) => class.name(),
+    }
+}

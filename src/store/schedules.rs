@@ -1,0 +1,289 @@
+//! W0: periods open.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde_json::json;
+
+use super::Database;
+use super::codec::Row;
+use super::db::{Fault, Tx};
+use super::outbox::Told;
+use super::rows;
+use super::sql::schedules;
+use crate::domain::event::{Event, EventKind};
+use crate::domain::plan::WhilePastDue;
+use crate::ports::store::{DueSchedule, ScheduleAction, ScheduleStep, Stepped, StoreError};
+
+/// How often a transaction is repeated after a deadlock.
+const REPEATS: u32 = 5;
+
+/// A schedule's row, locked.
+struct Locked {
+    version: i64,
+    problem: Option<String>,
+    account_name: String,
+    external_ref: String,
+    account: i64,
+}
+
+/// What a step comes to, and what it writes to the schedule.
+struct Planned<'a> {
+    result: Stepped,
+    /// `None`: the schedule stays as it is.
+    write: Option<Write<'a>>,
+}
+
+struct Write<'a> {
+    next_look_at: Option<Timestamp>,
+    opened_until: Option<Date>,
+    parked: Option<&'static str>,
+    problem: Option<&'a str>,
+}
+
+impl Planned<'_> {
+    fn only(result: Stepped) -> Self {
+        Self { result, write: None }
+    }
+}
+
+impl Database {
+    pub(super) async fn schedules_due(&self, now: Timestamp, limit: u32) -> Result<Vec<DueSchedule>, Fault> {
+        let found = self.db.read(&schedules::DUE_SCHEDULES, &[now.into(), limit.into()]).await?;
+        found.iter().map(rows::due_schedule).collect()
+    }
+
+    /// Lets schedules that were parked because of a wrong row or config be looked at again: at the start of a daemon.
+    pub async fn retry_problems(&self, now: Timestamp) -> Result<u64, StoreError> {
+        Ok(self.db.write(&schedules::RETRY_PROBLEMS, &[now.into()]).await?)
+    }
+
+    pub(super) async fn step_batch(&self, now: Timestamp, steps: &[ScheduleStep]) -> Result<Vec<Stepped>, Fault> {
+        match self.step_together(now, steps).await {
+            // one of them breaks a rule that was not foreseen: each stands alone
+            Err(Fault::Integrity(why)) => {
+                tracing::warn!(error = %why, "a batch of schedules breaks a rule: stepped one by one");
+                let mut results = Vec::with_capacity(steps.len());
+                for step in steps {
+                    match self.step_together(now, std::slice::from_ref(step)).await {
+                        Ok(one) => results.extend(one),
+                        Err(Fault::Integrity(_)) => results.push(Stepped::Refused),
+                        Err(other) => return Err(other),
+                    }
+                }
+                Ok(results)
+            }
+            other => other,
+        }
+    }
+
+    async fn step_together(&self, now: Timestamp, steps: &[ScheduleStep]) -> Result<Vec<Stepped>, Fault> {
+        let mut repeats = 0;
+        loop {
+            let mut tx = self.db.begin().await?;
+            match self.step_once(&mut tx, now, steps).await {
+                Ok(results) => {
+                    tx.commit().await?;
+                    return Ok(results);
+                }
+                Err(Fault::Conflict(_)) if repeats < REPEATS => repeats += 1,
+                Err(other) => return Err(other),
+            }
+        }
+    }
+
+    async fn step_once(&self, tx: &mut Tx, now: Timestamp, steps: &[ScheduleStep]) -> Result<Vec<Stepped>, Fault> {
+        let locked = lock(tx, steps).await?;
+        let mut seen = HashSet::new();
+        let fresh: Vec<bool> = steps
+            .iter()
+            .map(|step| {
+                let id = step.subscription.0;
+                locked.get(&id).is_some_and(|row| row.version == step.version) && seen.insert(id)
+            })
+            .collect();
+        let fresh_steps: Vec<&ScheduleStep> =
+            steps.iter().zip(&fresh).filter(|(_, fresh)| **fresh).map(|(step, _)| step).collect();
+        let waits = past_due(tx, &fresh_steps).await?;
+        let last = last_before(tx, &fresh_steps, &waits).await?;
+        let mut planned: Vec<Planned<'_>> = steps
+            .iter()
+            .zip(&fresh)
+            .map(|(step, fresh)| if *fresh { plan(step, now, &waits, &last) } else { Planned::only(Stepped::Stale) })
+            .collect();
+        open(tx, steps, &mut planned, &locked).await?;
+        self.write(tx, now, steps, &planned, &locked).await?;
+        Ok(planned.iter().map(|planned| planned.result).collect())
+    }
+
+    async fn write(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+        steps: &[ScheduleStep],
+        planned: &[Planned<'_>],
+        locked: &HashMap<i64, Locked>,
+    ) -> Result<(), Fault> {
+        let mut batch = tx.batch();
+        let mut events = Vec::new();
+        for (step, planned) in steps.iter().zip(planned) {
+            let Some(write) = &planned.write else { continue };
+            batch
+                .row()
+                .int("id", step.subscription.0)
+                .at("next_look_at", write.next_look_at)
+                .day("opened_until", write.opened_until)
+                .day("not_before", step.not_before)
+                .text("parked", write.parked)
+                .text("problem", write.problem);
+            if let (Some(text), Some(row)) = (write.problem, locked.get(&step.subscription.0))
+                && row.problem.as_deref() != Some(text)
+            {
+                let data = json!({ "account": row.account_name, "external_ref": row.external_ref, "problem": text });
+                let facts = [row.account_name.as_str(), row.external_ref.as_str(), text, &now.to_string()];
+                events.push((Event::new(EventKind::SubscriptionProblem, &facts, data), step.subscription.0));
+            }
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        tx.execute(&schedules::UPDATE_SCHEDULES, &[batch.param()]).await?;
+        let told: Vec<Told<'_>> =
+            events.iter().map(|(event, id)| Told { event, subscription: Some(*id), charge: None }).collect();
+        self.tell(tx, now, &told).await
+    }
+}
+
+async fn lock(tx: &mut Tx, steps: &[ScheduleStep]) -> Result<HashMap<i64, Locked>, Fault> {
+    let ids: Vec<i64> = steps.iter().map(|step| step.subscription.0).collect();
+    let rows = tx.query(&schedules::LOCK_STEPS, &[ids.into()]).await?;
+    let locked = |row: &Row| {
+        let locked = Locked {
+            version: row.int("version")?,
+            problem: row.text_opt("problem")?,
+            account_name: row.text("account")?,
+            external_ref: row.text("external_ref")?,
+            account: row.int("account_id")?,
+        };
+        Ok((row.int("subscription_id")?, locked))
+    };
+    rows.iter().map(locked).collect()
+}
+
+/// Subscriptions whose next period has to wait for an unresolved charge; `false`: that charge is just being written.
+async fn past_due(tx: &mut Tx, steps: &[&ScheduleStep]) -> Result<HashMap<i64, bool>, Fault> {
+    let holds = |step: &&&ScheduleStep| matches!(step.action, ScheduleAction::Open { policy: WhilePastDue::Hold, .. });
+    let ids: Vec<i64> = steps.iter().filter(holds).map(|step| step.subscription.0).collect();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut waits = HashMap::new();
+    let mut charges = Vec::new();
+    for row in &tx.query(&schedules::UNRESOLVED, &[ids.into()]).await? {
+        waits.insert(row.int("subscription_id")?, false);
+        charges.push(row.int("id")?);
+    }
+    if !charges.is_empty() {
+        for row in &tx.query(&schedules::LOCK_UNRESOLVED, &[charges.into()]).await? {
+            waits.insert(row.int("subscription_id")?, true);
+        }
+    }
+    Ok(waits)
+}
+
+/// Start and end of the last period that starts before the new one ends: the only one that can overlap it.
+async fn last_before(
+    tx: &mut Tx,
+    steps: &[&ScheduleStep],
+    waits: &HashMap<i64, bool>,
+) -> Result<HashMap<i64, (Date, Date)>, Fault> {
+    let mut batch = tx.batch();
+    for step in steps.iter().filter(|step| !waits.contains_key(&step.subscription.0)) {
+        if let ScheduleAction::Open { next, .. } = &step.action {
+            batch.row().int("id", step.subscription.0).day("period_end", next.period.end);
+        }
+    }
+    if batch.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = tx.query(&schedules::LAST_BEFORE, &[batch.param()]).await?;
+    rows.iter().map(|row| Ok((row.int("subscription_id")?, (row.day("period_start")?, row.day("period_end")?)))).collect()
+}
+
+fn plan<'a>(
+    step: &'a ScheduleStep,
+    now: Timestamp,
+    waits: &HashMap<i64, bool>,
+    last: &HashMap<i64, (Date, Date)>,
+) -> Planned<'a> {
+    let id = step.subscription.0;
+    let parked = |parked| Write { next_look_at: None, opened_until: None, parked, problem: None };
+    let write = match &step.action {
+        ScheduleAction::Open { next, next_look, .. } => match (waits.get(&id), last.get(&id)) {
+            (Some(true), _) => return Planned { result: Stepped::Blocked, write: Some(parked(Some("blocked"))) },
+            (Some(false), _) => return Planned::only(Stepped::Stale),
+            // opened before, although the schedule does not say so: it is put right
+            (None, Some((start, end))) if *start == next.period.start => {
+                let write = Write { next_look_at: Some(now), opened_until: Some(*end), parked: None, problem: None };
+                return Planned { result: Stepped::Stale, write: Some(write) };
+            }
+            (None, Some((_, end))) if *end > next.period.start => return Planned::only(Stepped::Refused),
+            (None, _) => Write {
+                next_look_at: *next_look,
+                opened_until: Some(next.period.end),
+                parked: next_look.is_none().then_some("ended"),
+                problem: None,
+            },
+        },
+        ScheduleAction::Wait { until } => Write { next_look_at: Some(*until), opened_until: None, parked: None, problem: None },
+        ScheduleAction::Park { paused: true } => parked(Some("paused")),
+        ScheduleAction::Park { paused: false } => parked(Some("ended")),
+        ScheduleAction::Problem { text } => {
+            Write { next_look_at: None, opened_until: None, parked: Some("problem"), problem: Some(text) }
+        }
+    };
+    Planned { result: Stepped::Done, write: Some(write) }
+}
+
+async fn open(
+    tx: &mut Tx,
+    steps: &[ScheduleStep],
+    planned: &mut [Planned<'_>],
+    locked: &HashMap<i64, Locked>,
+) -> Result<(), Fault> {
+    let mut batch = tx.batch();
+    for (step, _) in steps.iter().zip(planned.iter()).filter(|(_, planned)| planned.result == Stepped::Done) {
+        let (ScheduleAction::Open { next, id_mode, .. }, Some(row)) = (&step.action, locked.get(&step.subscription.0)) else {
+            continue;
+        };
+        batch
+            .row()
+            .int("id", step.subscription.0)
+            .int("account", row.account)
+            .day("period_start", next.period.start)
+            .day("period_end", next.period.end)
+            .at("due_at", next.due_at)
+            .int("amount", next.amount.minor())
+            .text("currency", next.amount.currency().code())
+            .int("tax_free", next.tax_free)
+            .int("vat_amount", next.vat_amount)
+            .text("id_mode", id_mode.name());
+    }
+    let asked = batch.len();
+    if asked == 0 {
+        return Ok(());
+    }
+    let inserted = tx.query(&schedules::INSERT_CHARGES, &[batch.param()]).await?;
+    if inserted.len() == asked {
+        return Ok(());
+    }
+    let inserted = inserted.iter().map(|row| row.int("subscription_id")).collect::<Result<HashSet<i64>, _>>()?;
+    for (step, planned) in steps.iter().zip(planned.iter_mut()) {
+        let opens = matches!(step.action, ScheduleAction::Open { .. }) && planned.result == Stepped::Done;
+        if opens && !inserted.contains(&step.subscription.0) {
+            *planned = Planned::only(Stepped::Stale);
+        }
+    }
+    Ok(())
+}

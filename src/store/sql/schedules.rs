@@ -1,0 +1,127 @@
+//! Statements that open periods.
+
+use super::Statement;
+
+pub const ALL: &[&Statement] = &[
+    &DUE_SCHEDULES,
+    &LOCK_STEPS,
+    &UNRESOLVED,
+    &LOCK_UNRESOLVED,
+    &LAST_BEFORE,
+    &INSERT_CHARGES,
+    &UPDATE_SCHEDULES,
+    &UNBLOCK,
+    &RETRY_PROBLEMS,
+];
+
+pub const DUE_SCHEDULES: Statement = Statement::same(
+    "due schedules",
+    "SELECT h.subscription_id, h.opened_until, h.not_before, h.parked, h.version, s.account, s.external_ref, s.status, s.plan,
+            s.amount, s.currency, s.anchor, s.starts_on, s.zone, s.charge_time, s.tax_free, s.vat_amount, a.id AS account_id
+        FROM (
+            SELECT subscription_id, next_look_at, opened_until, not_before, parked, version FROM schedules
+                WHERE next_look_at IS NOT NULL AND next_look_at <= $1 ORDER BY next_look_at LIMIT $2
+        ) h
+        JOIN subscriptions s ON s.id = h.subscription_id
+        JOIN accounts a ON a.name = s.account
+        ORDER BY h.next_look_at, h.subscription_id",
+);
+
+/// Differs because SQLite has one writer and no row locks. A row that another session holds is left for later: it is about to
+/// change.
+pub const LOCK_STEPS: Statement = Statement::two(
+    "lock steps",
+    "SELECT h.subscription_id, h.version, h.problem, s.account, s.external_ref, a.id AS account_id
+        FROM schedules h JOIN subscriptions s ON s.id = h.subscription_id JOIN accounts a ON a.name = s.account
+        WHERE h.subscription_id IN (SELECT value FROM json_each($1)) ORDER BY h.subscription_id",
+    "SELECT h.subscription_id, h.version, h.problem, s.account, s.external_ref, a.id AS account_id
+        FROM schedules h JOIN subscriptions s ON s.id = h.subscription_id JOIN accounts a ON a.name = s.account
+        WHERE h.subscription_id = ANY ($1) ORDER BY h.subscription_id FOR UPDATE OF h SKIP LOCKED",
+);
+
+/// Differs because lists are arrays on Postgres and JSON on SQLite.
+pub const UNRESOLVED: Statement = Statement::two(
+    "unresolved",
+    "SELECT id, subscription_id FROM charges
+        WHERE subscription_id IN (SELECT value FROM json_each($1)) AND state IN ('due', 'doubt', 'review')",
+    "SELECT id, subscription_id FROM charges
+        WHERE subscription_id = ANY ($1) AND state IN ('due', 'doubt', 'review')",
+);
+
+/// Differs because SQLite has one writer and no row locks. On Postgres a charge that is just being written is left out, and
+/// one that is returned cannot end before the schedule's `blocked` is committed: so its end always sees it.
+pub const LOCK_UNRESOLVED: Statement = Statement::two(
+    "lock unresolved",
+    "SELECT subscription_id FROM charges
+        WHERE id IN (SELECT value FROM json_each($1)) AND state IN ('due', 'doubt', 'review')",
+    "SELECT subscription_id FROM charges
+        WHERE id = ANY ($1) AND state IN ('due', 'doubt', 'review') FOR SHARE SKIP LOCKED",
+);
+
+/// The last period of each subscription that starts before the new one's end. Differs because batches are JSON of either
+/// engine.
+pub const LAST_BEFORE: Statement = Statement::two(
+    "last before",
+    "SELECT c.subscription_id, c.period_start, c.period_end FROM json_each($1) x CROSS JOIN charges c
+        WHERE c.subscription_id = x.value->>'$.id' AND c.period_start = (
+            SELECT max(b.period_start) FROM charges b
+                WHERE b.subscription_id = x.value->>'$.id' AND b.period_start < x.value->>'$.period_end')",
+    "SELECT c.subscription_id, c.period_start, c.period_end
+        FROM jsonb_to_recordset($1::jsonb) AS x(id bigint, period_end date)
+        CROSS JOIN LATERAL (
+            SELECT b.subscription_id, b.period_start, b.period_end FROM charges b
+                WHERE b.subscription_id = x.id AND b.period_start < x.period_end ORDER BY b.period_start DESC LIMIT 1
+        ) c",
+);
+
+/// Differs because batches are JSON of either engine.
+pub const INSERT_CHARGES: Statement = Statement::two(
+    "insert charges",
+    "INSERT INTO charges (subscription_id, account_id, period_start, period_end, due_at, amount, currency, tax_free, vat_amount,
+            id_mode, state, waiting, next_at)
+        SELECT value->>'$.id', value->>'$.account', value->>'$.period_start', value->>'$.period_end', value->>'$.due_at',
+            value->>'$.amount', value->>'$.currency', value->>'$.tax_free', value->>'$.vat_amount', value->>'$.id_mode',
+            'due', 'turn', value->>'$.due_at'
+        FROM json_each($1) WHERE TRUE
+        ON CONFLICT (subscription_id, period_start) DO NOTHING RETURNING subscription_id",
+    "INSERT INTO charges (subscription_id, account_id, period_start, period_end, due_at, amount, currency, tax_free, vat_amount,
+            id_mode, state, waiting, next_at)
+        SELECT x.id, x.account, x.period_start, x.period_end, x.due_at, x.amount, x.currency, x.tax_free, x.vat_amount,
+            x.id_mode, 'due', 'turn', x.due_at
+        FROM jsonb_to_recordset($1::jsonb) AS x(id bigint, account bigint, period_start date, period_end date,
+            due_at timestamptz, amount bigint, currency text, tax_free bigint, vat_amount bigint, id_mode text)
+        ON CONFLICT (subscription_id, period_start) DO NOTHING RETURNING subscription_id",
+);
+
+/// Differs because batches are JSON of either engine.
+pub const UPDATE_SCHEDULES: Statement = Statement::two(
+    "update schedules",
+    "UPDATE schedules SET next_look_at = x.next_look_at, opened_until = COALESCE(x.opened_until, schedules.opened_until),
+            not_before = x.not_before, parked = x.parked, problem = x.problem, version = schedules.version + 1
+        FROM (
+            SELECT CAST(value->>'$.id' AS INTEGER) AS id, value->>'$.next_look_at' AS next_look_at,
+                value->>'$.opened_until' AS opened_until, value->>'$.not_before' AS not_before,
+                value->>'$.parked' AS parked, value->>'$.problem' AS problem
+            FROM json_each($1)
+        ) AS x WHERE schedules.subscription_id = x.id",
+    "UPDATE schedules h SET next_look_at = x.next_look_at, opened_until = COALESCE(x.opened_until, h.opened_until),
+            not_before = x.not_before, parked = x.parked, problem = x.problem, version = h.version + 1
+        FROM jsonb_to_recordset($1::jsonb) AS x(id bigint, next_look_at timestamptz, opened_until date, not_before date,
+            parked text, problem text)
+        WHERE h.subscription_id = x.id",
+);
+
+/// Differs because lists are arrays on Postgres and JSON on SQLite.
+pub const UNBLOCK: Statement = Statement::two(
+    "unblock",
+    "UPDATE schedules SET parked = NULL, next_look_at = $2, version = version + 1
+        WHERE subscription_id IN (SELECT value FROM json_each($1)) AND parked = 'blocked'",
+    "UPDATE schedules SET parked = NULL, next_look_at = $2, version = version + 1
+        WHERE subscription_id = ANY ($1) AND parked = 'blocked'",
+);
+
+/// Reads all schedules: for the start of a daemon, whose config may have been put right.
+pub const RETRY_PROBLEMS: Statement = Statement::same(
+    "retry problems",
+    "UPDATE schedules SET next_look_at = $1, version = version + 1 WHERE parked = 'problem' AND next_look_at IS NULL",
+);

@@ -1,0 +1,224 @@
+//! Statements of W2 (intents) and W3 (outcomes).
+
+use super::Statement;
+
+pub const ALL: &[&Statement] = &[
+    &LOCK_CHARGES,
+    &LOCK_BRAKES,
+    &LIVE_ATTEMPTS,
+    &INSERT_IDS,
+    &BUDGETS,
+    &SPEND,
+    &INSERT_ATTEMPTS,
+    &INSERT_SENDS,
+    &HIGH_WATER,
+    &IMP_UIDS,
+    &INSERT_OBSERVATIONS,
+    &UPDATE_ATTEMPTS,
+    &ADOPT_ATTEMPTS,
+    &END_SENDS,
+    &FORGET_BODIES,
+    &UPDATE_CHARGES,
+    &CARD_REPLACED,
+    &REFUNDED,
+];
+
+/// In order of id everywhere, so that two sessions never wait for each other in a circle. Differs because SQLite has one
+/// writer and no row locks.
+pub const LOCK_CHARGES: Statement = Statement::two(
+    "lock charges",
+    "SELECT id, subscription_id, account_id, state, claim_token, elsewhere_imp_uid, version FROM charges
+        WHERE id IN (SELECT value FROM json_each($1))",
+    "SELECT id, subscription_id, account_id, state, claim_token, elsewhere_imp_uid, version FROM charges
+        WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE",
+);
+
+/// The account's row is what its batches of intents queue at, so that budgets add up. Differs because SQLite has one writer.
+pub const LOCK_BRAKES: Statement = Statement::two(
+    "lock brakes",
+    "SELECT s.killed AS all_killed, s.held AS all_held, a.id, a.killed, a.held, a.paused,
+            a.audited_incarnation = s.incarnation AS audited
+        FROM accounts a CROSS JOIN settings s WHERE a.id = $1",
+    "SELECT s.killed AS all_killed, s.held AS all_held, a.id, a.killed, a.held, a.paused,
+            a.audited_incarnation = s.incarnation AS audited
+        FROM accounts a CROSS JOIN settings s WHERE a.id = $1 FOR NO KEY UPDATE OF a",
+);
+
+/// Differs because lists are arrays on Postgres and JSON on SQLite.
+pub const LIVE_ATTEMPTS: Statement = Statement::two(
+    "live attempts",
+    "SELECT a.charge_id, a.id, a.state, o.id AS send_id FROM attempts a
+        LEFT JOIN sends o ON o.attempt_id = a.id AND o.state = 'open'
+        WHERE a.charge_id IN (SELECT value FROM json_each($1)) AND a.state IN ('live', 'paid')",
+    "SELECT a.charge_id, a.id, a.state, o.id AS send_id FROM attempts a
+        LEFT JOIN sends o ON o.attempt_id = a.id AND o.state = 'open'
+        WHERE a.charge_id = ANY ($1) AND a.state IN ('live', 'paid')",
+);
+
+/// Differs because batches are JSON of either engine.
+pub const INSERT_IDS: Statement = Statement::two(
+    "insert ids",
+    "INSERT INTO ids (merchant_uid, charge_id) SELECT value->>'$.uid', value->>'$.charge' FROM json_each($1) WHERE TRUE
+        ON CONFLICT DO NOTHING",
+    "INSERT INTO ids (merchant_uid, charge_id)
+        SELECT x.uid, x.charge FROM jsonb_to_recordset($1::jsonb) AS x(uid text, charge bigint) ON CONFLICT DO NOTHING",
+);
+
+pub const BUDGETS: Statement =
+    Statement::same("budgets", "SELECT currency, count, sum FROM budgets WHERE account_id = $1 AND day = $2");
+
+pub const SPEND: Statement = Statement::same(
+    "spend",
+    "INSERT INTO budgets (account_id, day, currency, count, sum) VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (account_id, day, currency)
+        DO UPDATE SET count = budgets.count + excluded.count, sum = budgets.sum + excluded.sum",
+);
+
+/// Differs because batches are JSON of either engine.
+pub const INSERT_ATTEMPTS: Statement = Statement::two(
+    "insert attempts",
+    "INSERT INTO attempts (charge_id, number, id_number, amount, customer_uid, state)
+        SELECT value->>'$.charge', value->>'$.number', value->>'$.id_number', value->>'$.amount', value->>'$.customer', 'live'
+        FROM json_each($1) RETURNING id, charge_id",
+    "INSERT INTO attempts (charge_id, number, id_number, amount, customer_uid, state)
+        SELECT x.charge, x.number, x.id_number, x.amount, x.customer, 'live'
+        FROM jsonb_to_recordset($1::jsonb)
+            AS x(charge bigint, number smallint, id_number smallint, amount bigint, customer text)
+        RETURNING id, charge_id",
+);
+
+/// Differs because batches are JSON of either engine.
+pub const INSERT_SENDS: Statement = Statement::two(
+    "insert sends",
+    "INSERT INTO sends (attempt_id, endpoint_id, state, begun_at, body, body_hash)
+        SELECT value->>'$.attempt', $2, 'open', $3, value->>'$.body', value->>'$.hash' FROM json_each($1) RETURNING id, attempt_id",
+    "INSERT INTO sends (attempt_id, endpoint_id, state, begun_at, body, body_hash)
+        SELECT x.attempt, $2, 'open', $3, x.body, x.hash
+        FROM jsonb_to_recordset($1::jsonb) AS x(attempt bigint, body text, hash text) RETURNING id, attempt_id",
+);
+
+/// Refuses (no row) if the brakes of the whole database were pulled after they were read.
+pub const HIGH_WATER: Statement = Statement::same(
+    "high water",
+    "UPDATE settings SET high_water = high_water + 1 WHERE NOT killed AND NOT held RETURNING high_water",
+);
+
+/// Differs because lists are arrays on Postgres and JSON on SQLite.
+pub const IMP_UIDS: Statement = Statement::two(
+    "imp uids",
+    "SELECT imp_uid, id FROM attempts WHERE imp_uid IN (SELECT value FROM json_each($1))",
+    "SELECT imp_uid, id FROM attempts WHERE imp_uid = ANY ($1)",
+);
+
+/// Differs because batches are JSON of either engine.
+pub const INSERT_OBSERVATIONS: Statement = Statement::two(
+    "insert observations",
+    "INSERT INTO observations (charge_id, send_id, source, began_at, at, detail, rule)
+        SELECT value->>'$.charge', value->>'$.send', value->>'$.source', value->>'$.began_at', $2, value->'$.detail',
+            value->>'$.rule'
+        FROM json_each($1)",
+    "INSERT INTO observations (charge_id, send_id, source, began_at, at, detail, rule)
+        SELECT x.charge, x.send, x.source, x.began_at, $2, x.detail, x.rule
+        FROM jsonb_to_recordset($1::jsonb)
+            AS x(charge bigint, send bigint, source text, began_at timestamptz, detail jsonb, rule text)",
+);
+
+/// Differs because batches are JSON of either engine.
+pub const UPDATE_ATTEMPTS: Statement = Statement::two(
+    "update attempts",
+    "UPDATE attempts SET state = x.state, imp_uid = x.imp_uid, hint = x.hint, resends = x.resends
+        FROM (
+            SELECT CAST(value->>'$.id' AS INTEGER) AS id, value->>'$.state' AS state, value->>'$.imp_uid' AS imp_uid,
+                value->>'$.hint' AS hint, value->>'$.resends' AS resends
+            FROM json_each($1)
+        ) AS x WHERE attempts.id = x.id AND attempts.state = 'live'",
+    "UPDATE attempts a SET state = x.state, imp_uid = x.imp_uid, hint = x.hint, resends = x.resends
+        FROM jsonb_to_recordset($1::jsonb) AS x(id bigint, state text, imp_uid text, hint text, resends smallint)
+        WHERE a.id = x.id AND a.state = 'live'",
+);
+
+/// Differs because batches are JSON of either engine.
+pub const ADOPT_ATTEMPTS: Statement = Statement::two(
+    "adopt attempts",
+    "INSERT INTO attempts (charge_id, number, id_number, amount, customer_uid, state, imp_uid)
+        SELECT value->>'$.charge', value->>'$.number', value->>'$.id_number', value->>'$.amount', value->>'$.customer',
+            value->>'$.state', value->>'$.imp_uid'
+        FROM json_each($1)",
+    "INSERT INTO attempts (charge_id, number, id_number, amount, customer_uid, state, imp_uid)
+        SELECT x.charge, x.number, x.id_number, x.amount, x.customer, x.state, x.imp_uid
+        FROM jsonb_to_recordset($1::jsonb)
+            AS x(charge bigint, number smallint, id_number smallint, amount bigint, customer text, state text, imp_uid text)",
+);
+
+/// Differs because batches are JSON of either engine.
+pub const END_SENDS: Statement = Statement::two(
+    "end sends",
+    "UPDATE sends SET state = x.state, ended_at = $2, body = CASE WHEN x.keep THEN sends.body END
+        FROM (
+            SELECT CAST(value->>'$.id' AS INTEGER) AS id, value->>'$.state' AS state, value->>'$.keep' AS keep FROM json_each($1)
+        ) AS x WHERE sends.id = x.id AND sends.state = 'open'",
+    "UPDATE sends o SET state = x.state, ended_at = $2, body = CASE WHEN x.keep THEN o.body END
+        FROM jsonb_to_recordset($1::jsonb) AS x(id bigint, state text, keep boolean)
+        WHERE o.id = x.id AND o.state = 'open'",
+);
+
+/// Bodies that were kept for a resend. Differs because lists are arrays on Postgres and JSON on SQLite.
+pub const FORGET_BODIES: Statement = Statement::two(
+    "forget bodies",
+    "UPDATE sends SET body = NULL WHERE attempt_id IN (SELECT value FROM json_each($1))
+        AND state NOT IN ('open', 'answered', 'found') AND body IS NOT NULL",
+    "UPDATE sends SET body = NULL WHERE attempt_id = ANY ($1)
+        AND state NOT IN ('open', 'answered', 'found') AND body IS NOT NULL",
+);
+
+/// Differs because batches are JSON of either engine.
+pub const UPDATE_CHARGES: Statement = Statement::two(
+    "update charges",
+    "UPDATE charges SET state = x.state, waiting = x.waiting, next_at = x.next_at, id_number = x.id_number, attempts = x.attempts,
+            tries = x.tries, first_declined_at = x.first_declined_at, refused_customer = x.refused_customer,
+            not_sent = x.not_sent, doubt_since = x.doubt_since, doubt_looks = x.doubt_looks, quiet_since = x.quiet_since,
+            quiet_twice = x.quiet_twice, alarmed = x.alarmed, newest_send_at = x.newest_send_at,
+            elsewhere_imp_uid = x.elsewhere_imp_uid, elsewhere_number = x.elsewhere_number, imp_uid = x.imp_uid,
+            paid_at = CASE WHEN x.state = 'paid' THEN COALESCE(charges.paid_at, $2) END,
+            claim_token = NULL, claim_until = NULL, version = charges.version + 1
+        FROM (
+            SELECT CAST(value->>'$.id' AS INTEGER) AS id, value->>'$.state' AS state, value->>'$.waiting' AS waiting,
+                value->>'$.next_at' AS next_at, value->>'$.id_number' AS id_number, value->>'$.attempts' AS attempts,
+                value->>'$.tries' AS tries, value->>'$.first_declined_at' AS first_declined_at,
+                value->>'$.refused_customer' AS refused_customer, value->>'$.not_sent' AS not_sent,
+                value->>'$.doubt_since' AS doubt_since, value->>'$.doubt_looks' AS doubt_looks,
+                value->>'$.quiet_since' AS quiet_since, value->>'$.quiet_twice' AS quiet_twice,
+                value->>'$.alarmed' AS alarmed, value->>'$.newest_send_at' AS newest_send_at,
+                value->>'$.elsewhere_imp_uid' AS elsewhere_imp_uid, value->>'$.elsewhere_number' AS elsewhere_number,
+                value->>'$.imp_uid' AS imp_uid
+            FROM json_each($1)
+        ) AS x WHERE charges.id = x.id",
+    "UPDATE charges c SET state = x.state, waiting = x.waiting, next_at = x.next_at, id_number = x.id_number,
+            attempts = x.attempts, tries = x.tries, first_declined_at = x.first_declined_at,
+            refused_customer = x.refused_customer, not_sent = x.not_sent, doubt_since = x.doubt_since,
+            doubt_looks = x.doubt_looks, quiet_since = x.quiet_since, quiet_twice = x.quiet_twice, alarmed = x.alarmed,
+            newest_send_at = x.newest_send_at, elsewhere_imp_uid = x.elsewhere_imp_uid,
+            elsewhere_number = x.elsewhere_number, imp_uid = x.imp_uid,
+            paid_at = CASE WHEN x.state = 'paid' THEN COALESCE(c.paid_at, $2) END,
+            claim_token = NULL, claim_until = NULL, version = c.version + 1
+        FROM jsonb_to_recordset($1::jsonb) AS x(id bigint, state text, waiting text, next_at timestamptz, id_number smallint,
+            attempts smallint, tries smallint, first_declined_at timestamptz, refused_customer text, not_sent smallint,
+            doubt_since timestamptz, doubt_looks smallint, quiet_since timestamptz, quiet_twice boolean, alarmed boolean,
+            newest_send_at timestamptz, elsewhere_imp_uid text, elsewhere_number smallint, imp_uid text)
+        WHERE c.id = x.id",
+);
+
+/// A card that was replaced while its decline was under way: nobody would wake the charge. Differs because lists are arrays on
+/// Postgres and JSON on SQLite.
+pub const CARD_REPLACED: Statement = Statement::two(
+    "card replaced",
+    "UPDATE charges SET next_at = $2 WHERE id IN (SELECT value FROM json_each($1)) AND state = 'due' AND waiting = 'card'
+        AND refused_customer <> (SELECT s.customer_uid FROM subscriptions s WHERE s.id = charges.subscription_id)",
+    "UPDATE charges SET next_at = $2 WHERE id = ANY ($1) AND state = 'due' AND waiting = 'card'
+        AND refused_customer <> (SELECT s.customer_uid FROM subscriptions s WHERE s.id = charges.subscription_id)",
+);
+
+pub const REFUNDED: Statement = Statement::same(
+    "refunded",
+    "UPDATE charges SET refunded = TRUE, version = version + 1 WHERE id = $1 AND NOT refunded RETURNING subscription_id",
+);
