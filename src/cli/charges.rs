@@ -149,7 +149,12 @@ async fn show(context: &Context, account: Option<&str>, text: &str) -> Result<()
         Output::Csv => {
             let zone = story::zone(&opened, &story.charge);
             let row = |line: story::Line| {
-                vec![at("at", Some(line.at), &zone), field("kind", line.kind), field("text", line.text), field("detail", line.detail)]
+                vec![
+                    at("at", Some(line.at), &zone),
+                    field("kind", line.kind),
+                    field("text", line.text),
+                    field("detail", line.detail),
+                ]
             };
             Listing { rows: story::lines(&opened, &story).into_iter().map(row).collect(), none: "" }.print(Output::Csv)
         }

@@ -62,7 +62,9 @@ impl From<ConfigErrors> for Failure {
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         let code = match &error {
-            OpenError::Missing(_) | OpenError::Unreachable(_) | OpenError::ReadOnly(_) | OpenError::LockFile { .. } => Code::Unavailable,
+            OpenError::Missing(_) | OpenError::Unreachable(_) | OpenError::ReadOnly(_) | OpenError::LockFile { .. } => {
+                Code::Unavailable
+            }
             OpenError::Locked(_) => Code::TryLater,
             OpenError::MigrationFailed(_) => Code::Internal,
             OpenError::Store(StoreError::Unavailable(_)) => Code::Unavailable,

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 use clap::ValueEnum;
-use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, TableStyle};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
@@ -110,7 +110,7 @@ impl Listing {
 
     fn table(&self) -> Result<(), Failure> {
         let mut table = Table::new();
-        table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        table.load_style(TableStyle::new()).set_content_arrangement(ContentArrangement::Disabled);
         let visible = |row: &[Field]| row.iter().filter(|field| !field.hidden).cloned().collect::<Vec<_>>();
         let bold = colours();
         let head = visible(&self.rows[0]).into_iter().map(|field| {

@@ -77,13 +77,7 @@ impl Review {
 }
 
 /// Asks the engine for a ruling on the one charge that a reference means.
-pub async fn rule(
-    context: &Context,
-    account: Option<&str>,
-    charge: &str,
-    ruling: Ruling,
-    why: &Why,
-) -> Result<(), Failure> {
+pub async fn rule(context: &Context, account: Option<&str>, charge: &str, ruling: Ruling, why: &Why) -> Result<(), Failure> {
     let signed = context.signed(why)?;
     let opened = context.open().await?;
     let charge = one(&opened, account, charge).await?;
@@ -110,7 +104,11 @@ async fn list(context: &Context, account: Option<String>, limit: u32) -> Result<
             Some(sent) => {
                 let quiet = opened.loaded.settings.worker.quiet;
                 let from = sent.checked_add(quiet).and_then(|at| at.checked_add(Policy::QUIET_GAP)).unwrap_or(sent);
-                if from > opened.now { format!("unpaid not before {}", local(from, &zone)) } else { "after two look-ups".to_owned() }
+                if from > opened.now {
+                    format!("unpaid not before {}", local(from, &zone))
+                } else {
+                    "after two look-ups".to_owned()
+                }
             }
         };
         rows.push(vec![

@@ -96,7 +96,9 @@ impl Sandbox {
             // whoever starts it reads the port here; if nobody reads, it runs all the same
             let _ = match output {
                 Output::Json => say(&serde_json::json!({ "url": format!("http://{address}") }).to_string()),
-                _ => say(&format!("sandbox gateway on http://{address} (ledger: http://{address}/_sandbox/ledger); Ctrl-C stops it")),
+                _ => say(&format!(
+                    "sandbox gateway on http://{address} (ledger: http://{address}/_sandbox/ledger); Ctrl-C stops it"
+                )),
             };
         };
         serve(options, started, stop).await.map_err(unreachable)

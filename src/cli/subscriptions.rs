@@ -160,7 +160,9 @@ fn whole(opened: &Opened, row: &SubscriptionRow) -> Vec<Field> {
         let value = &row.values[place];
         let one = match value {
             // for people the plan's amount stands in; personal fields are for machines that ask for them in SQL
-            _ if place == AMOUNT => field(column.name, value.as_ref().and_then(|text| text.parse::<i64>().ok())).shown(shown_amount(opened, row)),
+            _ if place == AMOUNT => {
+                field(column.name, value.as_ref().and_then(|text| text.parse::<i64>().ok())).shown(shown_amount(opened, row))
+            }
             Some(_) if column.personal => field(column.name, "***"),
             Some(text) => field(column.name, text.as_str()),
             None => field(column.name, None::<String>),

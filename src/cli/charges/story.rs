@@ -56,7 +56,13 @@ pub fn tell(opened: &Opened, story: &Story, next: &[String], paint: Paint) -> St
         ChargeState::Void => paint.dim("VOID"),
     };
     let total = amount(charge.amount, &charge.currency);
-    let _ = writeln!(text, "{}  {}/{}  {total}  {state}", paint.bold(&format!("charge {}", charge.id)), charge.account, charge.external_ref);
+    let _ = writeln!(
+        text,
+        "{}  {}/{}  {total}  {state}",
+        paint.bold(&format!("charge {}", charge.id)),
+        charge.account,
+        charge.external_ref
+    );
     let facts = [
         ("period", format!("{} to {} (plan {})", charge.period_start, charge.period_end, charge.plan)),
         ("due", local(charge.due_at, &zone)),
@@ -127,7 +133,14 @@ pub fn lines(opened: &Opened, story: &Story) -> Vec<Line> {
         let customer = attempt.map_or("", |attempt| attempt.customer_uid.as_str());
         let tier = send.tier.as_ref().map_or_else(String::new, |tier| format!(" tier {tier}"));
         let detail = format!("id {uid}  customer_uid {customer}\nto {}{tier}", send.base_url.as_deref().unwrap_or("?"));
-        add(send.begun_at, 1, "send", Tone::Plain, format!("attempt {number}{again}: asked for {}", amount(charge.amount, &charge.currency)), detail);
+        add(
+            send.begun_at,
+            1,
+            "send",
+            Tone::Plain,
+            format!("attempt {number}{again}: asked for {}", amount(charge.amount, &charge.currency)),
+            detail,
+        );
         let (tone, text) = match send.state.as_str() {
             "open" => (Tone::Unsure, "the send has no proven end yet"),
             "not_sent" => (Tone::Plain, "the send is proven never to have left"),
@@ -137,7 +150,14 @@ pub fn lines(opened: &Opened, story: &Story) -> Vec<Line> {
         };
         match send.ended_at {
             Some(ended_at) => add(ended_at, 3, "send", tone, text.to_owned(), String::new()),
-            None => add(opened.now, 9, "send", tone, text.to_owned(), format!("since {}", local(send.begun_at, &zone(opened, charge)))),
+            None => add(
+                opened.now,
+                9,
+                "send",
+                tone,
+                text.to_owned(),
+                format!("since {}", local(send.begun_at, &zone(opened, charge))),
+            ),
         }
     }
     for seen in &story.observations {
@@ -170,7 +190,14 @@ pub fn lines(opened: &Opened, story: &Story) -> Vec<Line> {
         }
     }
     for entry in &story.journal {
-        add(entry.at, 6, "operator", Tone::Plain, format!("{}: {} (\"{}\")", entry.who, entry.action, entry.reason), journal::detail(entry));
+        add(
+            entry.at,
+            6,
+            "operator",
+            Tone::Plain,
+            format!("{}: {} (\"{}\")", entry.who, entry.action, entry.reason),
+            journal::detail(entry),
+        );
     }
     lines.sort_by_key(|line| (line.at, line.rank));
     lines

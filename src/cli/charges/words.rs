@@ -32,13 +32,23 @@ pub fn next(opened: &Opened, story: &Story, status: Option<&Status>, account: Op
     let mut said = vec![match (charge.state, charge.waiting) {
         (ChargeState::Paid, _) if charge.refunded => "Nothing: it is paid, and was refunded at the gateway.".to_owned(),
         (ChargeState::Paid, _) => "Nothing: it is paid, and that is final.".to_owned(),
-        (ChargeState::Unpaid, _) => format!("Closed without payment. A late payment would still be found: looked up {when}. `rebilld charges retry` tries again."),
+        (ChargeState::Unpaid, _) => format!(
+            "Closed without payment. A late payment would still be found: looked up {when}. `rebilld charges retry` tries again."
+        ),
         (ChargeState::Void, _) => format!("Closed by an operator. A late payment would still be found: looked up {when}."),
-        (ChargeState::Review, _) => format!("A person decides: `rebilld review rule {} paid|unpaid|resend|void`. It is looked up {when} meanwhile.", charge.id),
-        (ChargeState::Doubt, _) => format!("It may have been paid, so it is never sent while that is open. The gateway is asked {when}."),
-        (ChargeState::Due, Waiting::Card) => "It waits for a new billing key: `rebilld subscriptions set REF --customer-uid …`.".replace("REF", &charge.external_ref),
+        (ChargeState::Review, _) => format!(
+            "A person decides: `rebilld review rule {} paid|unpaid|resend|void`. It is looked up {when} meanwhile.",
+            charge.id
+        ),
+        (ChargeState::Doubt, _) => {
+            format!("It may have been paid, so it is never sent while that is open. The gateway is asked {when}.")
+        }
+        (ChargeState::Due, Waiting::Card) => "It waits for a new billing key: `rebilld subscriptions set REF --customer-uid …`."
+            .replace("REF", &charge.external_ref),
         (ChargeState::Due, Waiting::Retry) => format!("The next try is made {when}."),
-        (ChargeState::Due, Waiting::Backoff) => format!("The gateway could not be reached; it is sent {when}, under the same id."),
+        (ChargeState::Due, Waiting::Backoff) => {
+            format!("The gateway could not be reached; it is sent {when}, under the same id.")
+        }
         (ChargeState::Due, Waiting::Resend) => format!("The send was lost for certain; the same bytes are sent again {when}."),
         (ChargeState::Due, Waiting::Budget) => format!("The day's budget is used up; it is sent {when}."),
         (ChargeState::Due, _) => format!("It is sent {when}."),
@@ -67,12 +77,17 @@ pub fn next(opened: &Opened, story: &Story, status: Option<&Status>, account: Op
                 said.push(format!("But the account is paused{}: nothing is sent.", because(&account.pause_reason)));
             }
             if !account.audited {
-                said.push("But the account has had no complete audit in this incarnation of the database: nothing is sent before.".to_owned());
+                said.push(
+                    "But the account has had no complete audit in this incarnation of the database: nothing is sent before."
+                        .to_owned(),
+                );
             }
         }
     }
     if let Some(imp_uid) = &charge.elsewhere_imp_uid {
-        said.push(format!("A payment under an earlier id is known ({imp_uid}); the charge is settled with it once the open send has ended."));
+        said.push(format!(
+            "A payment under an earlier id is known ({imp_uid}); the charge is settled with it once the open send has ended."
+        ));
     }
     said
 }

@@ -78,9 +78,10 @@ impl StatusChange {
         let opened = context.open().await?;
         let row = find(&opened, self.account.as_deref(), &self.reference).await?;
         let check = move |old: &SubscriptionRow, _new: &SubscriptionRow| match (old.value(STATUS), status) {
-            ("cancelled", "active" | "paused") => {
-                Err(Failure::data(format!("subscription `{}` is cancelled, and that is for good: add another one", old.external_ref())))
-            }
+            ("cancelled", "active" | "paused") => Err(Failure::data(format!(
+                "subscription `{}` is cancelled, and that is for good: add another one",
+                old.external_ref()
+            ))),
             _ => Ok(()),
         };
         let cells = [(STATUS, Some(status.to_owned()))];
@@ -117,7 +118,10 @@ impl Set {
                 .ok_or_else(|| usage("--column wants NAME=VALUE, such as --column buyer_tel=010-0000-0000".to_owned()))?;
             let place = index(name).ok_or_else(|| {
                 let meant = closest(name, COLUMNS.iter().map(|column| column.name));
-                usage(format!("there is no column `{name}`{}", meant.map_or_else(String::new, |meant| format!(": did you mean `{meant}`?"))))
+                usage(format!(
+                    "there is no column `{name}`{}",
+                    meant.map_or_else(String::new, |meant| format!(": did you mean `{meant}`?"))
+                ))
             })?;
             match place {
                 ACCOUNT | EXTERNAL_REF => {
@@ -159,9 +163,11 @@ impl Set {
             // dates in this form sort as texts
             let opened_until = old.opened_until.map(|day| day.to_string());
             match (&new.values[STARTS_ON], opened_until) {
-                (Some(date), Some(until)) if old.values[STARTS_ON] != new.values[STARTS_ON] && *date < until => Err(Failure::data(
-                    format!("starts_on: periods up to {until} are open already: the earliest next date is {until}"),
-                )),
+                (Some(date), Some(until)) if old.values[STARTS_ON] != new.values[STARTS_ON] && *date < until => {
+                    Err(Failure::data(format!(
+                        "starts_on: periods up to {until} are open already: the earliest next date is {until}"
+                    )))
+                }
                 _ => Ok(()),
             }
         };

@@ -115,7 +115,8 @@ fn bar(context: &Context, length: u64) -> ProgressBar {
     if context.quiet || !std::io::stderr().is_terminal() {
         return ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::hidden());
     }
-    let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {elapsed}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        ProgressStyle::with_template("{bar:30} {percent:>3} %  {elapsed}").unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(length).with_style(style)
 }
 

@@ -9,7 +9,8 @@ use jiff::tz::TimeZone;
 use crate::config::{Settings, closest};
 use crate::domain::money::Currency;
 use crate::store::desk::columns::{
-    ACCOUNT, AMOUNT, CHARGE_TIME, COLUMNS, CURRENCY, CUSTOMER_UID, EXTERNAL_REF, Kind, NAME, PLAN, TAX_FREE, VAT_AMOUNT, ZONE, index,
+    ACCOUNT, AMOUNT, CHARGE_TIME, COLUMNS, CURRENCY, CUSTOMER_UID, EXTERNAL_REF, Kind, NAME, PLAN, TAX_FREE, VAT_AMOUNT, ZONE,
+    index,
 };
 
 /// What is wrong with a cell, and in which column.
@@ -45,7 +46,9 @@ impl<'a> Rules<'a> {
             Kind::Text(least, most) => {
                 let length = text.chars().count();
                 if length < least || length > most {
-                    return Err(format!("has {length} characters, and may have {most}").replace(", and may have 3", ", and needs 3"));
+                    return Err(
+                        format!("has {length} characters, and may have {most}").replace(", and may have 3", ", and needs 3")
+                    );
                 }
                 if text.chars().any(|char| char.is_control() && !"\n\t".contains(char)) {
                     return Err("holds a control character".to_owned());
@@ -71,7 +74,8 @@ impl<'a> Rules<'a> {
                 if known { Ok(()) } else { Err(format!("there is no time zone `{text}`: write an IANA name such as Asia/Seoul")) }
             }
             CHARGE_TIME => {
-                let digits = text.bytes().enumerate().all(|(at, byte)| if at == 2 { byte == b':' } else { byte.is_ascii_digit() });
+                let digits =
+                    text.bytes().enumerate().all(|(at, byte)| if at == 2 { byte == b':' } else { byte.is_ascii_digit() });
                 let fits = digits && text.parse::<jiff::civil::Time>().is_ok();
                 if fits { Ok(()) } else { Err(format!("`{text}` is not a time of day such as 10:00")) }
             }
@@ -98,7 +102,8 @@ impl<'a> Rules<'a> {
         if given(NAME) && values[NAME].is_none() && plan.title.is_none() {
             wrong.push(("name", format!("is empty, and plan `{}` has no title", plan.name)));
         }
-        let parts = number(TAX_FREE).or(plan.tax_free).unwrap_or(0).saturating_add(number(VAT_AMOUNT).or(plan.vat_amount).unwrap_or(0));
+        let parts =
+            number(TAX_FREE).or(plan.tax_free).unwrap_or(0).saturating_add(number(VAT_AMOUNT).or(plan.vat_amount).unwrap_or(0));
         if let Some(amount) = amount
             && parts > amount
         {
@@ -144,7 +149,8 @@ fn whole_number(place: usize, text: &str, least: i64, most: i64) -> Result<Strin
 pub fn date(text: &str) -> Result<Date, String> {
     let text = text.trim();
     let bytes = text.as_bytes();
-    let form = bytes.len() == 10 && bytes.iter().enumerate().all(|(at, byte)| if at == 4 || at == 7 { *byte == b'-' } else { byte.is_ascii_digit() });
+    let form = bytes.len() == 10
+        && bytes.iter().enumerate().all(|(at, byte)| if at == 4 || at == 7 { *byte == b'-' } else { byte.is_ascii_digit() });
     if !form {
         return Err(format!("`{}` is no date: write it as 2026-12-01", short(text)));
     }
@@ -164,7 +170,11 @@ fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String> +
         Some(meant) => format!(": did you mean `{meant}`?"),
         None => {
             let names: Vec<&str> = known.take(8).map(String::as_str).collect();
-            if names.is_empty() { format!(": the config has no {what}") } else { format!(": the config has {}", names.join(", ")) }
+            if names.is_empty() {
+                format!(": the config has no {what}")
+            } else {
+                format!(": the config has {}", names.join(", "))
+            }
         }
     };
     format!("there is no {what} `{}`{rest}", short(name))

@@ -99,9 +99,14 @@ pub struct ChargeFilter {
 pub enum Reference {
     Id(i64),
     MerchantUid(String),
-    Period { external_ref: String, start: Date },
+    Period {
+        external_ref: String,
+        start: Date,
+    },
     /// The newest charge of the subscription.
-    Newest { external_ref: String },
+    Newest {
+        external_ref: String,
+    },
 }
 
 impl Reference {
@@ -154,7 +159,8 @@ impl Desk<'_> {
             }
             Reference::Newest { external_ref } => {
                 let account = account.map(str::to_owned);
-                let filter = ChargeFilter { account, external_ref: Some(external_ref.clone()), limit: 1, ..ChargeFilter::default() };
+                let filter =
+                    ChargeFilter { account, external_ref: Some(external_ref.clone()), limit: 1, ..ChargeFilter::default() };
                 return self.charges(&filter).await;
             }
         };
