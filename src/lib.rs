@@ -4,6 +4,7 @@
 //! (`store`, `gateway`, `courier`, [`time`]), faces (`http`, `cli`), `config` and `app`.
 
 pub mod app;
+pub mod cli;
 pub mod config;
 pub mod courier;
 pub mod domain;

@@ -28,6 +28,8 @@ pub struct Assembled {
     pub engine: Arc<Engine>,
     pub database: Arc<Database>,
     pub accounts: Vec<Arc<Account>>,
+    /// Accounts whose config points elsewhere than before: held, and not asked.
+    pub moved: Vec<AccountRow>,
     pub wake: Wake,
 }
 
@@ -80,11 +82,12 @@ pub async fn assemble(
     let rows = database.sync_accounts(&configured, now).await?;
     let mode = |row: &AccountRow| settings.accounts.get(&row.name).map(|account| (row.id, account.id_mode));
     let id_modes: BTreeMap<AccountId, IdMode> = rows.iter().filter_map(mode).collect();
-    let mut accounts = Vec::new();
+    let (mut accounts, mut moved) = (Vec::new(), Vec::new());
     for row in rows {
         if row.fingerprint_changed {
             // its open sends can only be resolved where they were made: nothing is asked and nothing is sent
             error!(account = %row.name, "imp_key, tier or base_url of this account have changed: it is held until `rebilld hold release --account` confirms it");
+            moved.push(row);
             continue;
         }
         accounts.push(account(settings, &secrets, &row, Arc::clone(&clock))?);
@@ -110,7 +113,7 @@ pub async fn assemble(
         tokens: Box::new(random),
         delivery_delay: delay,
     });
-    Ok(Assembled { engine, database, accounts: accounts.into_iter().map(Arc::new).collect(), wake })
+    Ok(Assembled { engine, database, accounts: accounts.into_iter().map(Arc::new).collect(), moved, wake })
 }
 
 fn copy(account: &Account) -> Account {

@@ -4,11 +4,13 @@ mod assemble;
 pub mod demo;
 mod errors;
 mod guard;
+mod operate;
 mod run;
 
 pub use assemble::{Assembled, assemble};
 pub use errors::AppError;
-pub use run::{RunOptions, run};
+pub use operate::{Audited, audit, reconcile, release_hold, rule};
+pub use run::run;
 
 #[cfg(test)]
 mod tests;

@@ -16,13 +16,9 @@ use crate::ports::wake::Wake;
 use crate::time::SystemClock;
 use crate::time::cron::{Ring, Ticks};
 
-/// How to run.
-#[derive(Debug, Clone, Default)]
-pub struct RunOptions {}
-
 /// Runs the daemon until SIGTERM or SIGINT; then finishes what is in flight within `worker.shutdown_grace`. A second SIGINT
 /// ends it at once: what is under way is in doubt then, and looked up at the next start.
-pub async fn run(loaded: Loaded, _options: RunOptions) -> Result<(), AppError> {
+pub async fn run(loaded: Loaded) -> Result<(), AppError> {
     loaded.runnable()?;
     let settings = &loaded.settings;
     let database = open(settings, true).await?;
@@ -30,7 +26,7 @@ pub async fn run(loaded: Loaded, _options: RunOptions) -> Result<(), AppError> {
     database.migrate().await?;
     let clock = Arc::new(SystemClock::new());
     clock.set(database.clock().await?);
-    let Assembled { engine, database, accounts, wake } =
+    let Assembled { engine, database, accounts, wake, .. } =
         assemble(&loaded, database, Arc::clone(&clock) as Arc<dyn Clock>, true, |_| {}).await?;
     let ticks = start_ticks(&loaded, &engine, &wake).await?;
     let listener = tokio::spawn({
@@ -46,7 +42,7 @@ pub async fn run(loaded: Loaded, _options: RunOptions) -> Result<(), AppError> {
         _ = terminate.recv() => info!("SIGTERM: finishing what is in flight"),
         _ = interrupt.recv() => info!("SIGINT: finishing what is in flight; once more to end at once"),
         ended = &mut worker => {
-            return Err(AppError::Refused(format!("the worker ended by itself: {ended:?}")));
+            return Err(AppError::Internal(format!("the worker ended by itself: {ended:?}")));
         }
     }
     engine.stop();
@@ -70,7 +66,7 @@ pub async fn run(loaded: Loaded, _options: RunOptions) -> Result<(), AppError> {
 }
 
 fn listen_for(kind: SignalKind) -> Result<tokio::signal::unix::Signal, AppError> {
-    signal(kind).map_err(|why| AppError::Refused(format!("signals cannot be listened for: {why}")))
+    signal(kind).map_err(|why| AppError::Internal(format!("signals cannot be listened for: {why}")))
 }
 
 /// Each job's cron only rings: what is due is in the database.

@@ -86,6 +86,8 @@ pub enum Fact {
     SubscriptionPaused,
     /// Its subscription was cancelled before this charge was paid.
     SubscriptionCancelled,
+    /// Its subscription was resumed within a day of the last try.
+    ResumedEarly,
     /// The day's budget is used up.
     OverBudget { until: Timestamp },
     /// An operator's ruling (R8), with the look-up that none of them skips.
@@ -192,6 +194,8 @@ pub enum Refusal {
     TooManyTries,
     #[error("the charge is being asked about: wait until its doubt has ended")]
     InDoubt,
+    #[error("the same card is not asked twice in 24 hours for one charge")]
+    TooSoon,
 }
 
 /// Decides what a fact means for a charge.
@@ -224,6 +228,7 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
             | Fact::OverBudget { .. }
             | Fact::CardNotReplaced
             | Fact::SubscriptionPaused
+            | Fact::ResumedEarly
             | Fact::SubscriptionCancelled,
         ) if charge.in_doubt() => return Err(Refusal::InDoubt),
 
@@ -243,6 +248,7 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
         (Due, Fact::OverBudget { until }) => rules::over_budget(charge, *until),
         (Due, Fact::CardNotReplaced) => rules::card_not_replaced(charge, now, policy),
         (Due, Fact::SubscriptionPaused) => rules::paused(charge),
+        (Due, Fact::ResumedEarly) => rules::resumed_early(charge),
         (Due, Fact::SubscriptionCancelled) => rules::close(charge, "the subscription was cancelled", ChargeState::Void, now),
         (
             Doubt | Review | Paid | Unpaid | Void,
@@ -250,6 +256,7 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
             | Fact::OverBudget { .. }
             | Fact::CardNotReplaced
             | Fact::SubscriptionPaused
+            | Fact::ResumedEarly
             | Fact::SubscriptionCancelled,
         ) => return Err(Refusal::Stale),
 
@@ -303,6 +310,7 @@ fn ruled(charge: &Charge, ruling: &Ruling, findings: &Findings, now: Timestamp, 
         _ if shows_more => Err(Refusal::GatewayShowsMore),
         Ruling::Retry if charge.tries >= Policy::MOST_TRIES => Err(Refusal::TooManyTries),
         Ruling::Retry if charge.in_doubt() || charge.state == ChargeState::Doubt => Err(Refusal::InDoubt),
+        Ruling::Retry if rules::asked_today(charge, now) => Err(Refusal::TooSoon),
         Ruling::Retry => Ok(rules::send_now(charge, "an operator asked for a retry", LiveChange::Keep, None, now)),
         Ruling::Void if charge.state == ChargeState::Due && !charge.in_doubt() => {
             Ok(rules::close(charge, "an operator ruled: void", ChargeState::Void, now))

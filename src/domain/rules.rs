@@ -271,6 +271,19 @@ pub(super) fn as_doubt(charge: &Charge, now: Timestamp) -> Charge {
     into_doubt(charge, "a send was left open", LiveChange::Keep, now).charge
 }
 
+/// Whether a card was asked for this charge within the last day.
+pub(super) fn asked_today(charge: &Charge, now: Timestamp) -> bool {
+    charge.tries > 0 && charge.newest_send_at.is_some_and(|sent| after(sent, Policy::NEXT_ID_AFTER) > now)
+}
+
+/// Resumed, but the card was asked within the last day.
+pub(super) fn resumed_early(charge: &Charge) -> Decision {
+    let mut decision = Decision::of("resumed: the card is asked once a day", charge.clone());
+    decision.charge.waiting = Waiting::Retry;
+    decision.charge.next_at = charge.newest_send_at.map(|sent| after(sent, Policy::NEXT_ID_AFTER));
+    decision
+}
+
 /// From now on the gateway is asked until it is clear.
 pub(super) fn into_doubt(charge: &Charge, rule: &'static str, live: LiveChange, now: Timestamp) -> Decision {
     let mut decision = Decision::of(rule, charge.clone());

@@ -17,8 +17,10 @@ use crate::ports::gateway::Unavailable;
 use crate::ports::store::{AuditResult, Booked, Entry, Fence, Observation, Recorded, StoreError};
 
 /// A complete audit reads this far back, a quick one less.
-const COMPLETE: SignedDuration = SignedDuration::from_hours(35 * 24);
-const QUICK: SignedDuration = SignedDuration::from_hours(48);
+pub const COMPLETE: SignedDuration = SignedDuration::from_hours(35 * 24);
+pub const QUICK: SignedDuration = SignedDuration::from_hours(48);
+/// PortOne lists at most 90 days at a time.
+const WINDOW: SignedDuration = SignedDuration::from_hours(89 * 24);
 /// Payments booked within this long of either end of the span may stand just outside it in the gateway's list.
 const MARGIN: SignedDuration = SignedDuration::from_hours(25);
 const SETTLING: SignedDuration = SignedDuration::from_mins(15);
@@ -63,24 +65,18 @@ impl Engine {
         Ok(older(newest, self.tuning.audit_quick_every).then_some(false))
     }
 
-    /// Audits an account over 35 days or 48 hours, and records the result.
-    pub async fn audit(&self, account: &super::Account, complete: bool) -> Result<AuditReport, AuditError> {
+    /// Audits an account back over `span`, and records the result. One of 35 days or more is complete.
+    pub async fn audit(&self, account: &super::Account, span: SignedDuration) -> Result<AuditReport, AuditError> {
         let to = self.now();
-        let span = if complete { COMPLETE } else { QUICK };
+        let complete = span >= COMPLETE;
         let from = to.checked_sub(span).unwrap_or(Timestamp::UNIX_EPOCH);
         let mut report = AuditReport::default();
         let mut seen = HashSet::new();
-        let mut page = 1;
-        loop {
-            let listed = account.gateway.list(from, to, page).await?;
-            self.compare(account, &listed.records, &mut report).await?;
-            seen.extend(
-                listed.records.into_iter().filter(|record| record.status != RecordStatus::Failed).map(|record| record.imp_uid),
-            );
-            match listed.next {
-                Some(next) if next > page => page = next,
-                _ => break,
-            }
+        let mut start = from;
+        while start < to {
+            let end = start.checked_add(WINDOW).unwrap_or(to).min(to);
+            self.compare_window(account, (start, end), &mut seen, &mut report).await?;
+            start = end;
         }
         self.compare_booked(account, (from, to), &seen, &mut report).await?;
         let summary = json!({
@@ -98,19 +94,42 @@ impl Engine {
         Ok(report)
     }
 
+    /// All pages of one window of the gateway's list. `seen` collects the payments that it shows.
+    async fn compare_window(
+        &self,
+        account: &super::Account,
+        (from, to): (Timestamp, Timestamp),
+        seen: &mut HashSet<String>,
+        report: &mut AuditReport,
+    ) -> Result<(), AuditError> {
+        let mut page = 1;
+        loop {
+            let listed = account.gateway.list(from, to, page).await?;
+            self.compare(account, &listed.records, report).await?;
+            let shown = listed.records.into_iter().filter(|record| record.status != RecordStatus::Failed);
+            seen.extend(shown.map(|record| record.imp_uid));
+            match listed.next {
+                Some(next) if next > page => page = next,
+                _ => return Ok(()),
+            }
+        }
+    }
+
     /// One page of the gateway's list against this database.
     async fn compare(&self, account: &super::Account, records: &[Record], report: &mut AuditReport) -> Result<(), AuditError> {
         report.listed += records.len() as u64;
         let tag = self.tuning.tag;
         let ours: Vec<&Record> = records.iter().filter(|record| MerchantUid::is_ours(&record.merchant_uid, tag)).collect();
         report.ours += ours.len() as u64;
-        let uids: Vec<String> = ours.iter().map(|record| record.merchant_uid.clone()).collect();
+        // a charge's first id is written when its period opens, so it is found by that even if it has never been sent from here
+        let first = |record: &Record| format!("{}01", record.merchant_uid.get(..28).unwrap_or_default());
+        let uids: Vec<String> = ours.iter().map(|record| first(record)).collect();
         let charges = self.store.charges_of(&uids).await?;
         let ids: Vec<ChargeId> = charges.values().copied().collect::<HashSet<_>>().into_iter().collect();
         let loaded: BTreeMap<ChargeId, Charge> =
             self.store.load(&ids).await?.into_iter().map(|charge| (charge.id, charge)).collect();
         for record in ours {
-            let charge = charges.get(&record.merchant_uid).and_then(|id| loaded.get(id));
+            let charge = charges.get(&first(record)).and_then(|id| loaded.get(id));
             match (&record.status, charge) {
                 (RecordStatus::Paid, Some(charge)) => {
                     if charge.paid_imp_uid.as_deref() != Some(record.imp_uid.as_str()) {

@@ -87,6 +87,11 @@ impl Engine {
                 Status::Cancelled => Some(Fact::SubscriptionCancelled),
                 Status::Paused => Some(Fact::SubscriptionPaused),
                 Status::Active => {
+                    let day = crate::domain::decide::Policy::NEXT_ID_AFTER;
+                    let asked = charge.newest_send_at.filter(|_| charge.tries > 0).and_then(|sent| sent.checked_add(day).ok());
+                    if charge.waiting == Waiting::Paused && asked.is_some_and(|until| until > self.now()) {
+                        return Some(Fact::ResumedEarly);
+                    }
                     let same_card = charge.refused_customer.as_deref() == Some(claimed.payer.customer_uid.as_str());
                     (charge.waiting == Waiting::Card && same_card).then_some(Fact::CardNotReplaced)
                 }

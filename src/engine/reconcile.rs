@@ -9,7 +9,7 @@ use super::charge::Batch;
 use super::look::{History, kept};
 use super::{AccountRuntime, Engine};
 use crate::domain::attempt::IdNumber;
-use crate::domain::charge::ChargeState;
+use crate::domain::charge::{AccountId, ChargeId, ChargeState};
 use crate::domain::decide::Fact;
 use crate::domain::outcome::{Findings, Record};
 use crate::ports::gateway::Unavailable;
@@ -45,6 +45,25 @@ impl Engine {
         let charges = self.store.claim(&claim).await?;
         let batch = Batch { account: Arc::clone(account), token, claimed_at, charges };
         Ok((!batch.charges.is_empty()).then_some(batch))
+    }
+
+    /// Looks up some charges at once, for an operator, whatever their time. Returns how many were free to be looked up.
+    pub async fn look_up_now(&self, account: AccountId, charges: &[ChargeId]) -> Result<usize, StoreError> {
+        let Some(account) = self.accounts.iter().find(|runtime| runtime.account.id == account) else { return Ok(0) };
+        let (now, claimed_at, token) = (self.now(), self.clock.boot(), self.token());
+        let until = now.checked_add(self.tuning.claim).unwrap_or(now);
+        let mut claimed = Vec::new();
+        for charge in charges {
+            claimed.extend(self.store.claim_one(*charge, &token, now, until).await?);
+        }
+        let count = claimed.len();
+        let batch = Batch { account: Arc::clone(account), token, claimed_at, charges: claimed };
+        // nobody else records in a process that runs no worker
+        tokio::select! {
+            () = self.look_up_batch(batch) => {}
+            () = self.run_recorder() => {}
+        }
+        Ok(count)
     }
 
     /// Looks a batch up and records what it means.

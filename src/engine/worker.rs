@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinSet;
 use tracing::{debug, error, warn};
 
+use super::audit::{COMPLETE, QUICK};
 use super::charge::Batch;
 use super::{AccountRuntime, Engine};
 use crate::domain::charge::AccountId;
@@ -293,7 +294,8 @@ async fn relay(engine: Arc<Engine>, deliveries: Vec<Delivery>) {
 }
 
 async fn audit(engine: Arc<Engine>, account: Arc<AccountRuntime>, complete: bool) {
-    match engine.audit(&account.account, complete).await {
+    let span = if complete { COMPLETE } else { QUICK };
+    match engine.audit(&account.account, span).await {
         Ok(report) => {
             if complete && report.incidents == 0 {
                 account.unaudited.store(false, Ordering::Release);

@@ -2,14 +2,17 @@
 
 use std::collections::HashSet;
 
+use jiff::Timestamp;
+
 use super::Database;
 use super::sql::Statement;
 use crate::domain::attempt::IdBase;
-use crate::domain::charge::{ChargeState, Waiting};
+use crate::domain::charge::{AccountId, ChargeState, Waiting};
 use crate::domain::proof::{BookAttempt, BookCharge, BookEvent, BookSend, Books};
 use crate::ports::store::StoreError;
 
-pub const ALL: &[&Statement] = &[&CHARGES, &ATTEMPTS, &SENDS, &EVENTS, &OBSERVATIONS, &INCIDENTS];
+pub const ALL: &[&Statement] =
+    &[&CHARGES, &ATTEMPTS, &SENDS, &EVENTS, &OBSERVATIONS, &INCIDENTS, &NEWEST_ROW, &OPEN_SENDS, &ACCEPT_COPY];
 
 pub const CHARGES: Statement = Statement::same(
     "books: charges",
@@ -27,7 +30,49 @@ pub const OBSERVATIONS: Statement = Statement::same("books: observations", "SELE
 pub const INCIDENTS: Statement =
     Statement::same("books: incidents", "SELECT kind FROM incidents WHERE closed_at IS NULL ORDER BY id");
 
+/// By the newest id: both tables are only ever added to.
+pub const NEWEST_ROW: Statement = Statement::same(
+    "newest row",
+    "SELECT at FROM observations WHERE id = (SELECT max(id) FROM observations)
+     UNION ALL SELECT begun_at AS at FROM sends WHERE id = (SELECT max(id) FROM sends)",
+);
+pub const OPEN_SENDS: Statement = Statement::same(
+    "open sends of an account",
+    "SELECT count(*) AS open FROM sends s JOIN attempts a ON a.id = s.attempt_id JOIN charges c ON c.id = a.charge_id
+     WHERE s.state = 'open' AND c.account_id = $1",
+);
+/// Differs because a SQLite file stands in no cluster, and its greatest of two is called max.
+pub const ACCEPT_COPY: Statement = Statement::two(
+    "accept copy",
+    "UPDATE settings SET high_water = max(high_water, $1) + 1, system_identifier = $2 RETURNING high_water",
+    "UPDATE settings SET high_water = greatest(high_water, $1) + 1, system_identifier = $2 RETURNING high_water",
+);
+
 impl Database {
+    /// When this database last learned or sent anything.
+    pub async fn newest_row(&self) -> Result<Option<Timestamp>, StoreError> {
+        let rows = self.read(&NEWEST_ROW, &[]).await?;
+        let times = rows.iter().map(|row| row.at("at")).collect::<Result<Vec<_>, _>>()?;
+        Ok(times.into_iter().max())
+    }
+
+    /// Sends of an account without a proven end.
+    pub async fn open_sends(&self, account: AccountId) -> Result<i64, StoreError> {
+        let rows = self.read(&OPEN_SENDS, &[account.0.into()]).await?;
+        rows.first().map_or(Ok(0), |row| Ok(row.int("open")?))
+    }
+
+    /// An operator has accepted this copy: its mark passes what the state directory remembers, and it belongs where it stands.
+    /// Returns the new mark.
+    pub async fn accept_copy(&self, remembered: i64) -> Result<i64, StoreError> {
+        let here = self.identity().await?.system_identifier_now;
+        let mut tx = self.begin_write().await?;
+        let rows = tx.query(&ACCEPT_COPY, &[remembered.into(), here.into()]).await?;
+        let mark = rows.first().map_or(Ok(remembered), |row| row.int("high_water"))?;
+        tx.commit().await?;
+        Ok(mark)
+    }
+
     /// Reads all books.
     pub async fn books(&self) -> Result<Books, StoreError> {
         let tag = self.identity().await?.tag;

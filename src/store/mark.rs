@@ -34,6 +34,8 @@ struct Inner {
     incarnation: String,
     durable: i64,
     next_slot: u64,
+    /// The other slot still speaks of another incarnation: both are written.
+    both: bool,
 }
 
 impl MarkFile {
@@ -43,11 +45,21 @@ impl MarkFile {
         let path = directory.join("rebilld.mark");
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
         let (slot, before) = read(&file)?;
+        let both = before.as_ref().is_some_and(|mark| mark.incarnation != incarnation);
         let durable = before.as_ref().filter(|mark| mark.incarnation == incarnation).map_or(-1, |mark| mark.mark);
-        let inner = Inner { file, incarnation: incarnation.to_owned(), durable, next_slot: 1 - slot };
+        let inner = Inner { file, incarnation: incarnation.to_owned(), durable, next_slot: 1 - slot, both };
         // the file's name has to outlive a power cut too
         File::open(directory)?.sync_all()?;
         Ok((Self { inner: Arc::new(Mutex::new(inner)), path }, before))
+    }
+
+    /// Writes a mark for an incarnation, whatever stood there: an operator has looked.
+    pub fn rewrite(directory: &Path, incarnation: &str, mark: i64) -> io::Result<()> {
+        let (file, _) = Self::open(directory, incarnation)?;
+        let mut inner = file.inner.lock().unwrap_or_else(|broken| broken.into_inner());
+        inner.durable = -1;
+        inner.both = true;
+        inner.write(mark)
     }
 
     pub fn path(&self) -> &Path {
@@ -91,9 +103,12 @@ impl Inner {
         let mut bytes = format!("{content} {}", checksum(&content)).into_bytes();
         bytes.resize(SLOT - 1, 0);
         bytes.push(b'\n');
-        self.file.write_all_at(&bytes, self.next_slot * SLOT as u64)?;
-        self.file.sync_data()?;
-        self.next_slot = 1 - self.next_slot;
+        for _ in 0..if self.both { 2 } else { 1 } {
+            self.file.write_all_at(&bytes, self.next_slot * SLOT as u64)?;
+            self.file.sync_data()?;
+            self.next_slot = 1 - self.next_slot;
+        }
+        self.both = false;
         self.durable = mark;
         Ok(())
     }

@@ -10,6 +10,7 @@ mod brakes;
 mod claims;
 pub mod codec;
 pub mod db;
+pub mod desk;
 pub mod identity;
 mod listen;
 pub mod mark;

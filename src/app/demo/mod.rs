@@ -93,7 +93,7 @@ pub async fn demo<I, F>(
     leaks: impl FnOnce(&[String]) -> Vec<String>,
 ) -> Result<DemoReport, AppError>
 where
-    I: FnOnce(Loaded, Arc<crate::store::Database>, PathBuf, Timestamp) -> F,
+    I: FnOnce(Sources, PathBuf) -> F,
     F: Future<Output = Result<(), AppError>>,
 {
     let seoul = TimeZone::get("Asia/Seoul").unwrap_or(TimeZone::UTC);
@@ -107,14 +107,13 @@ where
     let sandbox = gateway(options.seed, &clock, &book).await?;
     let receiver = Receiver::start(Secret::new(WEBHOOK_SECRET), Arc::clone(&clock) as _)
         .await
-        .map_err(|why| AppError::Refused(format!("the demo's webhook receiver cannot listen on loopback: {why}")))?;
+        .map_err(|why| AppError::Internal(format!("the demo's webhook receiver cannot listen on loopback: {why}")))?;
     let loaded = write_config(&options.directory, &sandbox.url(), &receiver.url())?;
     let csv = options.directory.join("subscriptions.csv");
     write(&csv, &invent::csv(&book))?;
 
     let database = open(&loaded.settings, true).await?;
     database.migrate().await?;
-    let reload = crate::config::load(&sources(&options.directory))?;
     let Assembled { engine, database, .. } =
         assemble(&loaded, Arc::clone(&database), Arc::clone(&clock) as Arc<dyn Clock>, true, |tuning| {
             // under a simulated clock every look costs a turn, and there is nobody to be punctual for
@@ -123,7 +122,7 @@ where
             tuning.clock_check = None;
         })
         .await?;
-    import(reload, Arc::clone(&database), csv, start).await?;
+    import(sources(&options.directory), csv).await?;
 
     clock.set_horizon(end);
     let running = tokio::spawn(worker::run(Arc::clone(&engine)));
@@ -189,7 +188,7 @@ async fn gateway(seed: u64, clock: &Arc<SimulatedClock>, book: &[Invented]) -> R
     options.faults = FaultPlan { seeded: Some(Seeded { seed, charges, lookups: Rates::default() }), ..FaultPlan::none() };
     let sandbox = Sandbox::start(options)
         .await
-        .map_err(|why| AppError::Refused(format!("the sandbox gateway cannot listen on loopback: {why}")))?;
+        .map_err(|why| AppError::Internal(format!("the sandbox gateway cannot listen on loopback: {why}")))?;
     for invented in book {
         sandbox.add_customer(&invented.customer_uid, invented.card.clone());
     }

@@ -99,9 +99,14 @@ pub struct ChargeFilter {
 pub enum Reference {
     Id(i64),
     MerchantUid(String),
-    Period { external_ref: String, start: Date },
+    Period {
+        external_ref: String,
+        start: Date,
+    },
     /// The newest charge of the subscription.
-    Newest { external_ref: String },
+    Newest {
+        external_ref: String,
+    },
 }
 
 impl Reference {
@@ -154,13 +159,20 @@ impl Desk<'_> {
             }
             Reference::Newest { external_ref } => {
                 let account = account.map(str::to_owned);
-                let filter = ChargeFilter { account, external_ref: Some(external_ref.clone()), limit: 1, ..ChargeFilter::default() };
+                let filter =
+                    ChargeFilter { account, external_ref: Some(external_ref.clone()), limit: 1, ..ChargeFilter::default() };
                 return self.charges(&filter).await;
             }
         };
         let rows = self.database.read(&sql::CHARGES_BY_ID, &[ids.into()]).await?;
         let charges = rows.iter().map(ChargeRow::of).collect::<Result<Vec<_>, _>>()?;
         Ok(charges.into_iter().filter(|charge| account.is_none_or(|account| charge.account == account)).collect())
+    }
+
+    /// The rule that last decided on a charge.
+    pub async fn last_rule(&self, charge: i64) -> Result<Option<String>, Fault> {
+        let rows = self.database.read(&sql::LAST_RULE, &[charge.into()]).await?;
+        rows.first().map_or(Ok(None), |row| row.text_opt("rule"))
     }
 
     async fn ids_of(&self, account: Option<&str>, external_ref: &str) -> Result<Vec<i64>, Fault> {

@@ -123,7 +123,10 @@ mod tests {
         for (place, name) in named {
             assert_eq!(index(name), Some(place));
         }
-        for migration in [include_str!("../../../migrations/sqlite/0001_start.sql"), include_str!("../../../migrations/postgres/0001_start.sql")] {
+        for migration in [
+            include_str!("../../../migrations/sqlite/0001_start.sql"),
+            include_str!("../../../migrations/postgres/0001_start.sql"),
+        ] {
             let table = migration.split("CREATE TABLE subscriptions (").nth(1).unwrap().split("UNIQUE").next().unwrap();
             let names: Vec<&str> = table.lines().filter_map(|line| line.split_whitespace().next()).collect();
             let known: Vec<&str> = COLUMNS.iter().map(|column| column.name).collect();

@@ -33,6 +33,7 @@ pub const ALL: &[&Statement] = &[
     &ATTEMPTS,
     &SENDS,
     &OBSERVATIONS,
+    &LAST_RULE,
     &STORY_EVENTS,
     &DELIVERIES,
     &INCIDENTS,
@@ -41,14 +42,68 @@ pub const ALL: &[&Statement] = &[
 macro_rules! columns {
     ($before:literal) => {
         concat!(
-            $before, "account, ", $before, "external_ref, ", $before, "status, ", $before, "plan, ", $before, "customer_uid, ",
-            $before, "amount, ", $before, "currency, ", $before, "name, ", $before, "anchor, ", $before, "starts_on, ",
-            $before, "zone, ", $before, "charge_time, ", $before, "tax_free, ", $before, "vat_amount, ", $before, "buyer_name, ",
-            $before, "buyer_email, ", $before, "buyer_tel, ", $before, "buyer_addr, ", $before, "buyer_postcode, ",
-            $before, "card_quota, ", $before, "interest_free_by_merchant, ", $before, "use_card_point, ",
-            $before, "custom_data, ", $before, "notice_url, ", $before, "product_type, ", $before, "product_count, ",
-            $before, "cash_receipt_type, ", $before, "bypass, ", $before, "extra, ", $before, "promotion_id, ",
-            $before, "channel_key"
+            $before,
+            "account, ",
+            $before,
+            "external_ref, ",
+            $before,
+            "status, ",
+            $before,
+            "plan, ",
+            $before,
+            "customer_uid, ",
+            $before,
+            "amount, ",
+            $before,
+            "currency, ",
+            $before,
+            "name, ",
+            $before,
+            "anchor, ",
+            $before,
+            "starts_on, ",
+            $before,
+            "zone, ",
+            $before,
+            "charge_time, ",
+            $before,
+            "tax_free, ",
+            $before,
+            "vat_amount, ",
+            $before,
+            "buyer_name, ",
+            $before,
+            "buyer_email, ",
+            $before,
+            "buyer_tel, ",
+            $before,
+            "buyer_addr, ",
+            $before,
+            "buyer_postcode, ",
+            $before,
+            "card_quota, ",
+            $before,
+            "interest_free_by_merchant, ",
+            $before,
+            "use_card_point, ",
+            $before,
+            "custom_data, ",
+            $before,
+            "notice_url, ",
+            $before,
+            "product_type, ",
+            $before,
+            "product_count, ",
+            $before,
+            "cash_receipt_type, ",
+            $before,
+            "bypass, ",
+            $before,
+            "extra, ",
+            $before,
+            "promotion_id, ",
+            $before,
+            "channel_key"
         )
     };
 }
@@ -132,11 +187,19 @@ pub const ADD_SUBSCRIPTIONS: Statement = Statement::two(
 pub const CHANGE_SUBSCRIPTIONS: Statement = Statement::two(
     "change subscriptions",
     concat!(
-        "UPDATE subscriptions AS s SET (", columns!(""), ", updated_at) = (SELECT ", from_json!(), ", $2)
+        "UPDATE subscriptions AS s SET (",
+        columns!(""),
+        ", updated_at) = (SELECT ",
+        from_json!(),
+        ", $2)
             FROM json_each($1) WHERE s.account = value->>'account' AND s.external_ref = value->>'external_ref'"
     ),
     concat!(
-        "UPDATE subscriptions AS s SET (", columns!(""), ", updated_at) = (SELECT ", columns!("r."), ", $2) FROM ",
+        "UPDATE subscriptions AS s SET (",
+        columns!(""),
+        ", updated_at) = (SELECT ",
+        columns!("r."),
+        ", $2) FROM ",
         record!(),
         " WHERE s.account = r.account AND s.external_ref = r.external_ref"
     ),
@@ -146,11 +209,17 @@ pub const CHANGE_SUBSCRIPTIONS: Statement = Statement::two(
 pub const LOCK_SUBSCRIPTION: Statement = Statement::two(
     "lock subscription",
     concat!(
-        "SELECT s.id, ", columns!("s."), ", ", schedule!(),
+        "SELECT s.id, ",
+        columns!("s."),
+        ", ",
+        schedule!(),
         " FROM subscriptions s LEFT JOIN schedules d ON d.subscription_id = s.id WHERE s.id = $1"
     ),
     concat!(
-        "SELECT s.id, ", columns!("s."), ", ", schedule!(),
+        "SELECT s.id, ",
+        columns!("s."),
+        ", ",
+        schedule!(),
         " FROM subscriptions s LEFT JOIN schedules d ON d.subscription_id = s.id WHERE s.id = $1 FOR NO KEY UPDATE OF s"
     ),
 );
@@ -159,12 +228,18 @@ pub const LOCK_SUBSCRIPTION: Statement = Statement::two(
 pub const FIND_SUBSCRIPTIONS: Statement = Statement::two(
     "find subscriptions",
     concat!(
-        "SELECT s.id, ", columns!("s."), ", ", schedule!(),
+        "SELECT s.id, ",
+        columns!("s."),
+        ", ",
+        schedule!(),
         " FROM subscriptions s LEFT JOIN schedules d ON d.subscription_id = s.id
             WHERE s.account IN (SELECT value FROM json_each($1)) AND s.external_ref = $2 ORDER BY s.id"
     ),
     concat!(
-        "SELECT s.id, ", columns!("s."), ", ", schedule!(),
+        "SELECT s.id, ",
+        columns!("s."),
+        ", ",
+        schedule!(),
         " FROM subscriptions s LEFT JOIN schedules d ON d.subscription_id = s.id
             WHERE s.account = ANY ($1) AND s.external_ref = $2 ORDER BY s.id"
     ),
@@ -173,7 +248,10 @@ pub const FIND_SUBSCRIPTIONS: Statement = Statement::two(
 pub const LIST_SUBSCRIPTIONS: Statement = Statement::same(
     "list subscriptions",
     concat!(
-        "SELECT s.id, ", columns!("s."), ", ", schedule!(),
+        "SELECT s.id, ",
+        columns!("s."),
+        ", ",
+        schedule!(),
         " FROM subscriptions s LEFT JOIN schedules d ON d.subscription_id = s.id
             WHERE s.id > $1 AND (CAST($2 AS TEXT) IS NULL OR s.account = CAST($2 AS TEXT))
                 AND (CAST($3 AS TEXT) IS NULL OR s.status = CAST($3 AS TEXT))
@@ -253,7 +331,7 @@ pub const HOLD: Statement = Statement::same("hold", "UPDATE settings SET held = 
 pub const HOLD_ACCOUNT: Statement =
     Statement::same("hold account", "UPDATE accounts SET held = $1, hold_reason = $2, held_at = $3 WHERE name = $4");
 
-/// Also ends the pause after a refused key.
+/// Also ends the pause after a refused key. Differs because SQLite's booleans are numbers.
 pub const RELEASE_ACCOUNT: Statement = Statement::two(
     "release account",
     "UPDATE accounts SET held = 0, hold_reason = NULL, held_at = NULL, paused = 0, pause_reason = NULL, paused_at = NULL WHERE name = $1",
@@ -287,19 +365,31 @@ macro_rules! charge_filter {
 pub const CHARGES: Statement = Statement::two(
     "charges",
     concat!("SELECT ", charge!(), " WHERE ", charge_filter!("$3", "$4"), " ORDER BY c.id DESC LIMIT $5"),
-    concat!("SELECT ", charge!(), " WHERE ", charge_filter!("CAST($3 AS DATE)", "CAST($4 AS DATE)"), " ORDER BY c.id DESC LIMIT $5"),
+    concat!(
+        "SELECT ",
+        charge!(),
+        " WHERE ",
+        charge_filter!("CAST($3 AS DATE)", "CAST($4 AS DATE)"),
+        " ORDER BY c.id DESC LIMIT $5"
+    ),
 );
 
 /// The same for a few subscriptions. Differs because SQLite stores dates as texts and each engine has its own lists.
 pub const CHARGES_OF: Statement = Statement::two(
     "charges of subscriptions",
     concat!(
-        "SELECT ", charge!(), " WHERE c.subscription_id IN (SELECT value FROM json_each($6)) AND ",
-        charge_filter!("$3", "$4"), " ORDER BY c.period_start DESC LIMIT $5"
+        "SELECT ",
+        charge!(),
+        " WHERE c.subscription_id IN (SELECT value FROM json_each($6)) AND ",
+        charge_filter!("$3", "$4"),
+        " ORDER BY c.period_start DESC LIMIT $5"
     ),
     concat!(
-        "SELECT ", charge!(), " WHERE c.subscription_id = ANY ($6) AND ",
-        charge_filter!("CAST($3 AS DATE)", "CAST($4 AS DATE)"), " ORDER BY c.period_start DESC LIMIT $5"
+        "SELECT ",
+        charge!(),
+        " WHERE c.subscription_id = ANY ($6) AND ",
+        charge_filter!("CAST($3 AS DATE)", "CAST($4 AS DATE)"),
+        " ORDER BY c.period_start DESC LIMIT $5"
     ),
 );
 
@@ -350,6 +440,11 @@ pub const SENDS: Statement = Statement::same(
 pub const OBSERVATIONS: Statement = Statement::same(
     "observations of a charge",
     "SELECT id, send_id, source, began_at, at, detail, rule FROM observations WHERE charge_id = $1 ORDER BY id",
+);
+
+pub const LAST_RULE: Statement = Statement::same(
+    "last rule of a charge",
+    "SELECT rule FROM observations WHERE charge_id = $1 AND rule IS NOT NULL ORDER BY id DESC LIMIT 1",
 );
 
 pub const STORY_EVENTS: Statement =

@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::{Value, json};
 
-use super::columns::{ACCOUNT, AMOUNT, ANCHOR, CHARGE_TIME, CURRENCY, EXTERNAL_REF, PLAN, STARTS_ON, STATUS, TAX_FREE, VAT_AMOUNT, ZONE};
+use super::columns::{
+    ACCOUNT, AMOUNT, ANCHOR, CHARGE_TIME, CURRENCY, EXTERNAL_REF, PLAN, STARTS_ON, STATUS, TAX_FREE, VAT_AMOUNT, ZONE,
+};
 use super::import::{FieldChange, differences, values_of, write};
 use super::{Desk, Signed, journal, sql, subject};
 use crate::domain::charge::SubscriptionId;

@@ -29,4 +29,4 @@ impl Statement {
 }
 
 /// All statements, by the file that they stand in.
-pub const ALL: &[&[&Statement]] = &[accounts::ALL, charges::ALL, schedules::ALL, writes::ALL, outbox::ALL];
+pub const ALL: &[&[&Statement]] = &[accounts::ALL, charges::ALL, schedules::ALL, writes::ALL, outbox::ALL, super::desk::sql::ALL];

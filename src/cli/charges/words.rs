@@ -1,0 +1,106 @@
+//! Words for people: what a charge waits for, what happens next.
+
+use super::story::zone;
+use crate::cli::context::Opened;
+use crate::cli::output::local;
+use crate::domain::charge::{ChargeState, Waiting};
+use crate::store::desk::{AccountStatus, Status, Story};
+
+pub fn waiting(waiting: Waiting) -> &'static str {
+    match waiting {
+        Waiting::Turn => "its turn",
+        Waiting::Retry => "the next try",
+        Waiting::Card => "a new card",
+        Waiting::Backoff => "the gateway",
+        Waiting::Resend => "its resend",
+        Waiting::Budget => "the budget",
+        Waiting::Paused => "its subscription to be resumed",
+        Waiting::LookUp => "a look-up",
+        Waiting::Operator => "an operator",
+        Waiting::Nothing => "",
+    }
+}
+
+/// What happens next, in sentences.
+pub fn next(opened: &Opened, story: &Story, status: Option<&Status>, account: Option<&AccountStatus>) -> Vec<String> {
+    let charge = &story.charge;
+    let zone = zone(opened, charge);
+    let when = match charge.next_at {
+        Some(at) if at <= opened.now => "now".to_owned(),
+        Some(at) => format!("at {}", local(at, &zone)),
+        None => "when something changes".to_owned(),
+    };
+    let mut said = vec![match (charge.state, charge.waiting) {
+        (ChargeState::Paid, _) if charge.refunded => "Nothing: it is paid, and was refunded at the gateway.".to_owned(),
+        (ChargeState::Paid, _) => "Nothing: it is paid, and that is final.".to_owned(),
+        (ChargeState::Unpaid, _) => format!(
+            "Closed without payment. A late payment would still be found: looked up {when}. `rebilld charges retry` tries again."
+        ),
+        (ChargeState::Void, _) => format!("Closed by an operator. A late payment would still be found: looked up {when}."),
+        (ChargeState::Review, _) => format!(
+            "A person decides: `rebilld review rule {} paid|unpaid|resend|void`. It is looked up {when} meanwhile.",
+            charge.id
+        ),
+        (ChargeState::Doubt, _) => {
+            format!("It may have been paid, so it is never sent while that is open. The gateway is asked {when}.")
+        }
+        (ChargeState::Due, Waiting::Card) => "It waits for a new billing key: `rebilld subscriptions set REF --customer-uid …`."
+            .replace("REF", &charge.external_ref),
+        (ChargeState::Due, Waiting::Retry) => format!("The next try is made {when}."),
+        (ChargeState::Due, Waiting::Backoff) => {
+            format!("The gateway could not be reached; it is sent {when}, under the same id.")
+        }
+        (ChargeState::Due, Waiting::Resend) => format!("The send was lost for certain; the same bytes are sent again {when}."),
+        (ChargeState::Due, Waiting::Budget) => format!("The day's budget is used up; it is sent {when}."),
+        (ChargeState::Due, _) => format!("It is sent {when}."),
+    }];
+    let sends = matches!(charge.state, ChargeState::Due);
+    let open_send = story.sends.iter().any(|send| send.state == "open");
+    if sends && open_send {
+        said.push("A send has no proven end yet: the gateway is asked before anything else.".to_owned());
+    }
+    if let (true, Some(status)) = (sends, status) {
+        let because = |why: &Option<String>| why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
+        if status.killed {
+            said.push(format!("But the kill switch is on{}: nothing is sent.", because(&status.kill_reason)));
+        }
+        if status.held {
+            said.push(format!("But the database is held{}: nothing is sent.", because(&status.hold_reason)));
+        }
+        if let Some(account) = account {
+            if account.killed {
+                said.push(format!("But the account's kill switch is on{}: nothing is sent.", because(&account.kill_reason)));
+            }
+            if account.held {
+                said.push(format!("But the account is held{}: nothing is sent.", because(&account.hold_reason)));
+            }
+            if account.paused {
+                said.push(format!("But the account is paused{}: nothing is sent.", because(&account.pause_reason)));
+            }
+            if !account.audited {
+                said.push(
+                    "But the account has had no complete audit in this incarnation of the database: nothing is sent before."
+                        .to_owned(),
+                );
+            }
+        }
+    }
+    if let Some(imp_uid) = &charge.elsewhere_imp_uid {
+        said.push(format!(
+            "A payment under an earlier id is known ({imp_uid}); the charge is settled with it once the open send has ended."
+        ));
+    }
+    said
+}
+
+/// What was asked or seen, in one line.
+pub fn observation(source: &str) -> &'static str {
+    match source {
+        "answer" => "the gateway answered",
+        "look_up" => "looked up",
+        "operator" => "an operator ruled",
+        "audit" => "the audit saw",
+        "worker" => "the worker noted",
+        _ => "noted",
+    }
+}

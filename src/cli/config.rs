@@ -1,0 +1,70 @@
+//! `rebilld config`.
+
+use clap::{Subcommand, ValueEnum};
+
+use super::context::Context;
+use super::failure::Failure;
+use super::output::{Output, print_json, say};
+use crate::config::{ConfigErrors, reference};
+
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Names everything that is wrong with the config, with file and line; reads the secrets too
+    Check,
+    /// Prints the settings in effect and where each comes from, without secrets
+    Show {
+        /// TOML with comments (the default), or JSON
+        #[arg(long, value_enum)]
+        format: Option<Format>,
+    },
+    /// Prints the reference of all keys in Markdown
+    Reference,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Toml,
+    Json,
+}
+
+impl Config {
+    pub fn run(self, context: &Context) -> Result<(), Failure> {
+        match self {
+            Self::Check => check(context),
+            Self::Show { format } => {
+                let loaded = context.load()?;
+                let json = format == Some(Format::Json) || (format.is_none() && context.output == Output::Json);
+                if json { print_json(&loaded.json()) } else { say(loaded.toml().trim_end()) }
+            }
+            Self::Reference => say(reference().trim_end()),
+        }
+    }
+}
+
+fn check(context: &Context) -> Result<(), Failure> {
+    let loaded = context.load()?;
+    let mut problems = Vec::new();
+    for part in [loaded.runnable(), loaded.secrets().map(drop)] {
+        problems.extend(part.err().map(|errors| errors.0).unwrap_or_default());
+    }
+    ConfigErrors::unless_none(problems)?;
+    if context.output == Output::Json {
+        return print_json(&serde_json::json!({ "ok": true, "files": loaded.files, "notes": loaded.notes }));
+    }
+    if !context.quiet {
+        for note in &loaded.notes {
+            eprintln!("note: {note}");
+        }
+    }
+    let settings = &loaded.settings;
+    let files = if loaded.files.is_empty() { "no file, the environment alone".to_owned() } else { loaded.files.join(", ") };
+    let count = |number: usize, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
+    say(&format!(
+        "ok: {files}\n    {}, {}, {}; tag {}; {}",
+        count(settings.accounts.len(), "account"),
+        count(settings.plans.len(), "plan"),
+        count(settings.webhooks.len(), "webhook"),
+        settings.tag,
+        settings.database.url,
+    ))
+}

@@ -1,0 +1,112 @@
+//! What every command starts from: settings, database, who is asking.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::failure::{Code, Failure};
+use super::output::Output;
+use crate::config::{Environment, Loaded, Sources, load};
+use crate::store::desk::{Signed, Status};
+use crate::store::{Database, OpenError, OpenOptions};
+
+pub struct Context {
+    pub sources: Sources,
+    pub output: Output,
+    pub quiet: bool,
+}
+
+/// Who, and why: asked of every command that changes something.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Why {
+    /// Why, for the journal.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Who, if it is not the user of this machine who runs the command.
+    #[arg(long = "as", value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+/// Settings and database, open.
+pub struct Opened {
+    pub loaded: Loaded,
+    pub database: Database,
+    /// The database's clock, when it was opened.
+    pub now: Timestamp,
+}
+
+impl Context {
+    pub fn load(&self) -> Result<Loaded, Failure> {
+        Ok(load(&self.sources)?)
+    }
+
+    /// Opens a database that `rebilld migrate` has prepared.
+    pub async fn open(&self) -> Result<Opened, Failure> {
+        let loaded = self.load()?;
+        let database = connect(&loaded, false).await?;
+        if !database.pending_migrations().await?.is_empty() {
+            return Err(OpenError::NotMigrated.into());
+        }
+        let status: Option<Status> = database.desk().status().await?;
+        if let Some(status) = status
+            && status.tag != loaded.settings.tag.as_str()
+        {
+            let config = loaded.settings.tag.to_string();
+            return Err(OpenError::WrongTag { database: status.tag, config }.into());
+        }
+        let now = database.desk().clock().await?;
+        Ok(Opened { loaded, database, now })
+    }
+
+    pub fn signed(&self, why: &Why) -> Result<Signed, Failure> {
+        let reason = why.reason.trim();
+        if reason.is_empty() {
+            return Err(Failure::new(Code::Usage, "--reason is empty: say why, for whoever reads the journal"));
+        }
+        let user = user(&self.sources.environment);
+        let who = match &why.name {
+            Some(name) => format!("{} ({user})", name.trim()),
+            None => user,
+        };
+        Ok(Signed { who, reason: reason.to_owned() })
+    }
+}
+
+impl Opened {
+    /// The zone in which to show an account's instants.
+    pub fn zone(&self, account: &str) -> TimeZone {
+        zone_of(&self.loaded, account)
+    }
+}
+
+pub fn zone_of(loaded: &Loaded, account: &str) -> TimeZone {
+    let account = loaded.settings.accounts.get(account);
+    account.map(|account| account.timezone.clone()).unwrap_or_else(|| TimeZone::get("Asia/Seoul").unwrap_or(TimeZone::UTC))
+}
+
+/// Opens the database of the config.
+pub async fn connect(loaded: &Loaded, create: bool) -> Result<Database, Failure> {
+    let settings = &loaded.settings;
+    let options = OpenOptions {
+        endpoints: settings.webhooks.iter().map(|webhook| webhook.name.clone()).collect(),
+        create,
+        // a command asks one thing at a time
+        max_connections: settings.database.max_connections.min(2),
+    };
+    Ok(Database::open(settings.database.url.reveal(), options).await?)
+}
+
+/// The unix user who runs this, and who stands behind sudo.
+fn user(environment: &Environment) -> String {
+    let uid = rustix::process::getuid().as_raw();
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = users.lines().find_map(|line| {
+        let mut parts = line.split(':');
+        let name = parts.next()?;
+        (parts.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    let name = name.unwrap_or_else(|| format!("uid {uid}"));
+    match environment.get("SUDO_USER") {
+        Some(person) if *person != name => format!("{name} by sudo of {person}"),
+        _ => name,
+    }
+}

@@ -1,0 +1,158 @@
+//! F4: the command line.
+//!
+//! Every command is a module; what they share is [`context`] (settings, database, who is asking), [`output`] (tables, JSON,
+//! CSV) and [`failure`] (one sentence and an exit code).
+
+mod brakes;
+mod charges;
+mod config;
+mod context;
+mod daemon;
+mod demo;
+mod events;
+mod failure;
+mod journal;
+mod logging;
+mod migrate;
+mod output;
+mod review;
+mod sandbox;
+mod subscriptions;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Environment, Sources};
+use context::Context;
+use failure::{Code, Failure};
+use output::Output;
+
+/// Charges subscriptions through PortOne: on time, once, and never in doubt for long.
+#[derive(Debug, Parser)]
+#[command(name = "rebilld", version, propagate_version = true, after_help = AFTER_HELP)]
+struct Cli {
+    /// Reads this config file; given several times, later ones win [default: ./rebilld.toml, else /etc/rebilld/rebilld.toml]
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Vec<PathBuf>,
+    /// Uses this database instead of the config's: sqlite:PATH or postgres://USER@HOST/DATABASE
+    #[arg(long, value_name = "URL", global = true)]
+    database: Option<String>,
+    /// How results are printed
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t, global = true)]
+    output: Output,
+    /// Prints results and errors only: no progress, no notes
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "Exit codes: 0 done, 64 wrong usage, 65 wrong data, 69 database or gateway unreachable, 70 internal error, \
+    75 try again later, 78 wrong config.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the daemon
+    Run(daemon::Run),
+    /// Runs six simulated months against a sandbox gateway, and proves that nothing was charged twice
+    Demo(demo::Demo),
+    /// Runs a gateway on this machine that answers as PortOne does and charges nobody
+    Sandbox(sandbox::Sandbox),
+    /// Brings the database up to date
+    Migrate(migrate::Migrate),
+    /// Checks, shows and explains the config
+    #[command(subcommand)]
+    Config(config::Config),
+    /// Imports, lists and changes subscriptions
+    #[command(subcommand)]
+    Subscriptions(subscriptions::Subscriptions),
+    /// Lists charges and tells their stories
+    #[command(subcommand)]
+    Charges(charges::Charges),
+    /// Charges that need a person
+    #[command(subcommand)]
+    Review(review::Review),
+    /// Holds: look-ups only, nothing is sent
+    #[command(subcommand)]
+    Hold(brakes::Hold),
+    /// The kill switch: within a second nothing is sent any more
+    #[command(subcommand)]
+    Kill(brakes::Kill),
+    /// Looks up what is in doubt, now
+    Reconcile(daemon::Reconcile),
+    /// Compares the database with the gateway's list of payments
+    Audit(daemon::Audit),
+    /// Events and their delivery to webhooks
+    #[command(subcommand)]
+    Events(events::Events),
+    /// What operators changed
+    #[command(subcommand)]
+    Journal(journal::Journal),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    // both TLS users share one provider, and reqwest panics without one
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    run(std::env::args_os(), Environment::of_process())
+}
+
+fn run(arguments: impl IntoIterator<Item = OsString>, environment: Environment) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // help and version are asked for; a reader that has gone away is no failure
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(Code::Usage as u8) } else { ExitCode::SUCCESS };
+        }
+    };
+    let options = cli.database.map(|url| ("database.url", url, "--database")).into_iter().collect();
+    let context = Context { sources: Sources { files: cli.config, environment, options }, output: cli.output, quiet: cli.quiet };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(dispatch(cli.command, &context)),
+        Err(error) => Err(Failure::new(Code::Internal, format!("the runtime cannot be started: {error}"))),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.text.is_empty() {
+                eprintln!("rebilld: {failure}");
+            }
+            ExitCode::from(failure.code as u8)
+        }
+    }
+}
+
+async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
+    match command {
+        Command::Run(command) => command.run(context).await,
+        Command::Demo(command) => command.run(context).await,
+        Command::Sandbox(command) => command.run(context).await,
+        Command::Migrate(command) => command.run(context).await,
+        Command::Config(command) => command.run(context),
+        Command::Subscriptions(command) => command.run(context).await,
+        Command::Charges(command) => command.run(context).await,
+        Command::Review(command) => command.run(context).await,
+        Command::Hold(command) => command.run(context).await,
+        Command::Kill(command) => command.run(context).await,
+        Command::Reconcile(command) => command.run(context).await,
+        Command::Audit(command) => command.run(context).await,
+        Command::Events(command) => command.run(context).await,
+        Command::Journal(command) => command.run(context).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

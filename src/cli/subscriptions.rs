@@ -1,0 +1,186 @@
+//! `rebilld subscriptions`.
+
+mod change;
+pub mod import;
+mod rules;
+mod sheet;
+
+use clap::Subcommand;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::context::{Context, Opened};
+use super::failure::Failure;
+use super::output::{Field, Listing, amount, at, field, print_one};
+use crate::domain::subscription::NextPeriod;
+use crate::store::desk::columns::{AMOUNT, ANCHOR, COLUMNS, CURRENCY, CUSTOMER_UID, PLAN, STATUS};
+use crate::store::desk::{SubscriptionFilter, SubscriptionRow};
+
+#[derive(Debug, Subcommand)]
+pub enum Subscriptions {
+    /// Imports a CSV file, all or nothing (docs/csv-and-sql.md)
+    Import(import::ImportFile),
+    /// Lists subscriptions
+    List {
+        /// One account instead of all
+        #[arg(long, value_name = "NAME")]
+        account: Option<String>,
+        #[arg(long, value_parser = ["active", "paused", "cancelled"])]
+        status: Option<String>,
+        #[arg(long, value_name = "NAME")]
+        plan: Option<String>,
+        /// Only those that are not billed because their row or the config is wrong
+        #[arg(long)]
+        problems: bool,
+        /// Ids above this one: the next page
+        #[arg(long, default_value_t = 0, value_name = "ID")]
+        after: i64,
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
+    /// Shows one subscription, its schedule and its next period
+    Show {
+        /// Your own reference of it
+        #[arg(value_name = "REF")]
+        reference: String,
+        /// In which account, if several have this reference
+        #[arg(long, value_name = "NAME")]
+        account: Option<String>,
+    },
+    /// Changes a subscription; open charges keep their amount
+    Set(Box<change::Set>),
+    /// Stops billing until `resume`; periods in between are not charged
+    Pause(change::StatusChange),
+    /// Bills a paused subscription again
+    Resume(change::StatusChange),
+    /// Stops billing for good
+    Cancel(change::StatusChange),
+}
+
+impl Subscriptions {
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        match self {
+            Self::Import(import) => import.run(context).await,
+            Self::List { account, status, plan, problems, after, limit } => {
+                let opened = context.open().await?;
+                let filter = SubscriptionFilter { after, account, status, plan, problems, limit };
+                let rows = opened.database.desk().subscriptions(&filter).await?;
+                let rows = rows.iter().map(|row| listed(&opened, row)).collect();
+                Listing { rows, none: "no subscription matches" }.print(context.output)
+            }
+            Self::Show { reference, account } => {
+                let opened = context.open().await?;
+                let row = find(&opened, account.as_deref(), &reference).await?;
+                print_one(&whole(&opened, &row), context.output)
+            }
+            Self::Set(set) => set.run(context).await,
+            Self::Pause(change) => change.run(context, "paused").await,
+            Self::Resume(change) => change.run(context, "active").await,
+            Self::Cancel(change) => change.run(context, "cancelled").await,
+        }
+    }
+}
+
+/// The one subscription that a reference means.
+async fn find(opened: &Opened, account: Option<&str>, reference: &str) -> Result<SubscriptionRow, Failure> {
+    let mut rows = opened.database.desk().find_subscriptions(account, reference).await?;
+    match rows.len() {
+        1 => Ok(rows.remove(0)),
+        0 => {
+            let place = account.map_or_else(String::new, |account| format!(" in account `{account}`"));
+            Err(Failure::data(format!("there is no subscription `{reference}`{place}")))
+        }
+        _ => {
+            let accounts: Vec<&str> = rows.iter().map(SubscriptionRow::account).collect();
+            Err(Failure::data(format!("accounts {} have a subscription `{reference}`: add --account NAME", accounts.join(", "))))
+        }
+    }
+}
+
+/// The next period, if the row and the config give one.
+fn next_period(opened: &Opened, row: &SubscriptionRow, now: Timestamp) -> Result<(NextPeriod, TimeZone), String> {
+    let terms = row.terms().ok_or("its row cannot be read")?;
+    let plan = opened.loaded.settings.plans.get(row.value(PLAN));
+    let plan = plan.ok_or_else(|| format!("plan `{}` is not in the config", row.value(PLAN)))?;
+    let zone = terms.zone(plan).map_err(|problem| problem.to_string())?;
+    let today = now.to_zoned(zone.clone()).date();
+    let first_seen = row.not_before.unwrap_or(today);
+    let not_before = terms.starts_on.map_or(first_seen, |starts_on| starts_on.max(row.not_before.unwrap_or(starts_on)));
+    let next = terms.next_period(plan, row.opened_until, not_before).map_err(|problem| problem.to_string())?;
+    Ok((next, zone))
+}
+
+fn schedule(row: &SubscriptionRow) -> String {
+    match (row.parked.as_deref(), row.problem.as_deref()) {
+        (Some("problem"), Some(problem)) => format!("problem: {problem}"),
+        (Some("blocked"), _) => "waits for its unresolved charge".to_owned(),
+        (Some(parked), _) => parked.to_owned(),
+        (None, _) if row.next_look_at.is_some_and(|at| at == Timestamp::UNIX_EPOCH) => "to be looked at".to_owned(),
+        (None, _) => "planned".to_owned(),
+    }
+}
+
+fn shown_amount(opened: &Opened, row: &SubscriptionRow) -> String {
+    let plan = opened.loaded.settings.plans.get(row.value(PLAN));
+    let currency = row.values[CURRENCY].clone().or_else(|| plan.map(|plan| plan.currency.code().to_owned()));
+    let minor = row.values[AMOUNT].as_ref().and_then(|text| text.parse().ok()).or_else(|| plan.and_then(|plan| plan.amount));
+    match (minor, currency) {
+        (Some(minor), Some(currency)) => amount(minor, &currency),
+        _ => String::new(),
+    }
+}
+
+fn listed(opened: &Opened, row: &SubscriptionRow) -> Vec<Field> {
+    let active = row.value(STATUS) == "active";
+    let next = if active { next_period(opened, row, opened.now).ok() } else { None };
+    let zone = next.as_ref().map_or_else(|| opened.zone(row.account()), |(_, zone)| zone.clone());
+    let next = next.map(|(next, _)| next);
+    vec![
+        field("id", row.id),
+        field("account", row.account()),
+        field("external_ref", row.external_ref()),
+        field("status", row.value(STATUS)),
+        field("plan", row.value(PLAN)),
+        field("customer_uid", row.value(CUSTOMER_UID)).hidden(),
+        field("amount", row.values[AMOUNT].as_ref().and_then(|text| text.parse::<i64>().ok()))
+            .shown(shown_amount(opened, row))
+            .right(),
+        field("anchor", row.value(ANCHOR)),
+        field("next_period", next.as_ref().map(|next| next.period.start.to_string())),
+        at("next_due_at", next.as_ref().map(|next| next.due_at), &zone),
+        field("schedule", schedule(row)),
+    ]
+}
+
+fn whole(opened: &Opened, row: &SubscriptionRow) -> Vec<Field> {
+    let next = next_period(opened, row, opened.now);
+    let zone = next.as_ref().map_or_else(|_| opened.zone(row.account()), |(_, zone)| zone.clone());
+    let mut fields = vec![field("id", row.id)];
+    for (place, column) in COLUMNS.iter().enumerate() {
+        let value = &row.values[place];
+        let one = match value {
+            // for people the plan's amount stands in; personal fields are for machines that ask for them in SQL
+            _ if place == AMOUNT => {
+                field(column.name, value.as_ref().and_then(|text| text.parse::<i64>().ok())).shown(shown_amount(opened, row))
+            }
+            Some(_) if column.personal => field(column.name, "***"),
+            Some(text) => field(column.name, text.as_str()),
+            None => field(column.name, None::<String>),
+        };
+        fields.push(one);
+    }
+    fields.push(field("schedule", schedule(row)));
+    fields.push(field("opened_until", row.opened_until.map(|day| day.to_string())));
+    if row.value(STATUS) == "active" {
+        match next {
+            Ok((next, _)) => {
+                fields.push(field("next_period", next.period.to_string()));
+                fields.push(at("next_due_at", Some(next.due_at), &zone));
+            }
+            Err(problem) => fields.push(field("problem", problem)),
+        }
+    }
+    fields.push(at("created_at", Some(row.created_at), &zone));
+    fields.push(at("updated_at", Some(row.updated_at), &zone));
+    fields
+}

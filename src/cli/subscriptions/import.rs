@@ -1,0 +1,201 @@
+//! `rebilld subscriptions import`: all or nothing, and the same file twice changes nothing.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+
+use super::sheet::{Problem, Sheet};
+use crate::cli::context::{Context, Opened, Why};
+use crate::cli::failure::Failure;
+use crate::cli::output::{Output, Paint, colours, print_json, say};
+use crate::store::desk::columns::{ACCOUNT, EXTERNAL_REF};
+use crate::store::desk::{FieldChange, Given, Verdict};
+
+/// Rows in one statement.
+const BATCH: usize = 2000;
+/// Changed rows that are shown one by one to people, and to machines.
+const SHOWN: usize = 10;
+const SHOWN_JSON: usize = 1000;
+
+#[derive(Debug, clap::Args)]
+pub struct ImportFile {
+    /// A CSV file whose header names columns of the table `subscriptions`
+    file: PathBuf,
+    /// Says what would change, and changes nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Why, for the journal
+    #[arg(long, default_value = "import", value_name = "TEXT")]
+    reason: String,
+    /// Who, if it is not the user of this machine who runs the command
+    #[arg(long = "as", value_name = "NAME")]
+    name: Option<String>,
+}
+
+/// What an import comes to.
+#[derive(Debug, Default)]
+struct Summary {
+    new: u64,
+    changed: u64,
+    unchanged: u64,
+    /// Rows whose first period began in the past.
+    past: u64,
+    /// How often each column changes.
+    columns: BTreeMap<&'static str, u64>,
+    examples: Vec<(String, String, Vec<FieldChange>)>,
+}
+
+impl ImportFile {
+    /// As if it had been given on the command line.
+    pub fn of(file: PathBuf, reason: &str) -> Self {
+        Self { file, dry_run: false, reason: reason.to_owned(), name: None }
+    }
+
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let file = self.file.display().to_string();
+        let bytes = std::fs::read(&self.file).map_err(|error| Failure::data(format!("{file} cannot be read: {error}")))?;
+        let signed = context.signed(&Why { reason: self.reason.clone(), name: self.name.clone() })?;
+        let opened = context.open().await?;
+        let bar = bar(context, bytes.len() as u64 * 2);
+
+        // first without the database: a bad file never takes a lock
+        let mut sheet = Sheet::open(&bytes, &opened.loaded.settings);
+        while !sheet.next(BATCH).is_empty() {
+            bar.set_position(sheet.position());
+        }
+        refuse(&sheet, &file, context)?;
+
+        let today = opened.now.to_zoned(opened.zone("")).date().to_string();
+        let accounts: Vec<String> = opened.loaded.settings.accounts.keys().cloned().collect();
+        let mut import = opened.database.desk().import(opened.now, &accounts).await?;
+        let mut sheet = Sheet::open(&bytes, &opened.loaded.settings);
+        let mut summary = Summary::default();
+        loop {
+            let rows = sheet.next(BATCH);
+            let Some((first, last)) = rows.first().zip(rows.last()).map(|(first, last)| (first.line, last.line)) else { break };
+            let lines: Vec<u64> = rows.iter().map(|row| row.line).collect();
+            let cells: Vec<Vec<Given>> = rows.into_iter().map(|row| row.cells).collect();
+            let verdicts = import.add(&cells).await.map_err(|fault| {
+                let mut failure = Failure::from(fault);
+                failure.text = format!("{file}, lines {first} to {last}: {failure}; nothing was imported");
+                failure
+            })?;
+            for ((cells, verdict), line) in cells.iter().zip(verdicts).zip(lines) {
+                if verdict == Verdict::New
+                    && let Some(column) = sheet.lacks(cells)
+                {
+                    sheet.problems.add(line, Some(column), "a new subscription needs it, and its plan has none: add the column");
+                }
+                summary.past += u64::from(verdict == Verdict::New && Sheet::starts_before(cells, &today));
+                summary.count(cells, verdict);
+            }
+            bar.set_position(bytes.len() as u64 + sheet.position());
+        }
+        bar.finish_and_clear();
+        refuse(&sheet, &file, context)?;
+        if !self.dry_run {
+            import.commit(&signed, &file, summary.new, summary.changed, summary.unchanged).await?;
+        }
+        summary.print(&file, self.dry_run, context, &opened)
+    }
+}
+
+/// Fails if anything is wrong with the file.
+fn refuse(sheet: &Sheet<'_>, file: &str, context: &Context) -> Result<(), Failure> {
+    if sheet.problems.count == 0 {
+        return Ok(());
+    }
+    if context.output == Output::Json {
+        let error = |problem: &Problem| json!({ "line": problem.line, "column": problem.column, "error": problem.text });
+        let errors: Vec<_> = sheet.problems.told.iter().map(error).collect();
+        print_json(&json!({ "file": file, "imported": false, "errors": errors, "error_count": sheet.problems.count }))?;
+    }
+    Err(Failure::data(sheet.problems.text(file)))
+}
+
+fn bar(context: &Context, length: u64) -> ProgressBar {
+    if context.quiet || !std::io::stderr().is_terminal() {
+        return ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::hidden());
+    }
+    let style =
+        ProgressStyle::with_template("{bar:30} {percent:>3} %  {elapsed}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(length).with_style(style)
+}
+
+impl Summary {
+    fn count(&mut self, cells: &[Given], verdict: Verdict) {
+        match verdict {
+            Verdict::New => self.new += 1,
+            Verdict::Unchanged => self.unchanged += 1,
+            Verdict::Changed(changes) => {
+                self.changed += 1;
+                for change in &changes {
+                    *self.columns.entry(change.column).or_default() += 1;
+                }
+                if self.examples.len() < SHOWN_JSON {
+                    let text = |place: usize| match &cells[place] {
+                        Given::Value(text) => text.clone(),
+                        Given::Not | Given::Empty => String::new(),
+                    };
+                    self.examples.push((text(ACCOUNT), text(EXTERNAL_REF), changes));
+                }
+            }
+        }
+    }
+
+    fn print(&self, file: &str, dry_run: bool, context: &Context, opened: &Opened) -> Result<(), Failure> {
+        if context.output == Output::Json {
+            let change = |change: &FieldChange| json!({ "column": change.column, "old": change.old, "new": change.new });
+            let changes = self.examples.iter().map(|(account, reference, changes)| {
+                json!({ "account": account, "external_ref": reference, "fields": changes.iter().map(change).collect::<Vec<_>>() })
+            });
+            return print_json(&json!({
+                "file": file,
+                "imported": !dry_run,
+                "new": self.new,
+                "changed": self.changed,
+                "unchanged": self.unchanged,
+                "starting_in_the_past": self.past,
+                "changed_columns": self.columns,
+                "changes": changes.collect::<Vec<_>>(),
+                "errors": [],
+            }));
+        }
+        if context.quiet {
+            return Ok(());
+        }
+        let paint = Paint(colours());
+        let head = if dry_run { "would import" } else { "imported" };
+        say(&paint.bold(&format!("{head} {file} into {}", opened.loaded.settings.database.url)))?;
+        let would = |one: &str, other: &str| if dry_run { other.to_owned() } else { one.to_owned() };
+        say(&format!("  {:>9} {}", self.new, would("new", "would be new")))?;
+        say(&format!("  {:>9} {}", self.changed, would("changed", "would change")))?;
+        for (column, count) in &self.columns {
+            say(&paint.dim(&format!("            {count:>7} {column}")))?;
+        }
+        for (account, reference, changes) in self.examples.iter().take(SHOWN) {
+            say(&format!("            {account}/{reference}: {}", told(changes)))?;
+        }
+        if self.changed > SHOWN as u64 {
+            say(&paint.dim(&format!("            … and {} more (--output json has them)", self.changed - SHOWN as u64)))?;
+        }
+        say(&format!("  {:>9} unchanged", self.unchanged))?;
+        if self.past > 0 {
+            say(&paint.unsure(&format!(
+                "  {:>9} of the new ones start in the past: every period since their starts_on will be charged",
+                self.past
+            )))?;
+        }
+        if dry_run { say("nothing was written (--dry-run)") } else { Ok(()) }
+    }
+}
+
+/// `amount 9900 → 12900, status active → paused`.
+pub fn told(changes: &[FieldChange]) -> String {
+    let plain = |value: &Option<String>| value.clone().unwrap_or_else(|| "–".to_owned());
+    let one = |change: &FieldChange| format!("{} {} → {}", change.column, plain(&change.old), plain(&change.new));
+    changes.iter().map(one).collect::<Vec<_>>().join(", ")
+}
