@@ -3,6 +3,8 @@
 pub mod clock;
 pub mod courier;
 pub mod gateway;
+pub mod retry;
+pub mod secret;
 pub mod store;
 pub mod wake;
 pub mod watermark;

@@ -5,12 +5,14 @@
 //! in a transaction does not grow with the number of charges.
 
 mod begin;
+pub mod books;
 mod brakes;
 mod claims;
 pub mod codec;
 pub mod db;
 pub mod identity;
 mod listen;
+pub mod mark;
 mod migrations;
 pub mod open;
 mod outbox;

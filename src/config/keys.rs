@@ -1,0 +1,395 @@
+//! Every key of the config: the one source for unknown-key checks, defaults and the reference.
+
+use jiff::civil::Time;
+use jiff::tz::TimeZone;
+
+use super::cron;
+use super::span::Span;
+use crate::domain::attempt::Tag;
+use crate::domain::money::Currency;
+use crate::domain::period::Every;
+
+/// A key. In a path, `*` stands for a name that the operator gives, `[]` for an entry of a list.
+#[derive(Debug)]
+pub struct Key {
+    pub path: &'static str,
+    pub kind: Kind,
+    pub default: Default,
+    pub doc: &'static str,
+}
+
+/// What happens if a key is not given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Default {
+    /// This value, as TOML.
+    Is(&'static str),
+    /// An error.
+    Required,
+    /// Nothing; the words say what follows.
+    None(&'static str),
+}
+
+/// What a value has to be.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// A text of so many characters at most.
+    Short(usize),
+    Path,
+    Integer {
+        least: i64,
+        most: i64,
+    },
+    Boolean,
+    Choice(&'static [&'static str]),
+    Span {
+        least: &'static str,
+        most: &'static str,
+    },
+    TimeOfDay,
+    Zone,
+    Every,
+    Cron,
+    Currency,
+    Tag,
+    Tier,
+    /// A name that file names and header values can carry.
+    Name,
+    DatabaseUrl,
+    /// `https://`, or `http://` on loopback.
+    HttpUrl,
+    LogFilter,
+}
+
+const AMOUNT: Kind = Kind::Integer { least: 1, most: 1_000_000_000_000 };
+const PART: Kind = Kind::Integer { least: 0, most: 1_000_000_000_000 };
+
+const fn key(path: &'static str, kind: Kind, default: Default, doc: &'static str) -> Key {
+    Key { path, kind, default, doc }
+}
+
+#[rustfmt::skip]
+pub const KEYS: &[Key] = &[
+    key("database.url", Kind::DatabaseUrl, Default::Is("\"sqlite:rebilld.db\""),
+        "`sqlite:PATH`, or `postgres://USER@HOST/DATABASE`. A password in it is hidden wherever the URL is shown; \
+         better, keep it out: `PGPASSFILE` and peer authentication work."),
+    key("database.max_connections", Kind::Integer { least: 1, most: 1000 }, Default::Is("8"),
+        "How many connections one process opens at most."),
+    key("state_dir", Kind::Path, Default::None("`$STATE_DIRECTORY`, else beside the SQLite file, else the working directory"),
+        "Where the high-water mark lives that tells a restored database from the one that last sent. It must not be \
+         restored together with the database."),
+    key("tag", Kind::Tag, Default::Is("\"rb\""),
+        "Two lower-case letters or digits that every `merchant_uid` begins with. A database is bound to one tag for ever; \
+         use another one for the sandbox."),
+
+    key("accounts.*.base_url", Kind::HttpUrl, Default::Is("\"https://api.iamport.kr\""),
+        "Where PortOne's V1 API is. `http://` is accepted on loopback only."),
+    key("accounts.*.imp_key_file", Kind::Path, Default::None("the credential"),
+        "A file that holds `imp_key` and that not everybody can read."),
+    key("accounts.*.imp_secret_file", Kind::Path, Default::None("the credential"),
+        "A file that holds `imp_secret` and that not everybody can read."),
+    key("accounts.*.imp_key_credential", Kind::Name, Default::None("`NAME-imp-key`, if systemd passes it"),
+        "The systemd credential (`LoadCredential=`) that holds `imp_key`."),
+    key("accounts.*.imp_secret_credential", Kind::Name, Default::None("`NAME-imp-secret`, if systemd passes it"),
+        "The systemd credential (`LoadCredential=`) that holds `imp_secret`."),
+    key("accounts.*.tier", Kind::Tier, Default::None("no `Tier` header"),
+        "The three characters of a sub-merchant's `Tier` header."),
+    key("accounts.*.include_sandbox", Kind::Boolean, Default::Is("false"),
+        "Whether look-ups ask for payments of a test channel. True on a test channel, otherwise its payments look absent."),
+    key("accounts.*.rate", Kind::Integer { least: 1, most: 10_000 }, Default::Is("10"),
+        "Charges sent a second, at most."),
+    key("accounts.*.in_flight", Kind::Integer { least: 1, most: 10_000 }, Default::Is("16"),
+        "Charges that wait for an answer at the same time, at most."),
+    key("accounts.*.merchant_uid", Kind::Choice(&["per_attempt", "per_period"]), Default::Is("\"per_attempt\""),
+        "`per_attempt`: a failed record uses its id up. `per_period`: one id for the whole period; only where your own test \
+         channel shows that a declined id may be tried again. Fixed per charge when it opens."),
+    key("accounts.*.budget.count", Kind::Integer { least: 1, most: 1_000_000_000 }, Default::None("no bound"),
+        "New attempts a day, at most: a fuse. What is over it waits for the next day."),
+    key("accounts.*.budget.sum", AMOUNT, Default::None("no bound"),
+        "Minor units (won) attempted a day and currency, at most: a fuse."),
+    key("accounts.*.timezone", Kind::Zone, Default::Is("\"Asia/Seoul\""),
+        "In which time zone the budget's day begins and ends."),
+
+    key("plans.*.every", Kind::Every, Default::Required,
+        "How long a period is: a number and `days`, `weeks`, `months` or `years`, counted from the subscription's anchor. \
+         From the 31st, shorter months take their last day and the next long month the 31st again."),
+    key("plans.*.charge_time", Kind::TimeOfDay, Default::Is("\"10:00\""),
+        "Local time of day at which a period's charge falls due, `HH:MM`."),
+    key("plans.*.zone", Kind::Zone, Default::Is("\"Asia/Seoul\""),
+        "The time zone in which days and the charge time are meant."),
+    key("plans.*.amount", AMOUNT, Default::None("each subscription says it"),
+        "In minor units: won for KRW, cents for USD."),
+    key("plans.*.currency", Kind::Currency, Default::Is("\"KRW\""),
+        "ISO 4217 code."),
+    key("plans.*.title", Kind::Short(40), Default::None("each subscription says it"),
+        "The order title that the payer sees, at most 40 characters (PortOne's limit)."),
+    key("plans.*.tax_free", PART, Default::None("PortOne's: 0"),
+        "Tax-free part of the amount, in minor units."),
+    key("plans.*.vat_amount", PART, Default::None("PortOne's: an eleventh of the taxed part"),
+        "VAT part of the amount, in minor units."),
+    key("plans.*.while_past_due", Kind::Choice(&["hold", "continue"]), Default::Is("\"hold\""),
+        "`hold`: the next period waits while a charge of the subscription is unresolved or in dunning. `continue`: it opens \
+         all the same."),
+
+    key("jobs.charge", Kind::Cron, Default::Is("\"*/10 * * * * *\""),
+        "When to look for due charges. Jobs only say \"look now\": due instants wake the daemon by themselves in between. \
+         Cron with seconds, in UTC."),
+    key("jobs.reconcile", Kind::Cron, Default::Is("\"5 * * * * *\""),
+        "When to look for doubts whose next look-up is due."),
+    key("jobs.audit", Kind::Cron, Default::Is("\"0 17 * * * *\""),
+        "When to see whether an audit is due: 48 hours back every hour, 35 days back every day."),
+    key("jobs.relay", Kind::Cron, Default::Is("\"*/10 * * * * *\""),
+        "When to look for events whose delivery is due."),
+
+    key("worker.batch", Kind::Integer { least: 1, most: 5000 }, Default::Is("256"),
+        "Charges that one transaction takes, at most. Larger is faster; all that is sent and not recorded is in doubt after \
+         a crash. A trickle is never held back to fill a batch."),
+    key("worker.flights", Kind::Integer { least: 1, most: 64 }, Default::Is("4"),
+        "Batches of one account that are under way at the same time, at most."),
+    key("worker.interval", Kind::Span { least: "1s", most: "10m" }, Default::Is("\"10s\""),
+        "The safety net: how long the worker sleeps at most, whatever wakes it otherwise."),
+    key("worker.open_ahead", Kind::Span { least: "0s", most: "1h" }, Default::Is("\"60s\""),
+        "How long before it falls due a period's charge is opened, so that it is ready on the second."),
+    key("worker.quiet", Kind::Span { least: "45m", most: "1d" }, Default::Is("\"60m\""),
+        "Q: how long after the newest send a look-up has to begin before its \"not paid\" is believed. Below 45 minutes a \
+         stalled process could charge twice."),
+    key("worker.shutdown_grace", Kind::Span { least: "1s", most: "10m" }, Default::Is("\"70s\""),
+        "How long a stop waits for charges in flight. What has not ended by then is in doubt and looked up at the next \
+         start. A charge may take 65 s."),
+
+    key("webhooks[].name", Kind::Name, Default::Required,
+        "What deliveries to this endpoint are called in the database. Renaming it leaves its pending deliveries behind."),
+    key("webhooks[].url", Kind::HttpUrl, Default::Required,
+        "Where events are POSTed. `http://` is accepted on loopback only."),
+    key("webhooks[].secret_file", Kind::Path, Default::None("the credential"),
+        "A file with the signing secret (`whsec_…`, Standard Webhooks) that not everybody can read."),
+    key("webhooks[].secret_credential", Kind::Name, Default::None("`webhook-NAME`, if systemd passes it"),
+        "The systemd credential that holds the signing secret."),
+    key("webhooks[].allow_private", Kind::Boolean, Default::Is("false"),
+        "Whether the endpoint may be at a private or loopback address."),
+    key("webhooks[].timeout", Kind::Span { least: "1s", most: "60s" }, Default::Is("\"15s\""),
+        "How long an endpoint may take to answer."),
+
+    key("log.format", Kind::Choice(&["auto", "text", "json"]), Default::Is("\"auto\""),
+        "`auto`: text on a terminal, JSON otherwise."),
+    key("log.level", Kind::LogFilter, Default::Is("\"info\""),
+        "`error`, `warn`, `info`, `debug` or `trace`, or directives such as `info,rebilld::engine=debug`."),
+];
+
+/// A part of a key's path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Segment<'a> {
+    Field(&'a str),
+    /// The name of an account or a plan.
+    Any,
+    Entry,
+}
+
+impl Key {
+    pub fn segments(&self) -> impl Iterator<Item = Segment<'static>> {
+        self.path
+            .split('.')
+            .flat_map(|part| match (part, part.strip_suffix("[]")) {
+                (_, Some(list)) => [Some(Segment::Field(list)), Some(Segment::Entry)],
+                ("*", None) => [Some(Segment::Any), None],
+                (field, None) => [Some(Segment::Field(field)), None],
+            })
+            .flatten()
+    }
+
+    /// Whether `path` (fields, names and list indexes as texts) is an instance of this key.
+    pub fn matches(&self, path: &[String]) -> bool {
+        let mut given = path.iter();
+        self.segments().all(|segment| match (segment, given.next()) {
+            (Segment::Field(field), Some(part)) => field == part,
+            (Segment::Any, Some(name)) => is_name(name),
+            (Segment::Entry, Some(index)) => index.bytes().all(|byte| byte.is_ascii_digit()),
+            (_, None) => false,
+        }) && given.next().is_none()
+    }
+
+    pub fn of(path: &[String]) -> Option<&'static Self> {
+        KEYS.iter().find(|key| key.matches(path))
+    }
+}
+
+/// Whether a text may name an account or a plan.
+pub fn is_name(text: &str) -> bool {
+    (1..=64).contains(&text.chars().count()) && text.chars().all(|char| char.is_alphanumeric() || "_-".contains(char))
+}
+
+impl Kind {
+    /// What a value of this kind is called, for messages and the reference.
+    pub fn words(&self) -> String {
+        match self {
+            Self::LogFilter => "text".into(),
+            Self::Short(most) => format!("text of 1 to {most} characters"),
+            Self::Path => "path".into(),
+            Self::Integer { least, most } => format!("whole number, {least} to {most}"),
+            Self::Boolean => "true or false".into(),
+            Self::Choice(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or "),
+            Self::Span { least, most } => format!("duration, {least} to {most}"),
+            Self::TimeOfDay => "time of day".into(),
+            Self::Zone => "time zone (IANA)".into(),
+            Self::Every => "billing interval".into(),
+            Self::Cron => "cron with seconds".into(),
+            Self::Currency => "currency (ISO 4217)".into(),
+            Self::Tag => "tag".into(),
+            Self::Tier => "three characters".into(),
+            Self::Name => "name".into(),
+            Self::DatabaseUrl => "database URL".into(),
+            Self::HttpUrl => "URL".into(),
+        }
+    }
+
+    /// Whether the value is a TOML string (an integer or a boolean otherwise).
+    pub fn is_text(&self) -> bool {
+        !matches!(self, Self::Integer { .. } | Self::Boolean)
+    }
+
+    /// What is wrong with a value, written as text; `None` if nothing is.
+    pub fn wrong(&self, value: &str) -> Option<String> {
+        let say = |known: bool, what: &str| (!known).then(|| what.to_owned());
+        match self {
+            Self::Path => say(!value.trim().is_empty(), "is empty"),
+            Self::Short(most) => {
+                let length = value.chars().count();
+                say((1..=*most).contains(&length), &format!("has {length} characters; it needs 1 to {most}"))
+            }
+            Self::Integer { .. } if value.len() > 1 && value.starts_with('0') && value.parse::<i64>().is_ok() => {
+                Some("has to be a whole number without leading zeros".to_owned())
+            }
+            Self::Integer { least, most } => match value.parse::<i64>() {
+                Err(_) => Some(format!("has to be a whole number, not `{}`", shown(value))),
+                Ok(number) => say((*least..=*most).contains(&number), &format!("has to be {least} to {most}, not {number}")),
+            },
+            Self::Boolean => say(["true", "false"].contains(&value), "has to be true or false"),
+            Self::Choice(words) => {
+                let list = || self.words();
+                say(words.contains(&value), &format!("has to be {}, not \"{}\"", list(), shown(value)))
+            }
+            Self::Span { least, most } => match value.parse::<Span>() {
+                Err(wrong) => Some(wrong.to_string()),
+                Ok(span) => {
+                    let bound = |text: &str| text.parse::<Span>().unwrap_or(span);
+                    let fits = span >= bound(least) && span <= bound(most);
+                    say(fits, &format!("has to be {least} to {most}, not {value}"))
+                }
+            },
+            Self::TimeOfDay => {
+                say(time_of_day(value).is_some(), &format!("`{}` is not a time of day such as \"10:00\"", shown(value)))
+            }
+            Self::Zone => zone(value).err(),
+            Self::Every => value.parse::<Every>().err().map(|wrong| wrong.to_string()),
+            Self::Cron => cron::wrong(value),
+            Self::Currency => value.parse::<Currency>().err().map(|wrong| wrong.to_string()),
+            Self::Tag => value.parse::<Tag>().err().map(|wrong| wrong.to_string()),
+            Self::Tier => {
+                let fits = value.len() == 3 && value.bytes().all(|byte| byte.is_ascii_alphanumeric());
+                say(fits, "has to be three letters or digits")
+            }
+            Self::Name => {
+                let fits = is_name(value) && value.is_ascii();
+                say(fits, &format!("`{}` is no name: 1 to 64 letters, digits, `-` and `_`", shown(value)))
+            }
+            Self::DatabaseUrl => {
+                let fits = ["sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| value.starts_with(scheme));
+                say(fits, "has to begin with `sqlite:` (a file) or `postgres://`")
+            }
+            Self::HttpUrl => http_url(value),
+            Self::LogFilter => {
+                let parsed = tracing_subscriber::EnvFilter::builder().parse(value);
+                parsed.err().map(|_| format!("`{}` is no log level: error, warn, info, debug or trace", shown(value)))
+            }
+        }
+    }
+}
+
+/// The beginning of a value, for a message.
+pub fn shown(value: &str) -> String {
+    let start: String = value.chars().take(40).collect();
+    if start.len() < value.len() { format!("{start}…") } else { start }
+}
+
+pub fn time_of_day(text: &str) -> Option<Time> {
+    let bytes = text.as_bytes();
+    // one form only, so that config and database agree
+    (bytes.len() == 5 && bytes[2] == b':').then(|| text.parse().ok()).flatten()
+}
+
+/// The zone of that name, or what is wrong with it.
+pub fn zone(name: &str) -> Result<TimeZone, String> {
+    TimeZone::get(name).map_err(|_| {
+        let names: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
+        let meant = super::suggest::closest(name, names.iter().map(String::as_str));
+        let meant = meant.map_or_else(String::new, |meant| format!(": did you mean \"{meant}\"?"));
+        format!("there is no time zone `{}`{meant}", shown(name))
+    })
+}
+
+/// What is wrong with a URL that secrets or payments go to. The text never repeats it: a path may be a secret.
+fn http_url(value: &str) -> Option<String> {
+    let (secure, rest) = match (value.strip_prefix("https://"), value.strip_prefix("http://")) {
+        (Some(rest), _) => (true, rest),
+        (None, Some(rest)) => (false, rest),
+        (None, None) => return Some("has to begin with `https://`".into()),
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.contains('@') {
+        return Some("must not hold a user name or password".into());
+    }
+    if authority.is_empty() || value.chars().any(|char| char.is_whitespace() || char.is_control()) {
+        return Some("is no URL".into());
+    }
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
+    };
+    let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    (!secure && !loopback).then(|| "has to begin with `https://`: `http://` is for loopback only".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> Vec<String> {
+        text.split('.').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn every_default_is_a_value_of_its_kind() {
+        for key in KEYS {
+            if let Default::Is(toml) = key.default {
+                assert_eq!(key.kind.is_text(), toml.starts_with('"'), "{}", key.path);
+                assert_eq!(key.kind.wrong(toml.trim_matches('"')), None, "{}", key.path);
+            }
+        }
+    }
+
+    #[test]
+    fn keys_are_found_by_their_paths() {
+        let found = |text| Key::of(&path(text)).map(|key| key.path);
+        assert_eq!(found("accounts.main.budget.sum"), Some("accounts.*.budget.sum"));
+        assert_eq!(found("webhooks.0.url"), Some("webhooks[].url"));
+        assert_eq!(found("plans.월간.every"), Some("plans.*.every"));
+        for unknown in ["accounts.main", "databse.url", "webhooks.x.url", "plans.a b.every", "tag.x"] {
+            assert_eq!(found(unknown), None, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn secrets_go_over_tls_or_stay_on_this_machine() {
+        for fine in ["https://api.iamport.kr", "http://127.0.0.1:8765", "http://[::1]:80/x", "http://localhost"] {
+            assert_eq!(http_url(fine), None, "{fine}");
+        }
+        for wrong in ["http://api.iamport.kr", "ftp://x", "https://", "https://u:p@x", "https://a b", "http://127.0.0.1.evil.kr"]
+        {
+            assert!(http_url(wrong).is_some(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_zone_that_does_not_exist_is_suggested() {
+        assert!(Kind::Zone.wrong("Asia/Soul").unwrap().contains("\"Asia/Seoul\""));
+    }
+}

@@ -1,0 +1,117 @@
+//! F5: settings. Layered, checked as a whole, secrets redacted.
+//!
+//! [`load`] gives [`Settings`], or every problem at once with its file and line. Secrets are not read before
+//! [`Loaded::secrets`] is asked: most commands need none.
+
+mod cron;
+mod environment;
+mod keys;
+mod layers;
+mod problem;
+mod raw;
+mod reference;
+mod secret;
+mod settings;
+mod show;
+mod span;
+mod suggest;
+
+use std::collections::BTreeMap;
+
+pub use environment::Environment;
+pub use layers::{Sources, USUAL_FILES};
+pub use problem::{ConfigErrors, Origin, Problem};
+pub use reference::reference;
+pub use secret::{NoSecret, Secret, SecretSource};
+pub use settings::{Account, AccountKeys, Database, DatabaseUrl, Jobs, Log, LogFormat, Secrets, Settings, Webhook, Worker};
+pub use suggest::closest;
+
+/// The settings, with what is known of where they come from.
+#[derive(Debug)]
+pub struct Loaded {
+    pub settings: Settings,
+    /// Files that were read, in their order.
+    pub files: Vec<String>,
+    /// Worth saying, but no error.
+    pub notes: Vec<String>,
+    raw: raw::Raw,
+    origins: BTreeMap<Vec<String>, Origin>,
+}
+
+/// Reads all layers.
+///
+/// # Errors
+/// Everything that is wrong with any of them.
+pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
+    let layers::Layered { tree, origins, files, mut problems, notes, broken, .. } = layers::read(sources);
+    if broken {
+        ConfigErrors::unless_none(std::mem::take(&mut problems))?;
+    }
+    let raw: raw::Raw = match serde_json::from_value(tree) {
+        Ok(raw) => raw,
+        Err(error) => {
+            problems.push(Problem { origin: Origin::Default, text: error.to_string() });
+            return Err(ConfigErrors(problems));
+        }
+    };
+    let place = |key: &str, text: String| problem_at(&origins, key, text);
+    let mut wrong = settings::Wrong { problem: &place, problems };
+    let settings = Settings::of(&raw, &sources.environment, &mut wrong);
+    ConfigErrors::unless_none(wrong.problems)?;
+    Ok(Loaded { settings, files, notes, raw, origins })
+}
+
+impl Loaded {
+    /// Reads every secret that the daemon needs.
+    ///
+    /// # Errors
+    /// All that are missing, empty, or readable by everybody.
+    pub fn secrets(&self) -> Result<Secrets, ConfigErrors> {
+        let environment = &self.settings.environment;
+        let mut problems = Vec::new();
+        let mut read = |key: String, source: &SecretSource| {
+            let place = match source {
+                SecretSource::File(_) => format!("{key}_file"),
+                SecretSource::Credential(_) => format!("{key}_credential"),
+                SecretSource::DefaultCredential(_) => key.rsplit_once('.').map_or(key.clone(), |(section, _)| section.to_owned()),
+            };
+            let secret = source.read(&key, environment);
+            secret.map_err(|wrong| problems.push(problem_at(&self.origins, &place, format!("`{key}`: {wrong}")))).ok()
+        };
+        let mut accounts = BTreeMap::new();
+        for (name, account) in &self.settings.accounts {
+            let imp_key = read(format!("accounts.{name}.imp_key"), &account.imp_key);
+            let imp_secret = read(format!("accounts.{name}.imp_secret"), &account.imp_secret);
+            if let (Some(imp_key), Some(imp_secret)) = (imp_key, imp_secret) {
+                accounts.insert(name.clone(), AccountKeys { imp_key, imp_secret });
+            }
+        }
+        let mut webhooks = BTreeMap::new();
+        for (index, webhook) in self.settings.webhooks.iter().enumerate() {
+            if let Some(secret) = read(format!("webhooks.{index}.secret"), &webhook.secret) {
+                webhooks.insert(webhook.name.clone(), secret);
+            }
+        }
+        ConfigErrors::unless_none(problems)?;
+        Ok(Secrets { accounts, webhooks })
+    }
+
+    /// What a daemon needs beyond a correct config: an account to charge for, and a plan.
+    ///
+    /// # Errors
+    /// Both may be missing.
+    pub fn runnable(&self) -> Result<(), ConfigErrors> {
+        let missing = |empty: bool, text: &str| empty.then(|| Problem { origin: Origin::Default, text: text.to_owned() });
+        let accounts = missing(self.settings.accounts.is_empty(), "there is no account: add a section `[accounts.NAME]`");
+        let plans = missing(self.settings.plans.is_empty(), "there is no plan: add a section `[plans.NAME]`");
+        ConfigErrors::unless_none([accounts, plans].into_iter().flatten().collect())
+    }
+}
+
+fn problem_at(origins: &BTreeMap<Vec<String>, Origin>, key: &str, text: String) -> Problem {
+    let path: Vec<String> = key.split('.').map(str::to_owned).collect();
+    Problem { origin: origins.get(&path).cloned().unwrap_or(Origin::Default), text }
+}
+
+#[cfg(test)]
+mod tests;

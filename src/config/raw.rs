@@ -1,0 +1,119 @@
+//! The config as it is written: texts and numbers, every default filled in. `config show` prints it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Raw {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_dir: Option<String>,
+    pub tag: String,
+    pub database: RawDatabase,
+    pub accounts: BTreeMap<String, RawAccount>,
+    pub plans: BTreeMap<String, RawPlan>,
+    pub jobs: RawJobs,
+    pub worker: RawWorker,
+    pub webhooks: Vec<RawWebhook>,
+    pub log: RawLog,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawDatabase {
+    pub url: String,
+    pub max_connections: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawAccount {
+    pub base_url: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imp_key_file: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imp_secret_file: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imp_key_credential: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imp_secret_credential: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
+    pub include_sandbox: bool,
+    pub rate: u32,
+    pub in_flight: u32,
+    pub merchant_uid: String,
+    pub timezone: String,
+    pub budget: RawBudget,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawBudget {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sum: Option<i64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawPlan {
+    #[serde(default)]
+    pub every: String,
+    pub charge_time: String,
+    pub zone: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amount: Option<i64>,
+    pub currency: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tax_free: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vat_amount: Option<i64>,
+    pub while_past_due: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawJobs {
+    pub charge: String,
+    pub reconcile: String,
+    pub audit: String,
+    pub relay: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawWorker {
+    pub batch: u32,
+    pub flights: u32,
+    pub interval: String,
+    pub open_ahead: String,
+    pub quiet: String,
+    pub shutdown_grace: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawWebhook {
+    #[serde(default)]
+    pub name: String,
+    #[serde(default)]
+    pub url: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_file: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_credential: Option<String>,
+    pub allow_private: bool,
+    pub timeout: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawLog {
+    pub format: String,
+    pub level: String,
+}

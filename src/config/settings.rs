@@ -1,0 +1,362 @@
+//! Settings, typed and ready for use.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use super::environment::Environment;
+use super::keys;
+use super::problem::Problem;
+use super::raw::{Raw, RawAccount, RawPlan, RawWebhook};
+use super::secret::{Secret, SecretSource};
+use super::span::Span;
+use crate::domain::attempt::Tag;
+use crate::domain::charge::IdMode;
+use crate::domain::money::Currency;
+use crate::domain::period::Every;
+use crate::domain::plan::{Plan, WhilePastDue};
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub database: Database,
+    pub state_dir: PathBuf,
+    pub tag: Tag,
+    pub accounts: BTreeMap<String, Account>,
+    pub plans: BTreeMap<String, Plan>,
+    pub jobs: Jobs,
+    pub worker: Worker,
+    pub webhooks: Vec<Webhook>,
+    pub log: Log,
+    pub(super) environment: Environment,
+}
+
+impl fmt::Debug for Environment {
+    /// Values may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Environment")
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Database {
+    pub url: DatabaseUrl,
+    pub max_connections: u32,
+}
+
+/// A database URL whose password is not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl(String);
+
+impl DatabaseUrl {
+    pub fn new(url: impl Into<String>) -> Self {
+        Self(url.into())
+    }
+
+    /// With the password, for whoever connects.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// The file of a SQLite URL.
+    pub fn sqlite_path(&self) -> Option<&Path> {
+        let path = self.0.strip_prefix("sqlite:")?;
+        let path = path.strip_prefix("//").unwrap_or(path);
+        let path = path.split('?').next().unwrap_or(path);
+        (!path.is_empty() && path != ":memory:").then(|| Path::new(path))
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // parameters may hold a password too
+        let (main, parameters) = match self.0.split_once('?') {
+            Some((main, _)) if !self.0.starts_with("sqlite:") => (main, "?***"),
+            _ => (self.0.as_str(), ""),
+        };
+        let user_info = main.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?)));
+        match user_info {
+            Some((scheme, (user, rest))) if user.contains(':') => {
+                let user = user.split(':').next().unwrap_or_default();
+                write!(f, "{scheme}://{user}:***@{rest}{parameters}")
+            }
+            _ => write!(f, "{main}{parameters}"),
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// One PortOne merchant.
+#[derive(Debug, Clone)]
+pub struct Account {
+    pub name: String,
+    pub base_url: String,
+    pub imp_key: SecretSource,
+    pub imp_secret: SecretSource,
+    pub tier: Option<String>,
+    pub include_sandbox: bool,
+    /// Charges sent a second.
+    pub rate: u32,
+    pub in_flight: u32,
+    pub id_mode: IdMode,
+    pub budget_count: Option<i64>,
+    /// Minor units a day and currency.
+    pub budget_sum: Option<i64>,
+    /// Where the budget's day begins.
+    pub timezone: TimeZone,
+}
+
+/// Cron expressions with seconds, in UTC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Jobs {
+    pub charge: String,
+    pub reconcile: String,
+    pub audit: String,
+    pub relay: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Worker {
+    pub batch: u32,
+    /// Batches of one account under way at the same time.
+    pub flights: u32,
+    pub interval: Duration,
+    pub open_ahead: Duration,
+    /// Q: never below 45 minutes.
+    pub quiet: Duration,
+    pub shutdown_grace: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct Webhook {
+    pub name: String,
+    pub url: String,
+    pub secret: SecretSource,
+    pub allow_private: bool,
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    pub format: LogFormat,
+    /// Directives of tracing-subscriber's `EnvFilter`.
+    pub level: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    Text,
+    Json,
+}
+
+/// Everything that must not be shown, read when it is needed.
+#[derive(Debug, Clone)]
+pub struct Secrets {
+    pub accounts: BTreeMap<String, AccountKeys>,
+    /// Signing secrets by the endpoint's name.
+    pub webhooks: BTreeMap<String, Secret>,
+}
+
+#[derive(Debug, Clone)]
+pub struct AccountKeys {
+    pub imp_key: Secret,
+    pub imp_secret: Secret,
+}
+
+impl Settings {
+    pub(super) fn of(raw: &Raw, environment: &Environment, wrong: &mut Wrong<'_>) -> Self {
+        let url = DatabaseUrl::new(raw.database.url.clone());
+        let beside_the_file =
+            || url.sqlite_path().and_then(Path::parent).filter(|path| *path != Path::new("")).map(Path::to_path_buf);
+        let state_dir = raw.state_dir.as_ref().map(PathBuf::from).or_else(|| environment.state_directory());
+        let state_dir = state_dir.or_else(beside_the_file).unwrap_or_else(|| ".".into());
+        Self {
+            state_dir,
+            tag: wrong.parsed("tag", &raw.tag).unwrap_or_else(|| "rb".parse().expect("\"rb\" is a tag")),
+            accounts: raw.accounts.iter().map(|(name, account)| (name.clone(), Account::of(name, account, wrong))).collect(),
+            plans: raw.plans.iter().filter_map(|(name, plan)| Some((name.clone(), plan_of(name, plan, wrong)?))).collect(),
+            jobs: Jobs {
+                charge: raw.jobs.charge.clone(),
+                reconcile: raw.jobs.reconcile.clone(),
+                audit: raw.jobs.audit.clone(),
+                relay: raw.jobs.relay.clone(),
+            },
+            worker: Worker {
+                batch: raw.worker.batch,
+                flights: raw.worker.flights,
+                interval: span(&raw.worker.interval),
+                open_ahead: span(&raw.worker.open_ahead),
+                quiet: span(&raw.worker.quiet),
+                shutdown_grace: span(&raw.worker.shutdown_grace),
+            },
+            webhooks: webhooks_of(&raw.webhooks, wrong),
+            log: Log {
+                format: match raw.log.format.as_str() {
+                    "text" => LogFormat::Text,
+                    "json" => LogFormat::Json,
+                    _ => LogFormat::Auto,
+                },
+                level: raw.log.level.clone(),
+            },
+            database: Database { url, max_connections: raw.database.max_connections },
+            environment: environment.clone(),
+        }
+    }
+}
+
+/// Collects what is wrong across several keys. Single values have been checked by their layer.
+pub(super) struct Wrong<'a> {
+    pub problem: &'a dyn Fn(&str, String) -> Problem,
+    pub problems: Vec<Problem>,
+}
+
+impl Wrong<'_> {
+    fn say(&mut self, key: &str, text: String) {
+        self.problems.push((self.problem)(key, text));
+    }
+
+    fn parsed<T: FromStr>(&mut self, key: &str, text: &str) -> Option<T>
+    where
+        T::Err: fmt::Display,
+    {
+        text.parse().map_err(|wrong: T::Err| self.say(key, format!("`{key}`: {wrong}"))).ok()
+    }
+
+    fn source(&mut self, key: &str, file: Option<&String>, credential: Option<&String>, default: String) -> SecretSource {
+        match (file, credential) {
+            (Some(file), None) => SecretSource::File(file.into()),
+            (None, Some(name)) => SecretSource::Credential(name.clone()),
+            (None, None) => SecretSource::DefaultCredential(default),
+            (Some(file), Some(_)) => {
+                self.say(&format!("{key}_file"), format!("`{key}_file` and `{key}_credential` are both given: keep one"));
+                SecretSource::File(file.into())
+            }
+        }
+    }
+}
+
+fn span(text: &str) -> Duration {
+    text.parse::<Span>().map_or(Duration::ZERO, |span| span.0)
+}
+
+impl Account {
+    fn of(name: &str, raw: &RawAccount, wrong: &mut Wrong<'_>) -> Self {
+        let key = |field: &str| format!("accounts.{name}.{field}");
+        Self {
+            name: name.to_owned(),
+            base_url: raw.base_url.trim_end_matches('/').to_owned(),
+            imp_key: wrong.source(
+                &key("imp_key"),
+                raw.imp_key_file.as_ref(),
+                raw.imp_key_credential.as_ref(),
+                format!("{name}-imp-key"),
+            ),
+            imp_secret: wrong.source(
+                &key("imp_secret"),
+                raw.imp_secret_file.as_ref(),
+                raw.imp_secret_credential.as_ref(),
+                format!("{name}-imp-secret"),
+            ),
+            tier: raw.tier.clone(),
+            include_sandbox: raw.include_sandbox,
+            rate: raw.rate,
+            in_flight: raw.in_flight,
+            id_mode: IdMode::from_name(&raw.merchant_uid).unwrap_or_default(),
+            budget_count: raw.budget.count,
+            budget_sum: raw.budget.sum,
+            timezone: keys::zone(&raw.timezone).unwrap_or(TimeZone::UTC),
+        }
+    }
+}
+
+fn plan_of(name: &str, raw: &RawPlan, wrong: &mut Wrong<'_>) -> Option<Plan> {
+    let key = |field: &str| format!("plans.{name}.{field}");
+    let parts = raw.tax_free.unwrap_or(0).saturating_add(raw.vat_amount.unwrap_or(0));
+    if let Some(amount) = raw.amount
+        && parts > amount
+    {
+        let part = if raw.vat_amount.is_some() { "vat_amount" } else { "tax_free" };
+        wrong.say(
+            &key(part),
+            format!("tax_free and vat_amount of plan `{name}` are {parts} together, and its amount is {amount}"),
+        );
+    }
+    // a missing or wrong interval has been named already
+    let every: Every = raw.every.parse().ok()?;
+    Some(Plan {
+        name: name.to_owned(),
+        every,
+        charge_time: keys::time_of_day(&raw.charge_time)?,
+        zone: keys::zone(&raw.zone).ok()?,
+        amount: raw.amount,
+        currency: wrong.parsed(&key("currency"), &raw.currency).unwrap_or(Currency::KRW),
+        title: raw.title.clone(),
+        tax_free: raw.tax_free,
+        vat_amount: raw.vat_amount,
+        while_past_due: if raw.while_past_due == "continue" { WhilePastDue::Continue } else { WhilePastDue::Hold },
+    })
+}
+
+fn webhooks_of(raw: &[RawWebhook], wrong: &mut Wrong<'_>) -> Vec<Webhook> {
+    let mut names = BTreeSet::new();
+    let mut webhooks = Vec::new();
+    for (index, raw) in raw.iter().enumerate() {
+        if !raw.name.is_empty() && !names.insert(raw.name.as_str()) {
+            let key = format!("webhooks.{index}.name");
+            wrong.say(&key, format!("two [[webhooks]] are called \"{}\": deliveries are kept by name", raw.name));
+        }
+        webhooks.push(Webhook {
+            name: raw.name.clone(),
+            url: raw.url.clone(),
+            secret: wrong.source(
+                &format!("webhooks.{index}.secret"),
+                raw.secret_file.as_ref(),
+                raw.secret_credential.as_ref(),
+                format!("webhook-{}", raw.name),
+            ),
+            allow_private: raw.allow_private,
+            timeout: span(&raw.timeout),
+        });
+    }
+    webhooks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_a_database_url_is_not_shown() {
+        for (url, shown) in [
+            ("postgres://rebilld:hunter2@db/rebilld", "postgres://rebilld:***@db/rebilld"),
+            ("postgres://rebilld:h@nter2@db/rebilld", "postgres://rebilld:***@db/rebilld"),
+            ("postgres://db/rebilld?user=x&password=hunter2", "postgres://db/rebilld?***"),
+            ("postgres://rebilld@db/rebilld", "postgres://rebilld@db/rebilld"),
+            ("sqlite:rebilld.db", "sqlite:rebilld.db"),
+        ] {
+            assert_eq!(DatabaseUrl::new(url).to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn a_sqlite_url_names_its_file() {
+        for (url, path) in [
+            ("sqlite:a/b.db", Some("a/b.db")),
+            ("sqlite:///var/b.db?mode=rw", Some("/var/b.db")),
+            ("sqlite::memory:", None),
+            ("postgres://x/y", None),
+        ] {
+            assert_eq!(DatabaseUrl::new(url).sqlite_path(), path.map(Path::new), "{url}");
+        }
+    }
+}

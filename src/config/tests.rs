@@ -1,0 +1,304 @@
+use std::io::Write as _;
+
+use serde_json::Value as Json;
+use tempfile::NamedTempFile;
+
+use super::keys::{Default, KEYS, Key};
+use super::*;
+
+fn file(text: &str) -> NamedTempFile {
+    let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+fn sources(files: &[&NamedTempFile], environment: Environment) -> Sources {
+    Sources { files: files.iter().map(|file| file.path().to_path_buf()).collect(), environment, options: Vec::new() }
+}
+
+fn load_text(text: &str) -> Result<Loaded, ConfigErrors> {
+    load(&sources(&[&file(text)], Environment::default()))
+}
+
+/// What is wrong, as `LINE: text`.
+fn wrong(text: &str) -> Vec<String> {
+    let errors = load_text(text).err().map(|errors| errors.0).unwrap_or_default();
+    let line = |problem: &Problem| match &problem.origin {
+        Origin::File { line, .. } => line.to_string(),
+        other => other.to_string(),
+    };
+    errors.iter().map(|problem| format!("{}: {}", line(problem), problem.text)).collect()
+}
+
+const FULL: &str = r#"
+state_dir = "/var/lib/rebilld"
+tag = "sb"
+[database]
+url = "postgres://db/rebilld"
+max_connections = 3
+[accounts.main]
+base_url = "http://127.0.0.1:8765/"
+imp_key_file = "key"
+imp_secret_credential = "secret"
+tier = "A01"
+include_sandbox = true
+rate = 200
+in_flight = 64
+merchant_uid = "per_period"
+timezone = "UTC"
+budget = { count = 10, sum = 99000 }
+[accounts.second]
+imp_key_credential = "k"
+imp_secret_file = "s"
+[plans.monthly]
+every = "1 month"
+charge_time = "09:30"
+zone = "Asia/Tokyo"
+amount = 9900
+currency = "USD"
+title = "Pro"
+tax_free = 0
+vat_amount = 900
+while_past_due = "continue"
+[jobs]
+charge = "0 * * * * *"
+reconcile = "0 * * * * *"
+audit = "0 * * * * *"
+relay = "0 * * * * *"
+[worker]
+batch = 64
+flights = 2
+interval = "5s"
+open_ahead = "2m"
+quiet = "45m"
+shutdown_grace = "80s"
+[[webhooks]]
+name = "crm"
+url = "https://crm.example/hook?token=hunter2"
+secret_file = "hook"
+allow_private = true
+timeout = "3s"
+[[webhooks]]
+name = "other"
+url = "https://crm.example/"
+secret_credential = "other"
+[log]
+format = "json"
+level = "debug"
+"#;
+
+fn leaves(node: &Json, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
+    let mut under = |part: String, child: &Json, found: &mut Vec<Vec<String>>| {
+        path.push(part);
+        leaves(child, path, found);
+        path.pop();
+    };
+    match node {
+        Json::Object(map) => map.iter().for_each(|(name, child)| under(name.clone(), child, found)),
+        Json::Array(list) => list.iter().enumerate().for_each(|(index, child)| under(index.to_string(), child, found)),
+        _ => found.push(path.clone()),
+    }
+}
+
+#[test]
+fn the_table_of_keys_and_the_settings_agree() {
+    let loaded = load_text(FULL).unwrap();
+    let mut found = Vec::new();
+    leaves(&serde_json::to_value(&loaded.raw).unwrap(), &mut Vec::new(), &mut found);
+    for path in &found {
+        assert!(Key::of(path).is_some(), "{path:?} is a setting and no key");
+    }
+    for key in KEYS {
+        assert!(found.iter().any(|path| key.matches(path)), "{} is a key and no setting", key.path);
+        assert!(loaded.origins.keys().any(|path| key.matches(path)), "{} is not in the full example", key.path);
+    }
+}
+
+#[test]
+fn without_a_file_the_defaults_are_in_effect() {
+    let gone = load(&Sources { files: vec!["/nowhere/rebilld.toml".into()], ..Sources::default() });
+    assert!(gone.unwrap_err().to_string().contains("/nowhere/rebilld.toml:1: the file cannot be read"));
+    let loaded = load_text("[accounts.a]\n[plans.p]\nevery = \"1 month\"\n").unwrap();
+    let settings = &loaded.settings;
+    assert_eq!(settings.database.url.reveal(), "sqlite:rebilld.db");
+    assert_eq!(settings.tag.as_str(), "rb");
+    assert_eq!(settings.worker.quiet.as_secs(), 3600);
+    assert_eq!(settings.accounts["a"].rate, 10);
+    assert_eq!(settings.plans["p"].charge_time, jiff::civil::time(10, 0, 0, 0));
+    let mut found = Vec::new();
+    leaves(&loaded.json(), &mut Vec::new(), &mut found);
+    for key in KEYS.iter().filter(|key| matches!(key.default, Default::Is(_)) && !key.path.starts_with("webhooks")) {
+        assert!(found.iter().any(|path| key.matches(path)), "{} has no default in effect", key.path);
+    }
+}
+
+#[test]
+fn a_typo_is_named_with_its_line_and_the_key_that_was_meant() {
+    let text = "tag = \"rb\"\n[databse]\nurl = \"sqlite:x\"\n[plans.pro]\nevery = \"1 month\"\ncharge_tme = \"10:00\"\n";
+    assert_eq!(
+        wrong(text),
+        [
+            "3: unknown key `databse.url`: did you mean `database.url`?",
+            "6: unknown key `plans.pro.charge_tme`: did you mean `plans.pro.charge_time`?"
+        ]
+    );
+    let errors = load_text(text).unwrap_err().to_string();
+    assert!(errors.lines().all(|line| line.contains(".toml:")), "{errors}");
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once() {
+    let text = r#"
+state_dir = ""
+tag = 7
+[accounts.main]
+rate = "10"
+base_url = "http://api.iamport.kr"
+merchant_uid = "per_month"
+imp_key = "hunter2"
+[plans.pro]
+every = "1 fortnight"
+charge_time = 10:00:00
+amount = 0
+zone = "Asia/Soul"
+currency = "WON"
+title = "12345678901234567890123456789012345678901"
+[plans.none]
+tax_free = 10
+amount = 5
+[worker]
+quiet = "30m"
+interval = 10
+[jobs]
+charge = "* * * * *"
+[[webhooks]]
+name = "a"
+url = "https://x"
+[[webhooks]]
+name = "a"
+[log]
+level = "loud=now=x"
+"#;
+    let wrong = wrong(text);
+    for (line, part) in [
+        (2, "`state_dir` is empty"),
+        (3, "`tag` has to be text in quotes"),
+        (5, "without quotes"),
+        (6, "`http://` is for loopback only"),
+        (7, "\"per_attempt\" or \"per_period\""),
+        (8, "unknown key `accounts.main.imp_key`: did you mean"),
+        (10, "not a billing interval"),
+        (11, "`plans.pro.charge_time` has to be text in quotes"),
+        (12, "has to be 1 to"),
+        (13, "\"Asia/Seoul\""),
+        (14, "ISO 4217"),
+        (15, "has 41 characters"),
+        (16, "`plans.none.every` is missing"),
+        (17, "are 10 together"),
+        (20, "has to be 45m to 1d, not 30m"),
+        (21, "`worker.interval` has to be text in quotes (duration"),
+        (23, "has 5 fields"),
+        (27, "`webhooks.1.url` is missing"),
+        (28, "two [[webhooks]] are called \"a\""),
+        (30, "log level"),
+    ] {
+        assert!(
+            wrong.iter().any(|found| found.starts_with(&format!("{line}: ")) && found.contains(part)),
+            "{line}: {part}\n{wrong:#?}"
+        );
+    }
+    assert_eq!(wrong.len(), 20, "{wrong:#?}");
+    assert!(!wrong.iter().any(|found| found.contains("hunter2")));
+}
+
+#[test]
+fn what_is_no_toml_is_named_with_its_line() {
+    let wrong = wrong("tag = \"rb\"\n[database\nurl = 1\n");
+    assert_eq!(wrong.len(), 1);
+    assert!(wrong[0].starts_with("2: "), "{wrong:?}");
+}
+
+#[test]
+fn later_layers_win_and_say_where_they_come_from() {
+    let (first, second) =
+        (file("tag = \"aa\"\n[accounts.my-shop]\nrate = 5\nin_flight = 3\n"), file("[accounts.my-shop]\nrate = 6\n"));
+    let environment = Environment::of([
+        ("REBILLD_ACCOUNTS__MY_SHOP__IN_FLIGHT", "007"),
+        ("REBILLD_TAG", "07"),
+        ("REBILLD_ACCOUNTS__MY_SHOP__INCLUDE_SANDBOX", "true"),
+        ("REBILLD_ACCOUNTS__MY_SHOP__TIER", "007"),
+        ("REBILLD_PORT_8080_TCP_ADDR", "10.0.0.1"),
+        ("OTHER", "x"),
+    ]);
+    let mut sources = sources(&[&first, &second], environment);
+    sources.options.push(("database.url", "sqlite:/tmp/x.db".into(), "--database"));
+    let wrong = load(&sources).unwrap_err().to_string();
+    assert_eq!(wrong.lines().count(), 1, "{wrong}");
+    assert!(wrong.contains("`accounts.my-shop.in_flight` has to be a whole number without leading zeros"), "{wrong}");
+    sources.environment = Environment::of([
+        ("REBILLD_ACCOUNTS__MY_SHOP__IN_FLIGHT", "7"),
+        ("REBILLD_TAG", "07"),
+        ("REBILLD_ACCOUNTS__MY_SHOP__INCLUDE_SANDBOX", "true"),
+        ("REBILLD_ACCOUNTS__MY_SHOP__TIER", "007"),
+        ("REBILLD_PORT_8080_TCP_ADDR", "10.0.0.1"),
+    ]);
+    let loaded = load(&sources).unwrap();
+    let account = &loaded.settings.accounts["my-shop"];
+    assert_eq!((account.rate, account.in_flight, account.include_sandbox), (6, 7, true));
+    assert_eq!(account.tier.as_deref(), Some("007"), "texts are never taken for numbers");
+    assert_eq!(loaded.settings.tag.as_str(), "07");
+    assert_eq!(loaded.settings.state_dir, std::path::Path::new("/tmp"));
+    assert_eq!(loaded.notes.len(), 1, "{:?}", loaded.notes);
+    let shown = loaded.toml();
+    for part in ["# $REBILLD_TAG", "# --database", &format!("# {}:2", second.path().display()), "# default"] {
+        assert!(shown.contains(part), "{part} in\n{shown}");
+    }
+}
+
+#[test]
+fn a_variable_with_a_typo_is_an_error() {
+    for (variable, meant) in [
+        ("REBILLD_DATABSE__URL", "`database.url`"),
+        ("REBILLD_DATABASE_URL", "`REBILLD_DATABASE__URL`"),
+        ("REBILLD_ACCOUNTS_MAIN_IMP_KEY_FILE", "`REBILLD_ACCOUNTS__NAME__IMP_KEY_FILE`"),
+        ("REBILLD_STATEDIR", "`REBILLD_STATE_DIR`"),
+    ] {
+        let wrong = load(&sources(&[&file("")], Environment::of([(variable, "x")]))).unwrap_err().to_string();
+        assert!(wrong.starts_with(&format!("${variable}: ")) && wrong.contains(meant), "{wrong}");
+    }
+}
+
+#[test]
+fn what_is_shown_reads_back_as_the_same_settings() {
+    let loaded = load_text(FULL).unwrap();
+    let again = load_text(&loaded.toml()).unwrap();
+    assert_eq!(again.json(), loaded.json());
+    assert!(!loaded.toml().contains("hunter2"));
+}
+
+#[test]
+fn missing_secrets_are_all_named() {
+    let loaded =
+        load_text("[accounts.main]\n[accounts.b]\nimp_key_credential = \"x\"\nimp_secret_file = \"/nowhere/s\"\n").unwrap();
+    let wrong = loaded.secrets().unwrap_err();
+    assert_eq!(wrong.0.len(), 4, "{wrong}");
+    let wrong = wrong.to_string();
+    for part in [
+        ".toml:1: `accounts.main.imp_key`",
+        "$CREDENTIALS_DIRECTORY is not set",
+        ".toml:4: `accounts.b.imp_secret`: /nowhere/s cannot be read",
+    ] {
+        assert!(wrong.contains(part), "{part} in\n{wrong}");
+    }
+}
+
+#[test]
+fn the_reference_in_docs_is_current() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/config.md");
+    let current = std::fs::read_to_string(path).unwrap_or_default();
+    if current != reference() && Environment::of_process().get("REBILLD_BLESS") == Some("1") {
+        std::fs::write(path, reference()).unwrap();
+        return;
+    }
+    assert!(current == reference(), "docs/config.md is not current: run `REBILLD_BLESS=1 cargo test --lib reference`");
+}

@@ -1,0 +1,169 @@
+//! Import: many rows, one transaction, all or nothing.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::columns::{ACCOUNT, COLUMNS, EXTERNAL_REF, Kind, STATUS};
+use super::{Desk, Signed, journal, sql, subject};
+use crate::store::codec::{Batch, Row};
+use crate::store::db::{Fault, Tx};
+
+/// A cell of a row to import.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Given {
+    /// The file has no such column: an existing row keeps its value.
+    Not,
+    /// The cell is empty: the plan's value, or none.
+    Empty,
+    /// In canonical form: `9900`, `true`, `2026-12-01`.
+    Value(String),
+}
+
+/// What becomes of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    New,
+    Unchanged,
+    Changed(Vec<FieldChange>),
+}
+
+/// A changed field. Personal values stay in the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldChange {
+    pub column: &'static str,
+    pub old: Option<String>,
+    pub new: Option<String>,
+}
+
+impl FieldChange {
+    fn of(place: usize, old: Option<&str>, new: Option<&str>) -> Self {
+        let column = &COLUMNS[place];
+        let shown = |value: Option<&str>| value.map(|value| if column.personal { "***" } else { value }.to_owned());
+        Self { column: column.name, old: shown(old), new: shown(new) }
+    }
+}
+
+/// One import. Dropped without [`Import::commit`], nothing of it happened.
+#[derive(Debug)]
+pub struct Import {
+    tx: Tx,
+    now: Timestamp,
+}
+
+impl Desk<'_> {
+    /// Begins an import; the accounts of the config become known to the database.
+    pub async fn import(&self, now: Timestamp, accounts: &[String]) -> Result<Import, Fault> {
+        let mut tx = self.database.begin_write().await?;
+        for account in accounts {
+            tx.execute(&crate::store::sql::accounts::ADD_ACCOUNT, &[account.as_str().into()]).await?;
+        }
+        Ok(Import { tx, now })
+    }
+}
+
+impl Import {
+    /// Writes a batch of rows, a cell for each of [`COLUMNS`]. No two may have the same account and `external_ref`.
+    pub async fn add(&mut self, rows: &[Vec<Given>]) -> Result<Vec<Verdict>, Fault> {
+        let mut keys = self.tx.batch();
+        for row in rows {
+            keys.row().text("account", value(&row[ACCOUNT])).text("external_ref", value(&row[EXTERNAL_REF]));
+        }
+        let mut existing = HashMap::new();
+        for row in self.tx.query(&sql::EXISTING, &[keys.param()]).await? {
+            let values = values_of(&row)?;
+            existing.insert((values[ACCOUNT].clone(), values[EXTERNAL_REF].clone()), values);
+        }
+        let (mut new, mut changed) = (self.tx.batch(), self.tx.batch());
+        let mut verdicts = Vec::with_capacity(rows.len());
+        for row in rows {
+            let key = (value(&row[ACCOUNT]).map(str::to_owned), value(&row[EXTERNAL_REF]).map(str::to_owned));
+            let old = existing.get(&key);
+            let merged = merge(row, old.map(Vec::as_slice));
+            let Some(old) = old else {
+                write(&mut new, &merged);
+                verdicts.push(Verdict::New);
+                continue;
+            };
+            let changes = differences(old, &merged);
+            if changes.is_empty() {
+                verdicts.push(Verdict::Unchanged);
+            } else {
+                write(&mut changed, &merged);
+                verdicts.push(Verdict::Changed(changes));
+            }
+        }
+        if !new.is_empty() {
+            self.tx.execute(&sql::ADD_SUBSCRIPTIONS, &[new.param()]).await?;
+        }
+        if !changed.is_empty() {
+            self.tx.execute(&sql::CHANGE_SUBSCRIPTIONS, &[changed.param(), self.now.into()]).await?;
+        }
+        Ok(verdicts)
+    }
+
+    /// Keeps it all, and says so in the journal.
+    pub async fn commit(mut self, signed: &Signed, file: &str, new: u64, changed: u64, unchanged: u64) -> Result<(), Fault> {
+        if new + changed > 0 {
+            let detail = json!({ "file": file, "new": new, "changed": changed, "unchanged": unchanged });
+            journal(&mut self.tx, self.now, signed, "subscriptions import", subject::DATABASE, &detail).await?;
+        }
+        self.tx.commit().await
+    }
+}
+
+fn value(given: &Given) -> Option<&str> {
+    match given {
+        Given::Value(value) => Some(value),
+        Given::Not | Given::Empty => None,
+    }
+}
+
+/// The row as it will be.
+fn merge(row: &[Given], old: Option<&[Option<String>]>) -> Vec<Option<String>> {
+    let merged = row.iter().enumerate().map(|(place, given)| {
+        let kept = || old.and_then(|old| old[place].clone());
+        match given {
+            Given::Value(value) => Some(value.clone()),
+            // a file that says nothing of the status does not resume what was paused
+            Given::Not | Given::Empty if place == STATUS => kept().or_else(|| Some("active".to_owned())),
+            Given::Not => kept(),
+            Given::Empty => None,
+        }
+    });
+    merged.collect()
+}
+
+pub(super) fn differences(old: &[Option<String>], new: &[Option<String>]) -> Vec<FieldChange> {
+    let pairs = old.iter().zip(new).enumerate().filter(|(_, (old, new))| old != new);
+    pairs.map(|(place, (old, new))| FieldChange::of(place, old.as_deref(), new.as_deref())).collect()
+}
+
+/// A row's cells, each in its canonical form.
+pub(super) fn values_of(row: &Row) -> Result<Vec<Option<String>>, Fault> {
+    let value = |column: &super::columns::Column| match column.kind {
+        Kind::Int(..) => Ok(row.int_opt(column.name)?.map(|number| number.to_string())),
+        Kind::Flag => Ok(row.flag_opt(column.name)?.map(|flag| flag.to_string())),
+        Kind::Date => Ok(row.day_opt(column.name)?.map(|day| day.to_string())),
+        Kind::Text(..) | Kind::Choice(_) => row.text_opt(column.name),
+    };
+    COLUMNS.iter().map(value).collect()
+}
+
+/// Adds a row to a batch.
+pub(super) fn write(batch: &mut Batch, values: &[Option<String>]) {
+    let batch = batch.row();
+    for (column, value) in COLUMNS.iter().zip(values) {
+        match (column.kind, value.as_deref()) {
+            // what is not given stays NULL
+            (_, None) => {}
+            (Kind::Int(..), Some(value)) => drop(batch.int(column.name, value.parse::<i64>().ok())),
+            (Kind::Flag, Some(value)) => drop(batch.flag(column.name, value == "true")),
+            (kind, Some(value)) => {
+                debug_assert!(kind.is_text() || kind == Kind::Date);
+                batch.text(column.name, value);
+            }
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! Statements behind the command line.
+
+use crate::store::sql::Statement;
+
+pub const ALL: &[&Statement] = &[
+    &JOURNAL,
+    &JOURNAL_LIST,
+    &JOURNAL_OF,
+    &EXISTING,
+    &ADD_SUBSCRIPTIONS,
+    &CHANGE_SUBSCRIPTIONS,
+    &LOCK_SUBSCRIPTION,
+    &FIND_SUBSCRIPTIONS,
+    &LIST_SUBSCRIPTIONS,
+    &ADD_EVENT,
+    &ADD_DELIVERIES,
+    &EVENTS,
+    &REPLAY,
+    &REPLAY_TO_NEW,
+    &STATUS,
+    &ACCOUNTS,
+    &KILL,
+    &KILL_ACCOUNT,
+    &HOLD,
+    &HOLD_ACCOUNT,
+    &RELEASE_ACCOUNT,
+    &WAKE,
+    &CHARGES,
+    &CHARGES_OF,
+    &CHARGES_BY_ID,
+    &CHARGE_OF_UID,
+    &CHARGE_OF_PERIOD,
+    &ATTEMPTS,
+    &SENDS,
+    &OBSERVATIONS,
+    &STORY_EVENTS,
+    &DELIVERIES,
+    &INCIDENTS,
+];
+
+macro_rules! columns {
+    ($before:literal) => {
+        concat!(
+            $before, "account, ", $before, "external_ref, ", $before, "status, ", $before, "plan, ", $before, "customer_uid, ",
+            $before, "amount, ", $before, "currency, ", $before, "name, ", $before, "anchor, ", $before, "starts_on, ",
+            $before, "zone, ", $before, "charge_time, ", $before, "tax_free, ", $before, "vat_amount, ", $before, "buyer_name, ",
+            $before, "buyer_email, ", $before, "buyer_tel, ", $before, "buyer_addr, ", $before, "buyer_postcode, ",
+            $before, "card_quota, ", $before, "interest_free_by_merchant, ", $before, "use_card_point, ",
+            $before, "custom_data, ", $before, "notice_url, ", $before, "product_type, ", $before, "product_count, ",
+            $before, "cash_receipt_type, ", $before, "bypass, ", $before, "extra, ", $before, "promotion_id, ",
+            $before, "channel_key"
+        )
+    };
+}
+
+/// The same columns out of a batch: SQLite's spelling of one row of it.
+macro_rules! from_json {
+    () => {
+        "value->>'account', value->>'external_ref', value->>'status', value->>'plan', value->>'customer_uid', value->>'amount',
+        value->>'currency', value->>'name', value->>'anchor', value->>'starts_on', value->>'zone', value->>'charge_time',
+        value->>'tax_free', value->>'vat_amount', value->>'buyer_name', value->>'buyer_email', value->>'buyer_tel',
+        value->>'buyer_addr', value->>'buyer_postcode', value->>'card_quota', value->>'interest_free_by_merchant',
+        value->>'use_card_point', value->>'custom_data', value->>'notice_url', value->>'product_type', value->>'product_count',
+        value->>'cash_receipt_type', value->>'bypass', value->>'extra', value->>'promotion_id', value->>'channel_key'"
+    };
+}
+
+/// And Postgres's.
+macro_rules! record {
+    () => {
+        "json_to_recordset(CAST($1 AS JSON)) AS r (account TEXT, external_ref TEXT, status TEXT, plan TEXT, customer_uid TEXT,
+        amount BIGINT, currency TEXT, name TEXT, anchor DATE, starts_on DATE, zone TEXT, charge_time TEXT, tax_free BIGINT,
+        vat_amount BIGINT, buyer_name TEXT, buyer_email TEXT, buyer_tel TEXT, buyer_addr TEXT, buyer_postcode TEXT,
+        card_quota BIGINT, interest_free_by_merchant BOOLEAN, use_card_point BOOLEAN, custom_data TEXT, notice_url TEXT,
+        product_type TEXT, product_count BIGINT, cash_receipt_type TEXT, bypass TEXT, extra TEXT, promotion_id TEXT,
+        channel_key TEXT)"
+    };
+}
+
+macro_rules! schedule {
+    () => {
+        "s.created_at, s.updated_at, d.next_look_at, d.opened_until, d.not_before, d.parked, d.problem"
+    };
+}
+
+/// Differs because Postgres stores JSON as JSONB.
+pub const JOURNAL: Statement = Statement::two(
+    "journal",
+    "INSERT INTO journal (at, who, action, subject, reason, detail) VALUES ($1, $2, $3, $4, $5, $6)",
+    "INSERT INTO journal (at, who, action, subject, reason, detail) VALUES ($1, $2, $3, $4, $5, CAST($6 AS JSONB))",
+);
+
+pub const JOURNAL_LIST: Statement = Statement::same(
+    "journal list",
+    "SELECT id, at, who, action, subject, reason, detail FROM journal
+        WHERE CAST($1 AS TEXT) IS NULL OR subject LIKE '%' || CAST($1 AS TEXT) || '%' ORDER BY id DESC LIMIT $2",
+);
+
+/// Differs because each engine has its own lists.
+pub const JOURNAL_OF: Statement = Statement::two(
+    "journal of",
+    "SELECT id, at, who, action, subject, reason, detail FROM journal
+        WHERE subject IN (SELECT value FROM json_each($1)) ORDER BY id",
+    "SELECT id, at, who, action, subject, reason, detail FROM journal WHERE subject = ANY ($1) ORDER BY id",
+);
+
+/// Which rows of a batch exist. Differs because SQLite has one writer and no row locks.
+pub const EXISTING: Statement = Statement::two(
+    "existing subscriptions",
+    concat!(
+        "SELECT s.id, ",
+        columns!("s."),
+        " FROM json_each($1) k JOIN subscriptions s
+            ON s.account = k.value->>'account' AND s.external_ref = k.value->>'external_ref'"
+    ),
+    concat!(
+        "SELECT s.id, ",
+        columns!("s."),
+        " FROM json_to_recordset(CAST($1 AS JSON)) AS k (account TEXT, external_ref TEXT)
+            JOIN subscriptions s ON s.account = k.account AND s.external_ref = k.external_ref FOR NO KEY UPDATE OF s"
+    ),
+);
+
+/// Differs because each engine unfolds JSON in its own way.
+pub const ADD_SUBSCRIPTIONS: Statement = Statement::two(
+    "add subscriptions",
+    concat!("INSERT INTO subscriptions (", columns!(""), ") SELECT ", from_json!(), " FROM json_each($1)"),
+    concat!("INSERT INTO subscriptions (", columns!(""), ") SELECT ", columns!("r."), " FROM ", record!()),
+);
+
+/// `account` and `external_ref` never change. Differs because each engine unfolds JSON in its own way.
+pub const CHANGE_SUBSCRIPTIONS: Statement = Statement::two(
+    "change subscriptions",
+    concat!(
+        "UPDATE subscriptions AS s SET (", columns!(""), ", updated_at) = (SELECT ", from_json!(), ", $2)
+            FROM json_each($1) WHERE s.account = value->>'account' AND s.external_ref = value->>'external_ref'"
+    ),
+    concat!(
+        "UPDATE subscriptions AS s SET (", columns!(""), ", updated_at) = (SELECT ", columns!("r."), ", $2) FROM ",
+        record!(),
+        " WHERE s.account = r.account AND s.external_ref = r.external_ref"
+    ),
+);
+
+/// Differs because SQLite has one writer and no row locks.
+pub const LOCK_SUBSCRIPTION: Statement = Statement::two(
+    "lock subscription",
+    concat!(
+        "SELECT s.id, ", columns!("s."), ", ", schedule!(),
+        " FROM subscriptions s LEFT JOIN schedules d ON d.subscription_id = s.id WHERE s.id = $1"
+    ),
+    concat!(
+        "SELECT s.id, ", columns!("s."), ", ", schedule!(),
+        " FROM subscriptions s LEFT JOIN schedules d ON d.subscription_id = s.id WHERE s.id = $1 FOR NO KEY UPDATE OF s"
+    ),
+);
+
+/// Differs because each engine has its own lists.
+pub const FIND_SUBSCRIPTIONS: Statement = Statement::two(
+    "find subscriptions",
+    concat!(
+        "SELECT s.id, ", columns!("s."), ", ", schedule!(),
+        " FROM subscriptions s LEFT JOIN schedules d ON d.subscription_id = s.id
+            WHERE s.account IN (SELECT value FROM json_each($1)) AND s.external_ref = $2 ORDER BY s.id"
+    ),
+    concat!(
+        "SELECT s.id, ", columns!("s."), ", ", schedule!(),
+        " FROM subscriptions s LEFT JOIN schedules d ON d.subscription_id = s.id
+            WHERE s.account = ANY ($1) AND s.external_ref = $2 ORDER BY s.id"
+    ),
+);
+
+pub const LIST_SUBSCRIPTIONS: Statement = Statement::same(
+    "list subscriptions",
+    concat!(
+        "SELECT s.id, ", columns!("s."), ", ", schedule!(),
+        " FROM subscriptions s LEFT JOIN schedules d ON d.subscription_id = s.id
+            WHERE s.id > $1 AND (CAST($2 AS TEXT) IS NULL OR s.account = CAST($2 AS TEXT))
+                AND (CAST($3 AS TEXT) IS NULL OR s.status = CAST($3 AS TEXT))
+                AND (CAST($4 AS TEXT) IS NULL OR s.plan = CAST($4 AS TEXT))
+                AND ($5 = 0 OR d.problem IS NOT NULL)
+            ORDER BY s.id LIMIT $6"
+    ),
+);
+
+/// Differs because Postgres stores JSON as JSONB.
+pub const ADD_EVENT: Statement = Statement::two(
+    "add event",
+    "INSERT INTO events (id, kind, at, subscription_id, data) VALUES ($1, $2, $3, $4, $5) RETURNING seq",
+    "INSERT INTO events (id, kind, at, subscription_id, data) VALUES ($1, $2, $3, $4, CAST($5 AS JSONB)) RETURNING seq",
+);
+
+/// Differs because each engine has its own lists.
+pub const ADD_DELIVERIES: Statement = Statement::two(
+    "add deliveries",
+    "INSERT INTO deliveries (event_seq, endpoint, subscription_id, state, next_at)
+        SELECT $1, value, $2, 'pending', $3 FROM json_each($4)",
+    "INSERT INTO deliveries (event_seq, endpoint, subscription_id, state, next_at)
+        SELECT $1, endpoint, $2, 'pending', $3 FROM unnest($4) AS endpoint",
+);
+
+pub const EVENTS: Statement = Statement::same(
+    "events",
+    "SELECT e.seq, e.id, e.kind, e.at, e.subscription_id, e.charge_id, e.data,
+            (SELECT count(*) FROM deliveries d WHERE d.event_seq = e.seq AND d.state = 'pending') AS pending,
+            (SELECT count(*) FROM deliveries d WHERE d.event_seq = e.seq AND d.state = 'delivered') AS delivered,
+            (SELECT count(*) FROM deliveries d WHERE d.event_seq = e.seq AND d.state = 'failed') AS failed
+        FROM events e
+        WHERE (CAST($1 AS TEXT) IS NULL OR e.kind = CAST($1 AS TEXT)) AND (CAST($2 AS TEXT) IS NULL OR e.id = CAST($2 AS TEXT))
+            AND ($3 = 0 OR EXISTS (SELECT 1 FROM deliveries d WHERE d.event_seq = e.seq AND d.state <> 'delivered'))
+        ORDER BY e.seq DESC LIMIT $4",
+);
+
+pub const REPLAY: Statement = Statement::same(
+    "replay",
+    "UPDATE deliveries SET state = 'pending', tries = 0, next_at = $1, last_error = NULL, delivered_at = NULL
+        WHERE event_seq BETWEEN $2 AND $3 AND (CAST($4 AS TEXT) IS NULL OR endpoint = CAST($4 AS TEXT))
+            AND ($5 = 0 OR state = 'failed')",
+);
+
+/// Endpoints that were added to the config after an event. Differs because each engine has its own lists.
+pub const REPLAY_TO_NEW: Statement = Statement::two(
+    "replay to new endpoints",
+    "INSERT INTO deliveries (event_seq, endpoint, subscription_id, state, next_at)
+        SELECT e.seq, n.value, COALESCE(e.subscription_id, 0), 'pending', $1 FROM events e, json_each($4) n
+        WHERE e.seq BETWEEN $2 AND $3 AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.event_seq = e.seq AND d.endpoint = n.value)",
+    "INSERT INTO deliveries (event_seq, endpoint, subscription_id, state, next_at)
+        SELECT e.seq, n.value, COALESCE(e.subscription_id, 0), 'pending', $1 FROM events e, unnest($4) AS n (value)
+        WHERE e.seq BETWEEN $2 AND $3 AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.event_seq = e.seq AND d.endpoint = n.value)",
+);
+
+pub const STATUS: Statement = Statement::same(
+    "status",
+    "SELECT tag, incarnation, high_water, killed, kill_reason, held, hold_reason, held_at FROM settings",
+);
+
+/// An audit counts in the incarnation of the database that it was made in.
+pub const ACCOUNTS: Statement = Statement::same(
+    "accounts",
+    "SELECT a.name, a.killed, a.kill_reason, a.held, a.hold_reason, a.held_at, a.paused, a.pause_reason, a.paused_at,
+            a.audited_at, a.audited_quick_at, e.base_url,
+            COALESCE(a.audited_incarnation = (SELECT incarnation FROM settings), 1 = 0) AS audited
+        FROM accounts a LEFT JOIN endpoints e ON e.id = a.endpoint_id ORDER BY a.name",
+);
+
+pub const KILL: Statement = Statement::same("kill", "UPDATE settings SET killed = $1, kill_reason = $2");
+
+pub const KILL_ACCOUNT: Statement =
+    Statement::same("kill account", "UPDATE accounts SET killed = $1, kill_reason = $2 WHERE name = $3");
+
+pub const HOLD: Statement = Statement::same("hold", "UPDATE settings SET held = $1, hold_reason = $2, held_at = $3");
+
+pub const HOLD_ACCOUNT: Statement =
+    Statement::same("hold account", "UPDATE accounts SET held = $1, hold_reason = $2, held_at = $3 WHERE name = $4");
+
+/// Also ends the pause after a refused key.
+pub const RELEASE_ACCOUNT: Statement = Statement::two(
+    "release account",
+    "UPDATE accounts SET held = 0, hold_reason = NULL, held_at = NULL, paused = 0, pause_reason = NULL, paused_at = NULL WHERE name = $1",
+    "UPDATE accounts SET held = false, hold_reason = NULL, held_at = NULL, paused = false, pause_reason = NULL, paused_at = NULL
+        WHERE name = $1",
+);
+
+/// Differs because SQLite has no way to wake another process: its daemon looks again within seconds.
+pub const WAKE: Statement = Statement::two("wake", "SELECT 1 AS woken", "SELECT 1 AS woken FROM pg_notify('rebilld', '')");
+
+macro_rules! charge {
+    () => {
+        "c.id, s.account, s.external_ref, s.plan, s.zone, c.subscription_id, c.period_start, c.period_end, c.due_at, c.amount,
+        c.currency, c.tax_free, c.vat_amount, c.id_mode, c.state, c.waiting, c.next_at, c.id_number, c.attempts, c.tries,
+        c.first_declined_at, c.doubt_since, c.doubt_looks, c.quiet_since, c.quiet_twice, c.newest_send_at, c.elsewhere_imp_uid,
+        c.imp_uid, c.paid_at, c.refunded
+        FROM charges c JOIN subscriptions s ON s.id = c.subscription_id"
+    };
+}
+
+macro_rules! charge_filter {
+    ($from:literal, $to:literal) => {
+        concat!(
+            "(CAST($1 AS TEXT) IS NULL OR c.state = CAST($1 AS TEXT)) AND (CAST($2 AS TEXT) IS NULL OR s.account = CAST($2 AS TEXT)) AND (",
+            $from, " IS NULL OR c.period_start >= ", $from, ") AND (", $to, " IS NULL OR c.period_start < ", $to, ")"
+        )
+    };
+}
+
+/// Differs because SQLite stores dates as texts.
+pub const CHARGES: Statement = Statement::two(
+    "charges",
+    concat!("SELECT ", charge!(), " WHERE ", charge_filter!("$3", "$4"), " ORDER BY c.id DESC LIMIT $5"),
+    concat!("SELECT ", charge!(), " WHERE ", charge_filter!("CAST($3 AS DATE)", "CAST($4 AS DATE)"), " ORDER BY c.id DESC LIMIT $5"),
+);
+
+/// The same for a few subscriptions. Differs because SQLite stores dates as texts and each engine has its own lists.
+pub const CHARGES_OF: Statement = Statement::two(
+    "charges of subscriptions",
+    concat!(
+        "SELECT ", charge!(), " WHERE c.subscription_id IN (SELECT value FROM json_each($6)) AND ",
+        charge_filter!("$3", "$4"), " ORDER BY c.period_start DESC LIMIT $5"
+    ),
+    concat!(
+        "SELECT ", charge!(), " WHERE c.subscription_id = ANY ($6) AND ",
+        charge_filter!("CAST($3 AS DATE)", "CAST($4 AS DATE)"), " ORDER BY c.period_start DESC LIMIT $5"
+    ),
+);
+
+/// Differs because each engine has its own lists.
+pub const CHARGES_BY_ID: Statement = Statement::two(
+    "charges by id",
+    concat!("SELECT ", charge!(), " WHERE c.id IN (SELECT value FROM json_each($1)) ORDER BY c.id"),
+    concat!("SELECT ", charge!(), " WHERE c.id = ANY ($1) ORDER BY c.id"),
+);
+
+pub const CHARGE_OF_UID: Statement = Statement::same("charge of id", "SELECT charge_id FROM ids WHERE merchant_uid = $1");
+
+/// Differs because each engine has its own lists.
+pub const CHARGE_OF_PERIOD: Statement = Statement::two(
+    "charge of period",
+    "SELECT id FROM charges WHERE subscription_id IN (SELECT value FROM json_each($1)) AND period_start = $2 ORDER BY id",
+    "SELECT id FROM charges WHERE subscription_id = ANY ($1) AND period_start = $2 ORDER BY id",
+);
+
+/// In two parts, because each has its own partial index.
+pub const ATTEMPTS: Statement = Statement::same(
+    "attempts of a charge",
+    "SELECT id, number, id_number, amount, customer_uid, state, hint, resends, imp_uid FROM attempts
+        WHERE charge_id = $1 AND state IN ('live', 'paid')
+    UNION ALL SELECT id, number, id_number, amount, customer_uid, state, hint, resends, imp_uid FROM attempts
+        WHERE charge_id = $1 AND state NOT IN ('live', 'paid')
+    ORDER BY 2, 1",
+);
+
+/// Answered sends are found through what was observed of them: there is no index for them by attempt.
+pub const SENDS: Statement = Statement::same(
+    "sends of a charge",
+    "SELECT w.id, w.attempt_id, w.state, w.begun_at, w.ended_at, w.body_hash, e.base_url, e.tier
+        FROM sends w JOIN attempts a ON a.id = w.attempt_id LEFT JOIN endpoints e ON e.id = w.endpoint_id
+        WHERE w.id IN (
+            SELECT o.send_id FROM observations o WHERE o.charge_id = $1 AND o.send_id IS NOT NULL
+            UNION SELECT w1.id FROM sends w1 JOIN attempts a1 ON a1.id = w1.attempt_id
+                WHERE a1.charge_id = $1 AND a1.state IN ('live', 'paid') AND w1.state = 'open'
+            UNION SELECT w2.id FROM sends w2 JOIN attempts a2 ON a2.id = w2.attempt_id
+                WHERE a2.charge_id = $1 AND a2.state IN ('live', 'paid') AND w2.state NOT IN ('open', 'answered', 'found')
+            UNION SELECT w3.id FROM sends w3 JOIN attempts a3 ON a3.id = w3.attempt_id
+                WHERE a3.charge_id = $1 AND a3.state NOT IN ('live', 'paid') AND w3.state = 'open'
+            UNION SELECT w4.id FROM sends w4 JOIN attempts a4 ON a4.id = w4.attempt_id
+                WHERE a4.charge_id = $1 AND a4.state NOT IN ('live', 'paid') AND w4.state NOT IN ('open', 'answered', 'found')
+        ) ORDER BY w.id",
+);
+
+pub const OBSERVATIONS: Statement = Statement::same(
+    "observations of a charge",
+    "SELECT id, send_id, source, began_at, at, detail, rule FROM observations WHERE charge_id = $1 ORDER BY id",
+);
+
+pub const STORY_EVENTS: Statement =
+    Statement::same("events of a charge", "SELECT seq, id, kind, at, data FROM events WHERE charge_id = $1 ORDER BY seq");
+
+/// Differs because each engine has its own lists.
+pub const DELIVERIES: Statement = Statement::two(
+    "deliveries",
+    "SELECT event_seq, endpoint, state, tries, next_at, last_error, delivered_at FROM deliveries
+        WHERE event_seq IN (SELECT value FROM json_each($1)) ORDER BY event_seq, endpoint",
+    "SELECT event_seq, endpoint, state, tries, next_at, last_error, delivered_at FROM deliveries
+        WHERE event_seq = ANY ($1) ORDER BY event_seq, endpoint",
+);
+
+pub const INCIDENTS: Statement = Statement::same(
+    "incidents of a charge",
+    "SELECT id, kind, detail, opened_at, closed_at FROM incidents WHERE charge_id = $1 ORDER BY id",
+);
