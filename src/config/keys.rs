@@ -95,7 +95,7 @@ pub const KEYS: &[Key] = &[
         "The three characters of a sub-merchant's `Tier` header."),
     key("accounts.*.include_sandbox", Kind::Boolean, Default::Is("false"),
         "Whether look-ups ask for payments of a test channel. True on a test channel, otherwise its payments look absent."),
-    key("accounts.*.rate", Kind::Integer { least: 1, most: 10_000 }, Default::Is("10"),
+    key("accounts.*.rate", Kind::Integer { least: 1, most: 100_000 }, Default::Is("10"),
         "Charges sent a second, at most."),
     key("accounts.*.in_flight", Kind::Integer { least: 1, most: 10_000 }, Default::Is("16"),
         "Charges that wait for an answer at the same time, at most."),

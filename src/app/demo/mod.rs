@@ -224,7 +224,7 @@ url = "sqlite:{here}/demo.db"
 base_url = "{gateway}"
 imp_key_file = "{here}/imp-key"
 imp_secret_file = "{here}/imp-secret"
-rate = 0
+rate = 100000
 in_flight = 32
 {plans}
 [[webhooks]]
