@@ -6,5 +6,8 @@ mod store {
     pub mod deeds;
     pub mod flow;
     pub mod opening;
+    pub mod plans;
+    pub mod races;
     pub mod rig;
+    pub mod rules;
 }

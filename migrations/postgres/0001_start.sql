@@ -191,7 +191,7 @@ CREATE TABLE sends (
     body_hash TEXT NOT NULL
 ) WITH (fillfactor = 70);
 CREATE UNIQUE INDEX sends_open ON sends (attempt_id) WHERE state = 'open';
-CREATE INDEX sends_ended ON sends (attempt_id) WHERE state NOT IN ('open', 'answered', 'found');
+CREATE INDEX sends_ended ON sends (attempt_id, id) WHERE state NOT IN ('open', 'answered', 'found');
 
 CREATE TABLE observations (
     id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

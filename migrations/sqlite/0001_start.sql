@@ -173,7 +173,7 @@ CREATE TABLE sends (
     body_hash TEXT NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX sends_open ON sends (attempt_id) WHERE state = 'open';
-CREATE INDEX sends_ended ON sends (attempt_id) WHERE state NOT IN ('open', 'answered', 'found');
+CREATE INDEX sends_ended ON sends (attempt_id, id) WHERE state NOT IN ('open', 'answered', 'found');
 
 CREATE TABLE observations (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

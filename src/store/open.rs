@@ -153,10 +153,12 @@ fn refuse(settings: impl IntoIterator<Item = (&'static str, String, &'static str
     }
 }
 
-/// Set on each connection. All statements are written for indexes, so a plan made while a table was small stays right once it
-/// has grown; and a session that hangs lets go of its rows.
-const SESSION: &str = "SET enable_seqscan = off; SET jit = off; SET TIME ZONE 'UTC'; SET statement_timeout = '60s'; \
-    SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '30s'";
+/// Set on each connection. All statements are written for loops over indexes, so a plan that was made while a table was small
+/// stays right once it has grown; and a session that hangs lets go of its rows.
+const SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+    SET enable_bitmapscan = off; SET enable_material = off; SET jit = off; \
+    SET TIME ZONE 'UTC'; SET statement_timeout = '60s'; SET lock_timeout = '10s'; \
+    SET idle_in_transaction_session_timeout = '30s'";
 
 pub(super) async fn postgres(connect: &PgConnectOptions, options: &OpenOptions) -> Result<Db, OpenError> {
     let told = |error: sqlx::Error| OpenError::Unreachable(error.to_string());

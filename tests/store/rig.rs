@@ -93,6 +93,18 @@ impl World {
         Ok(rows)
     }
 
+    /// What the last of some statements says, as plan lines. Nothing is kept.
+    pub async fn explain(&self, steps: &[String]) -> Vec<String> {
+        let leak = |text: &String| -> &'static str { Box::leak(text.clone().into_boxed_str()) };
+        let mut tx = self.db.begin_write().await.unwrap();
+        let mut rows = Vec::new();
+        for step in steps {
+            rows = tx.query(&Statement::same("explain", leak(step)), &[]).await.unwrap();
+        }
+        let column = if self.db.is_postgres() { "QUERY PLAN" } else { "detail" };
+        rows.iter().map(|row| row.text(column).unwrap()).collect()
+    }
+
     /// One number.
     pub async fn count(&self, sql: &str) -> i64 {
         self.sql(sql).await.unwrap()[0].int("n").unwrap()

@@ -55,7 +55,8 @@ pub const MOVE_DELIVERIES: Statement = Statement::two(
         WHERE d.id = x.id",
 );
 
-/// Differs because batches are JSON of either engine.
+/// Differs because batches are JSON of either engine. `IS NOT DISTINCT FROM` keeps Postgres from walking the index of all
+/// pending deliveries instead of finding each by its id.
 pub const END_DELIVERIES: Statement = Statement::two(
     "end deliveries",
     "UPDATE deliveries SET state = x.state, tries = deliveries.tries + 1, next_at = COALESCE(x.next_at, deliveries.next_at),
@@ -68,7 +69,7 @@ pub const END_DELIVERIES: Statement = Statement::two(
     "UPDATE deliveries d SET state = x.state, tries = d.tries + 1, next_at = COALESCE(x.next_at, d.next_at),
             last_error = x.error, delivered_at = CASE WHEN x.state = 'delivered' THEN $2::timestamptz END
         FROM jsonb_to_recordset($1::jsonb) AS x(id bigint, state text, next_at timestamptz, error text)
-        WHERE d.id = x.id AND d.state = 'pending'",
+        WHERE d.id = x.id AND d.state IS NOT DISTINCT FROM 'pending'",
 );
 
 /// The next delivery after each that has ended waits no longer. Differs because lists are arrays on Postgres and JSON on
@@ -79,7 +80,7 @@ pub const PULL_FOLLOWERS: Statement = Statement::two(
             SELECT (SELECT f.id FROM deliveries f WHERE f.state = 'pending' AND f.endpoint = d.endpoint
                 AND f.subscription_id = d.subscription_id ORDER BY f.event_seq LIMIT 1)
             FROM deliveries d WHERE d.id IN (SELECT value FROM json_each($1)))",
-    "UPDATE deliveries SET next_at = $2 WHERE state = 'pending' AND next_at > $2 AND id = ANY (ARRAY (
+    "UPDATE deliveries SET next_at = $2 WHERE state IS NOT DISTINCT FROM 'pending' AND next_at > $2 AND id = ANY (ARRAY (
             SELECT (SELECT f.id FROM deliveries f WHERE f.state = 'pending' AND f.endpoint = d.endpoint
                 AND f.subscription_id = d.subscription_id ORDER BY f.event_seq LIMIT 1)
             FROM deliveries d WHERE d.id = ANY ($1)))",

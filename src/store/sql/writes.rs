@@ -123,7 +123,8 @@ pub const INSERT_OBSERVATIONS: Statement = Statement::two(
             AS x(charge bigint, send bigint, source text, began_at timestamptz, detail jsonb, rule text)",
 );
 
-/// Differs because batches are JSON of either engine.
+/// Differs because batches are JSON of either engine. `IS NOT DISTINCT FROM` keeps Postgres from walking the index of all live
+/// attempts instead of finding each by its id.
 pub const UPDATE_ATTEMPTS: Statement = Statement::two(
     "update attempts",
     "UPDATE attempts SET state = x.state, imp_uid = x.imp_uid, hint = x.hint, resends = x.resends
@@ -134,7 +135,7 @@ pub const UPDATE_ATTEMPTS: Statement = Statement::two(
         ) AS x WHERE attempts.id = x.id AND attempts.state = 'live'",
     "UPDATE attempts a SET state = x.state, imp_uid = x.imp_uid, hint = x.hint, resends = x.resends
         FROM jsonb_to_recordset($1::jsonb) AS x(id bigint, state text, imp_uid text, hint text, resends smallint)
-        WHERE a.id = x.id AND a.state = 'live'",
+        WHERE a.id = x.id AND a.state IS NOT DISTINCT FROM 'live'",
 );
 
 /// Differs because batches are JSON of either engine.
@@ -150,7 +151,7 @@ pub const ADOPT_ATTEMPTS: Statement = Statement::two(
             AS x(charge bigint, number smallint, id_number smallint, amount bigint, customer text, state text, imp_uid text)",
 );
 
-/// Differs because batches are JSON of either engine.
+/// Differs because batches are JSON of either engine; for the words of the condition see [`UPDATE_ATTEMPTS`].
 pub const END_SENDS: Statement = Statement::two(
     "end sends",
     "UPDATE sends SET state = x.state, ended_at = $2, body = CASE WHEN x.keep THEN sends.body END
@@ -159,7 +160,7 @@ pub const END_SENDS: Statement = Statement::two(
         ) AS x WHERE sends.id = x.id AND sends.state = 'open'",
     "UPDATE sends o SET state = x.state, ended_at = $2, body = CASE WHEN x.keep THEN o.body END
         FROM jsonb_to_recordset($1::jsonb) AS x(id bigint, state text, keep boolean)
-        WHERE o.id = x.id AND o.state = 'open'",
+        WHERE o.id = x.id AND o.state IS NOT DISTINCT FROM 'open'",
 );
 
 /// Bodies that were kept for a resend. Differs because lists are arrays on Postgres and JSON on SQLite.

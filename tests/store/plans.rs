@@ -1,0 +1,100 @@
+//! Plans: what the worker asks all the time goes by an index, with few rows and with many.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rebilld::ports::store::Store;
+use rebilld::store::sql::{Statement, charges, schedules, writes};
+
+use super::rig::{Engine, World, now};
+
+const HOT: &[(&Statement, &str)] = &[
+    (&charges::CLAIM_TO_SEND, "charges_send"),
+    (&charges::CLAIM_TO_LOOK_UP, "charges_look_up"),
+    (&charges::LOAD_CLAIMED, "attempts_one"),
+    (&charges::NEXT_DUE, "charges_send"),
+    (&charges::NEXT_CLAIM_END, "charges_look_up"),
+    (&charges::INTERRUPTED, "sends_open"),
+    (&charges::MISSED, "charges_unresolved"),
+    (&charges::BOOKED, "charges_paid"),
+    (&schedules::DUE_SCHEDULES, "schedules_next"),
+    (&schedules::UNRESOLVED, "charges_unresolved"),
+    (&writes::LIVE_ATTEMPTS, "attempts_one"),
+    (&writes::UPDATE_CHARGES, "charges"),
+    (&writes::UPDATE_ATTEMPTS, "attempts"),
+    (&writes::END_SENDS, "sends"),
+];
+
+async fn explained(world: &World, statement: &Statement) -> String {
+    let rows = match world.db.is_postgres() {
+        true => {
+            // parameters stay unknown, as in a plan that is kept
+            static NEXT: AtomicU32 = AtomicU32::new(0);
+            let name = format!("plan_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+            let nulls = (1..20).rev().find(|n| statement.postgres.contains(&format!("${n}"))).unwrap_or(0);
+            let nulls = vec!["NULL"; nulls].join(", ");
+            let arguments = if nulls.is_empty() { String::new() } else { format!("({nulls})") };
+            let prepare = format!("PREPARE {name} AS {}", statement.postgres);
+            let steps = [
+                "SET LOCAL plan_cache_mode = force_generic_plan".to_owned(),
+                prepare,
+                format!("EXPLAIN EXECUTE {name}{arguments}"),
+            ];
+            world.explain(&steps).await
+        }
+        false => world.explain(&[format!("EXPLAIN QUERY PLAN {}", statement.sqlite)]).await,
+    };
+    rows.join("\n")
+}
+
+async fn all_go_by_index(world: &World, when: &str) {
+    for (statement, index) in HOT {
+        let plan = explained(world, statement).await;
+        assert!(plan.contains(index), "{when}: {} does not use {index}:\n{plan}", statement.name);
+        let scans = if world.db.is_postgres() { "Seq Scan on" } else { "SCAN charges\n" };
+        let allowed = plan.lines().filter(|line| line.contains("accounts") || line.contains("settings")).count();
+        let found = plan.lines().filter(|line| line.contains(scans)).count();
+        assert!(found <= allowed, "{when}: {} reads a whole table:\n{plan}", statement.name);
+    }
+}
+
+async fn grow(world: &World) {
+    world
+        .sql_of(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000)
+                INSERT INTO subscriptions (account, external_ref, plan, customer_uid, anchor)
+                SELECT 'main', 'many-' || i, 'monthly', 'card', '2026-12-01' FROM n",
+            "INSERT INTO subscriptions (account, external_ref, plan, customer_uid, anchor)
+                SELECT 'main', 'many-' || i, 'monthly', 'card', DATE '2026-12-01' FROM generate_series(1, 200000) i",
+        )
+        .await
+        .unwrap();
+    world
+        .sql_of(
+            "INSERT INTO charges (subscription_id, account_id, period_start, period_end, due_at, amount, currency, id_mode, state, waiting, next_at)
+                SELECT id, 1, '2026-12-01', '2027-01-01', id, 9900, 'KRW', 'per_attempt', 'due', 'turn', id + 1796086800000000 FROM subscriptions",
+            "INSERT INTO charges (subscription_id, account_id, period_start, period_end, due_at, amount, currency, id_mode, state, waiting, next_at)
+                SELECT id, 1, '2026-12-01', '2027-01-01', now(), 9900, 'KRW', 'per_attempt', 'due', 'turn', now() + id * interval '1 second' FROM subscriptions",
+        )
+        .await
+        .unwrap();
+}
+
+async fn few_and_many(engine: Engine) {
+    let world = World::new(engine).await;
+    all_go_by_index(&world, "empty").await;
+    grow(&world).await;
+    all_go_by_index(&world, "many rows, old statistics").await;
+    world.sql("ANALYZE").await.unwrap();
+    all_go_by_index(&world, "many rows").await;
+    assert!(world.db.next_due(now()).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn few_and_many_rows_on_sqlite() {
+    few_and_many(Engine::Sqlite).await;
+}
+
+#[tokio::test]
+async fn few_and_many_rows_on_postgres() {
+    few_and_many(Engine::Postgres).await;
+}
