@@ -69,7 +69,7 @@ async fn an_answer_that_is_not_understood_is_never_absent() {
     for at in 0..cut.len() {
         let server = Server::portone({
             let bytes = cut[..at].to_vec();
-            move |_| Act::Part { bytes: bytes.clone(), reset: false }
+            move |_| Act::Part { bytes: bytes.clone(), reset: false, pause: 0 }
         })
         .await;
         let result = portone(&server.url).find_all(&id("a")).await;
@@ -208,7 +208,7 @@ async fn a_single_payment_is_found_by_its_imp_uid() {
 async fn a_moment_of_trouble_is_bridged_but_not_for_ever() {
     let calls = std::sync::atomic::AtomicUsize::new(0);
     let server = Server::portone(move |_| match calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
-        0 => Act::Part { bytes: Vec::new(), reset: true },
+        0 => Act::Part { bytes: Vec::new(), reset: true, pause: 0 },
         1 => reply(503, &json!({})),
         2 => reply(404, &refusal(-1, ABSENT)),
         _ => reply(503, &json!({})),

@@ -36,8 +36,8 @@ impl Seen {
 pub enum Act {
     /// Sends this and keeps the connection.
     Reply(Vec<u8>),
-    /// Sends this and ends the connection, by a reset or in good order.
-    Part { bytes: Vec<u8>, reset: bool },
+    /// Sends this and ends the connection, by a reset or in good order; after giving way so many times.
+    Part { bytes: Vec<u8>, reset: bool, pause: usize },
     /// Sends this, then nothing, and keeps the connection open.
     Stall(Vec<u8>),
 }
@@ -144,8 +144,11 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>, connection: usize) {
                     return;
                 }
             }
-            Act::Part { bytes, reset } => {
+            Act::Part { bytes, reset, pause } => {
                 let _ = stream.write_all(&bytes).await;
+                for _ in 0..pause {
+                    tokio::task::yield_now().await;
+                }
                 return end(stream, reset);
             }
             Act::Stall(bytes) => {

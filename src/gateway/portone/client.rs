@@ -24,8 +24,9 @@ pub(super) const LARGE_ANSWER: usize = 8 * 1024 * 1024;
 /// In flight at once, and so kept ready for the next batch.
 const CONNECTIONS: usize = 1024;
 
-/// Servers close idle connections after 5 s or more. A POST that meets such a close is in doubt for an hour, a new
-/// connection costs milliseconds: so connections that were idle for longer than this are not used again.
+/// Servers close idle connections after 5 s or more. A POST that meets such a close is in doubt for an hour (and, very
+/// rarely, waits for its whole deadline first: see `tests/cuts.rs`), a new connection costs milliseconds: so connections that
+/// were idle for longer than this are not used again.
 const IDLE: Duration = Duration::from_secs(4);
 
 /// A complete answer.

@@ -55,7 +55,7 @@ async fn cut_answers(framing: Framing, reset: bool, reused: bool) {
     let script = move |seen: &Seen| {
         let bytes = framed(framing, &paid(seen));
         match number(seen) {
-            cut if cut < GOOD => Act::Part { bytes: bytes[..cut.min(bytes.len())].to_vec(), reset },
+            cut if cut < GOOD => Act::Part { bytes: bytes[..cut.min(bytes.len())].to_vec(), reset, pause: 0 },
             _ => Act::Reply(ok(&paid(seen))),
         }
     };
@@ -158,13 +158,19 @@ async fn a_request_cut_at_every_byte_on_a_reused_connection_is_doubt_and_never_r
 
 /// The server closes right after a good answer, while the next POST is on its way: hyper-util may notice that before it has
 /// written anything and take a new connection. What it may not do is write twice.
+///
+/// Seen three times in some 700,000 of these charges, and not explained: a POST that the server never read waits for its
+/// whole deadline, as if the client had missed the end of the connection. So the deadline is short here; that it ends in
+/// doubt is right.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_closed_while_idle_never_makes_two_posts() {
     for reset in [false, true] {
-        let server = Server::portone(move |seen| Act::Part { bytes: ok(&paid(seen)), reset }).await;
-        let gateway = gateway(&server.url);
+        // sooner and later, so that the close meets the next POST at different moments
+        let script = move |seen: &Seen| Act::Part { bytes: ok(&paid(seen)), reset, pause: number(seen) % 64 * 4 };
+        let server = Server::portone(script).await;
+        let gateway = super::hasty(&server.url);
         let (mut fine, mut unsure) = (0, 0);
-        for round in 0..400 {
+        for round in 0..600 {
             let answer = charge(&gateway, &uid(round)).await;
             match answer.outcome {
                 Outcome::Paid(_) => fine += 1,
@@ -172,9 +178,6 @@ async fn a_connection_closed_while_idle_never_makes_two_posts() {
                 // allowed only if nothing has arrived
                 Outcome::NotSent(NotSent::Unreachable(_)) => assert_eq!(server.charges().get(&uid(round)), None),
                 other => panic!("{other:?}"),
-            }
-            if round % 3 == 0 {
-                tokio::task::yield_now().await;
             }
         }
         println!("closed while idle (reset: {reset}): {fine} paid, {unsure} in doubt");
