@@ -140,6 +140,7 @@ fn a_database_that_cannot_be_used_is_named() {
         rig.fails(69, &["--database", "postgres://nobody@127.0.0.1:1/x", "subscriptions", "list"]).contains("cannot be reached")
     );
     assert!(rig.fails(78, &["--database", "mysql://me:hunter2@x/y", "migrate"]).contains("`sqlite:`"));
+    assert!(rig.fails(78, &["--database", "sqlite::memory:", "migrate"]).contains("a database in memory would forget charges"));
     rig.write("empty.db", "");
     assert!(rig.fails(78, &["--database", "sqlite:empty.db", "subscriptions", "list"]).contains("run `rebilld migrate`"));
     rig.ok(&["migrate"]);

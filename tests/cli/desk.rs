@@ -157,6 +157,8 @@ async fn migrate_says_what_is_missing_and_may_be_repeated() {
     for rig in [Rig::sqlite(), Rig::postgres().await] {
         if rig.database.is_some() {
             assert_eq!(rig.json(&["migrate", "--status"])[0]["version"], 1);
+            let error = rig.fails(78, &["kill", "on", "--reason", "x"]);
+            assert!(error.contains("run `rebilld migrate`"), "{error}");
             assert!(rig.fails(78, &["journal", "list"]).contains("run `rebilld migrate`"));
         }
         assert!(rig.ok(&["migrate"]).contains("0001 start: done"));
