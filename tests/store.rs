@@ -3,6 +3,7 @@
 mod support;
 
 mod store {
+    pub mod books;
     pub mod deeds;
     pub mod flow;
     pub mod opening;

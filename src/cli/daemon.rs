@@ -1,24 +1,15 @@
-//! Commands that need the engine: `run`, `demo`, `reconcile`, `audit`.
-
-use std::path::PathBuf;
+//! Commands that need the engine: `run`, `reconcile`, `audit`.
 
 use serde_json::json;
 
 use super::context::Context;
-use super::failure::{Code, Failure};
+use super::failure::Failure;
 use super::logging;
 use super::output::{Listing, Output, field, print_json, say};
-use crate::app::{self, DemoOptions, RunOptions};
+use crate::app;
 
 #[derive(Debug, clap::Args)]
-pub struct Run {
-    /// Looks up and plans, and sends nothing
-    #[arg(long)]
-    dry_run: bool,
-    /// Brings the database up to date first
-    #[arg(long)]
-    migrate: bool,
-}
+pub struct Run {}
 
 impl Run {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
@@ -28,32 +19,7 @@ impl Run {
         for note in &loaded.notes {
             tracing::warn!("{note}");
         }
-        Ok(app::run(loaded, RunOptions { dry_run: self.dry_run, migrate: self.migrate }).await?)
-    }
-}
-
-#[derive(Debug, clap::Args)]
-pub struct Demo {
-    /// Repeats the same faults and reaches the same totals
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Invented subscriptions
-    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    subscriptions: u32,
-    /// Simulated months
-    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=36))]
-    months: u32,
-    /// Keeps the database and the gateway's ledger in this directory
-    #[arg(long, value_name = "DIR")]
-    keep: Option<PathBuf>,
-}
-
-impl Demo {
-    pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        let Self { seed, subscriptions, months, keep } = self;
-        let json = context.output == Output::Json;
-        let holds = app::demo(DemoOptions { seed, subscriptions, months, keep, json, quiet: context.quiet }).await?;
-        if holds { Ok(()) } else { Err(Failure::new(Code::Internal, "an invariant does not hold")) }
+        Ok(app::run(loaded).await?)
     }
 }
 

@@ -98,8 +98,13 @@ impl From<AppError> for Failure {
         let code = match error {
             AppError::Config(errors) => return errors.into(),
             AppError::Open(error) => return error.into(),
+            AppError::Store(error) => return error.into(),
+            AppError::Account { .. } | AppError::Webhook(_) | AppError::Ticks(_) | AppError::Quiet | AppError::NoAccount(_) => {
+                Code::Config
+            }
+            AppError::StateDir { .. } => Code::Config,
             AppError::Unavailable(_) => Code::Unavailable,
-            AppError::TryLater(_) => Code::TryLater,
+            AppError::TryLater(_) | AppError::NotDrained(_) => Code::TryLater,
             AppError::Refused(_) => Code::Data,
             AppError::Internal(_) => Code::Internal,
         };

@@ -8,6 +8,7 @@ mod charges;
 mod config;
 mod context;
 mod daemon;
+mod demo;
 mod events;
 mod failure;
 mod journal;
@@ -57,7 +58,7 @@ enum Command {
     /// Runs the daemon
     Run(daemon::Run),
     /// Runs six simulated months against a sandbox gateway, and proves that nothing was charged twice
-    Demo(daemon::Demo),
+    Demo(demo::Demo),
     /// Runs a gateway on this machine that answers as PortOne does and charges nobody
     Sandbox(sandbox::Sandbox),
     /// Brings the database up to date

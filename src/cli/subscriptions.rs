@@ -1,7 +1,7 @@
 //! `rebilld subscriptions`.
 
 mod change;
-mod import;
+pub mod import;
 mod rules;
 mod sheet;
 
@@ -100,13 +100,13 @@ async fn find(opened: &Opened, account: Option<&str>, reference: &str) -> Result
 /// The next period, if the row and the config give one.
 fn next_period(opened: &Opened, row: &SubscriptionRow, now: Timestamp) -> Result<(NextPeriod, TimeZone), String> {
     let terms = row.terms().ok_or("its row cannot be read")?;
-    let plan = opened.loaded.settings.plan_of(row.account(), row.value(PLAN));
-    let plan = plan.ok_or_else(|| format!("plan `{}` or account `{}` is not in the config", row.value(PLAN), row.account()))?;
-    let zone = terms.zone(&plan).map_err(|problem| problem.to_string())?;
+    let plan = opened.loaded.settings.plans.get(row.value(PLAN));
+    let plan = plan.ok_or_else(|| format!("plan `{}` is not in the config", row.value(PLAN)))?;
+    let zone = terms.zone(plan).map_err(|problem| problem.to_string())?;
     let today = now.to_zoned(zone.clone()).date();
     let first_seen = row.not_before.unwrap_or(today);
     let not_before = terms.starts_on.map_or(first_seen, |starts_on| starts_on.max(row.not_before.unwrap_or(starts_on)));
-    let next = terms.next_period(&plan, row.opened_until, not_before).map_err(|problem| problem.to_string())?;
+    let next = terms.next_period(plan, row.opened_until, not_before).map_err(|problem| problem.to_string())?;
     Ok((next, zone))
 }
 

@@ -173,12 +173,6 @@ pub struct AccountKeys {
 }
 
 impl Settings {
-    /// A plan for subscriptions of an account: ids advance as the account says.
-    pub fn plan_of(&self, account: &str, plan: &str) -> Option<Plan> {
-        let id_mode = self.accounts.get(account)?.id_mode;
-        self.plans.get(plan).map(|plan| Plan { id_mode, ..plan.clone() })
-    }
-
     pub(super) fn of(raw: &Raw, environment: &Environment, wrong: &mut Wrong<'_>) -> Self {
         let url = DatabaseUrl::new(raw.database.url.clone());
         let beside_the_file =
@@ -309,7 +303,6 @@ fn plan_of(name: &str, raw: &RawPlan, wrong: &mut Wrong<'_>) -> Option<Plan> {
         tax_free: raw.tax_free,
         vat_amount: raw.vat_amount,
         while_past_due: if raw.while_past_due == "continue" { WhilePastDue::Continue } else { WhilePastDue::Hold },
-        id_mode: IdMode::default(),
     })
 }
 

@@ -77,6 +77,8 @@ pub enum Waiting {
     Resend,
     /// The day's budget.
     Budget,
+    /// Its subscription to be resumed.
+    Paused,
     /// The next look-up.
     LookUp,
     /// An operator.
@@ -86,13 +88,14 @@ pub enum Waiting {
 }
 
 impl Waiting {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Turn,
         Self::Retry,
         Self::Card,
         Self::Backoff,
         Self::Resend,
         Self::Budget,
+        Self::Paused,
         Self::LookUp,
         Self::Operator,
         Self::Nothing,
@@ -107,6 +110,7 @@ impl Waiting {
             Self::Backoff => "backoff",
             Self::Resend => "resend",
             Self::Budget => "budget",
+            Self::Paused => "paused",
             Self::LookUp => "look_up",
             Self::Operator => "operator",
             Self::Nothing => "nothing",

@@ -2,7 +2,7 @@
 //!
 //! Every billing rule of PROTOCOL.md stands here, in one match over the charge's state and a fact. It is pure; the whole
 //! table is a snapshot (`tests/decide.rs`) that a non-programmer can review. The rules that several arms share are in
-//! [`super::rules`].
+//! [`super::rules`] and [`super::doubt`].
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -13,7 +13,7 @@ use super::decline::Class;
 use super::dunning::Ladder;
 use super::event::{Event, EventKind};
 use super::outcome::{DoubtCause, Findings, Mismatch, NotSent, Outcome, Record, RecordStatus};
-use super::rules;
+use super::{doubt, rules};
 
 /// The numbers that the rules take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,8 @@ impl Policy {
     pub const REVIEW_AFTER: SignedDuration = SignedDuration::from_hours(24);
     /// R5: and alarms after that long.
     pub const ALARM_AFTER: SignedDuration = SignedDuration::from_hours(2);
-    /// R7: before the next id, when a look-up and not an answer ended the doubt.
+    /// R7: before the next id, when a look-up and not an answer ended the doubt; and at least that long between two tries
+    /// of one card, whatever the ladder says after a delay.
     pub const NEXT_ID_AFTER: SignedDuration = SignedDuration::from_hours(24);
     /// R6: how long closed charges are still looked up.
     pub const SWEEP_FOR: SignedDuration = SignedDuration::from_hours(35 * 24);
@@ -65,6 +66,7 @@ impl Default for Policy {
 }
 
 /// Something that became known about a charge.
+#[expect(clippy::large_enum_variant, reason = "facts are made once and judged at once; a box would only hide the words")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
     /// What a POST came to.
@@ -78,8 +80,14 @@ pub enum Fact {
     Interrupted,
     /// The request breaks the gateway's own rules; nothing was committed.
     Unsendable(String),
-    /// Its time came while it still waits for a new billing key.
+    /// It was looked at while it still waits for a new billing key.
     CardNotReplaced,
+    /// Its subscription was paused: it waits, with whatever was tried so far.
+    SubscriptionPaused,
+    /// Its subscription was cancelled before this charge was paid.
+    SubscriptionCancelled,
+    /// Its subscription was resumed within a day of the last try.
+    ResumedEarly,
     /// The day's budget is used up.
     OverBudget { until: Timestamp },
     /// An operator's ruling (R8), with the look-up that none of them skips.
@@ -186,6 +194,8 @@ pub enum Refusal {
     TooManyTries,
     #[error("the charge is being asked about: wait until its doubt has ended")]
     InDoubt,
+    #[error("the same card is not asked twice in 24 hours for one charge")]
+    TooSoon,
 }
 
 /// Decides what a fact means for a charge.
@@ -205,13 +215,30 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
         (Paid | Unpaid | Void, Fact::Answered { .. }) => return Err(Refusal::Final),
         (Due | Doubt | Review, Fact::Answered { outcome, .. }) => answered(charge, outcome, now, policy),
 
+        // A send without a proven end is a doubt, whatever the row says: only the rules of doubt may end it.
+        (Due, Fact::LookedUp(findings)) if charge.in_doubt() => {
+            doubt::looked_up(&rules::as_doubt(charge, now), findings, now, policy)
+        }
+        (Due, Fact::LookUpFailed) if charge.in_doubt() => {
+            doubt::still_in_doubt(&rules::as_doubt(charge, now), "R5 the look-up failed", now)
+        }
+        (
+            Due,
+            Fact::Unsendable(_)
+            | Fact::OverBudget { .. }
+            | Fact::CardNotReplaced
+            | Fact::SubscriptionPaused
+            | Fact::ResumedEarly
+            | Fact::SubscriptionCancelled,
+        ) if charge.in_doubt() => return Err(Refusal::InDoubt),
+
         // A look-up before a send (E1): the gateway shows a record that we do not know.
-        (Due, Fact::LookedUp(findings)) => rules::probed(charge, findings, now, policy),
+        (Due, Fact::LookedUp(findings)) => doubt::probed(charge, findings, now, policy),
         (Due, Fact::LookUpFailed) => rules::wait(charge, "E1 the look-up failed: not sent", now, policy),
-        (Doubt | Review, Fact::LookedUp(findings)) => rules::looked_up(charge, findings, now, policy),
-        (Doubt | Review, Fact::LookUpFailed) => rules::still_in_doubt(charge, "R5 the look-up failed", now),
-        (Unpaid | Void | Paid, Fact::LookedUp(findings)) => rules::swept(charge, findings, now),
-        (Unpaid | Void, Fact::LookUpFailed) => rules::sweep_later(charge, "R6 the look-up failed", now),
+        (Doubt | Review, Fact::LookedUp(findings)) => doubt::looked_up(charge, findings, now, policy),
+        (Doubt | Review, Fact::LookUpFailed) => doubt::still_in_doubt(charge, "R5 the look-up failed", now),
+        (Unpaid | Void | Paid, Fact::LookedUp(findings)) => doubt::swept(charge, findings, now),
+        (Unpaid | Void, Fact::LookUpFailed) => doubt::sweep_later(charge, "R6 the look-up failed", now),
         (Paid, Fact::LookUpFailed) => return Err(Refusal::Final),
 
         (Due, Fact::Interrupted) if charge.in_doubt() => rules::into_doubt(charge, "a send was left open", LiveChange::Keep, now),
@@ -219,10 +246,19 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
 
         (Due, Fact::Unsendable(why)) => rules::into_review(charge, "the request breaks the gateway's rules", why, now),
         (Due, Fact::OverBudget { until }) => rules::over_budget(charge, *until),
-        (Due, Fact::CardNotReplaced) => rules::close(charge, "no new card came in time", ChargeState::Unpaid, now),
-        (Doubt | Review | Paid | Unpaid | Void, Fact::Unsendable(_) | Fact::OverBudget { .. } | Fact::CardNotReplaced) => {
-            return Err(Refusal::Stale);
-        }
+        (Due, Fact::CardNotReplaced) => rules::card_not_replaced(charge, now, policy),
+        (Due, Fact::SubscriptionPaused) => rules::paused(charge),
+        (Due, Fact::ResumedEarly) => rules::resumed_early(charge),
+        (Due, Fact::SubscriptionCancelled) => rules::close(charge, "the subscription was cancelled", ChargeState::Void, now),
+        (
+            Doubt | Review | Paid | Unpaid | Void,
+            Fact::Unsendable(_)
+            | Fact::OverBudget { .. }
+            | Fact::CardNotReplaced
+            | Fact::SubscriptionPaused
+            | Fact::ResumedEarly
+            | Fact::SubscriptionCancelled,
+        ) => return Err(Refusal::Stale),
 
         (_, Fact::Ruled(ruling, findings)) => return ruled(charge, ruling, findings, now, policy).map(rules::settle_elsewhere),
     };
@@ -260,7 +296,7 @@ fn answered(charge: &Charge, outcome: &Outcome, now: Timestamp, policy: &Policy)
 /// An operator's ruling (R8). None skips the look-up.
 fn ruled(charge: &Charge, ruling: &Ruling, findings: &Findings, now: Timestamp, policy: &Policy) -> Result<Decision, Refusal> {
     let shows_more = findings.records.iter().any(|found| found.record.status != RecordStatus::Failed);
-    let quiet = charge.doubt.quiet_twice || rules::confirms_quiet(charge, findings, policy);
+    let quiet = charge.doubt.quiet_twice || doubt::confirms_quiet(charge, findings, policy);
     match ruling {
         Ruling::Paid { imp_uid } => {
             let paid =
@@ -274,6 +310,7 @@ fn ruled(charge: &Charge, ruling: &Ruling, findings: &Findings, now: Timestamp, 
         _ if shows_more => Err(Refusal::GatewayShowsMore),
         Ruling::Retry if charge.tries >= Policy::MOST_TRIES => Err(Refusal::TooManyTries),
         Ruling::Retry if charge.in_doubt() || charge.state == ChargeState::Doubt => Err(Refusal::InDoubt),
+        Ruling::Retry if rules::asked_today(charge, now) => Err(Refusal::TooSoon),
         Ruling::Retry => Ok(rules::send_now(charge, "an operator asked for a retry", LiveChange::Keep, None, now)),
         Ruling::Void if charge.state == ChargeState::Due && !charge.in_doubt() => {
             Ok(rules::close(charge, "an operator ruled: void", ChargeState::Void, now))
@@ -286,7 +323,7 @@ fn ruled(charge: &Charge, ruling: &Ruling, findings: &Findings, now: Timestamp, 
         Ruling::Resend => {
             let rule = "R8 an operator ruled: resend";
             let send = charge.live.as_ref().and_then(|live| live.open_send).map(|send| (send.id, SendEnd::Absent));
-            match rules::newest_unknown_failure(charge, findings) {
+            match doubt::newest_unknown_failure(charge, findings) {
                 // a failed record has used the id up: the attempt ended there, and the next one goes out now
                 Some(found) if charge.mode == IdMode::PerAttempt => {
                     let imp_uid = Some(found.record.imp_uid.clone());

@@ -3,7 +3,6 @@
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
 
-use super::charge::IdMode;
 use super::money::Currency;
 use super::period::Every;
 
@@ -33,5 +32,4 @@ pub struct Plan {
     pub tax_free: Option<i64>,
     pub vat_amount: Option<i64>,
     pub while_past_due: WhilePastDue,
-    pub id_mode: IdMode,
 }

@@ -14,6 +14,11 @@ pub trait Clock: Send + Sync + 'static {
     /// Time since boot that no operator and no NTP step moves, sleep included (CLOCK_BOOTTIME).
     fn boot(&self) -> Duration;
 
+    /// Takes over what the database clock says. A simulated clock, which nothing moves but waiting, ignores it.
+    fn correct(&self, database: Timestamp) {
+        let _ = database;
+    }
+
     /// Waits until [`Clock::now`] has reached `until`.
     ///
     /// `busy` says that work is under way in this process: a simulated clock then waits for ever (the work's end wakes

@@ -190,7 +190,7 @@ pub struct Begun {
 pub enum Fence {
     /// The claim has to be still ours.
     Claim(ClaimToken),
-    /// A truth without a claim: the charge has to be as it was when it was judged.
+    /// A truth without a claim: the charge has to be as it was when it was judged, its live attempt and open send too.
     Version(i64),
 }
 
@@ -323,6 +323,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// Claims charges (W1) and loads them.
     async fn claim(&self, claim: &Claim) -> Result<Vec<Claimed>, StoreError>;
+
+    /// Claims one charge, whatever its state and its time, for an operator. `None`: somebody has it in hand.
+    async fn claim_one(
+        &self,
+        charge: ChargeId,
+        token: &ClaimToken,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Option<Claimed>, StoreError>;
 
     /// Gives claims back untouched.
     async fn release(&self, token: &ClaimToken, charges: &[ChargeId]) -> Result<(), StoreError>;

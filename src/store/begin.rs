@@ -146,33 +146,36 @@ async fn live_attempts(tx: &mut Tx, ids: &[i64]) -> Result<HashMap<i64, Live>, F
     live.collect()
 }
 
-/// An id that belongs to another charge is refused; its own charge may have written it before.
+/// An id that belongs to another charge is refused. The first id of a charge was written when its period opened.
 async fn reserve_ids(tx: &mut Tx, intents: &[Intent], refused: &mut [Option<NotBegun>]) -> Result<(), Fault> {
-    let mut batch = tx.batch();
-    let mut uids = Vec::new();
-    for (intent, _) in intents.iter().zip(refused.iter()).filter(|(_, refusal)| refusal.is_none()) {
-        batch.row().text("uid", intent.merchant_uid.as_str()).int("charge", intent.charge.0);
-        uids.push(intent.merchant_uid.as_str().to_owned());
-    }
+    let alive = |refused: &[Option<NotBegun>]| refused.iter().map(Option::is_none).collect::<Vec<bool>>();
+    let mine = alive(refused);
+    let asked = || intents.iter().zip(&mine).filter(|(_, mine)| **mine).map(|(intent, _)| intent);
+    let uids: Vec<String> = asked().map(|intent| intent.merchant_uid.as_str().to_owned()).collect();
     if uids.is_empty() {
         return Ok(());
     }
-    let written = tx.execute(&writes::INSERT_IDS, &[batch.param()]).await?;
-    if usize::try_from(written).is_ok_and(|written| written == uids.len()) {
-        return Ok(());
+    let mut owners = owners_of(tx, uids.clone()).await?;
+    let mut batch = tx.batch();
+    for intent in asked().filter(|intent| !owners.contains_key(intent.merchant_uid.as_str())) {
+        batch.row().text("uid", intent.merchant_uid.as_str()).int("charge", intent.charge.0);
     }
-    let owners: HashMap<String, i64> = tx
-        .query(&charges::CHARGES_OF, &[uids.into()])
-        .await?
-        .iter()
-        .map(|row| Ok((row.text("merchant_uid")?, row.int("charge_id")?)))
-        .collect::<Result<_, Fault>>()?;
+    if !batch.is_empty() {
+        tx.execute(&writes::INSERT_IDS, &[batch.param()]).await?;
+        // somebody else may have been first
+        owners = owners_of(tx, uids).await?;
+    }
     for (intent, refusal) in intents.iter().zip(refused.iter_mut()).filter(|(_, refusal)| refusal.is_none()) {
         if owners.get(intent.merchant_uid.as_str()) != Some(&intent.charge.0) {
             *refusal = Some(NotBegun::IdTaken);
         }
     }
     Ok(())
+}
+
+async fn owners_of(tx: &mut Tx, uids: Vec<String>) -> Result<HashMap<String, i64>, Fault> {
+    let found = tx.query(&charges::CHARGES_OF, &[uids.into()]).await?;
+    found.iter().map(|row| Ok((row.text("merchant_uid")?, row.int("charge_id")?))).collect()
 }
 
 /// New attempts are counted, in order, as many as fit. The account's row is locked, so the numbers hold until COMMIT.

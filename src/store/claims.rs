@@ -54,6 +54,24 @@ impl Database {
         Ok(loaded)
     }
 
+    pub(super) async fn claim_this(
+        &self,
+        charge: ChargeId,
+        token: &ClaimToken,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Option<Claimed>, Fault> {
+        let tag = self.tag().await?;
+        let mut tx = self.db.begin().await?;
+        let params = [charge.0.into(), token.0.as_str().into(), now.into(), until.into()];
+        if tx.query(&charges::CLAIM_ONE, &params).await?.is_empty() {
+            return Ok(None);
+        }
+        let found = tx.query(&charges::LOAD_CLAIMED, &[vec![charge.0].into()]).await?;
+        tx.commit().await?;
+        found.first().map(|row| rows::claimed(row, tag)).transpose()
+    }
+
     pub(super) async fn release_claims(&self, token: &ClaimToken, charges: &[ChargeId]) -> Result<(), Fault> {
         if !charges.is_empty() {
             self.db.write(&charges::RELEASE, &[token.0.as_str().into(), ids(charges).into()]).await?;

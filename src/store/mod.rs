@@ -5,6 +5,7 @@
 //! in a transaction does not grow with the number of charges.
 
 mod begin;
+pub mod books;
 mod brakes;
 mod claims;
 pub mod codec;
@@ -12,6 +13,7 @@ pub mod db;
 pub mod desk;
 pub mod identity;
 mod listen;
+pub mod mark;
 mod migrations;
 pub mod open;
 mod outbox;

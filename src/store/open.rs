@@ -116,6 +116,8 @@ pub(super) async fn sqlite(path: &Path, options: &OpenOptions) -> Result<Db, Ope
         // negative: KiB
         .pragma("cache_size", "-65536")
         .pragma("temp_store", "MEMORY")
+        // pages: a checkpoint for each 32 MB and not for every other batch
+        .pragma("wal_autocheckpoint", "8000")
         .disable_statement_logging();
     // one connection writes, so that writers of this process queue here and not in SQLite's busy handler
     let pool = |max| {

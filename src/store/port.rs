@@ -42,6 +42,10 @@ impl Store for Database {
         Ok(self.claim_charges(claim).await?)
     }
 
+    async fn claim_one(&self, charge: ChargeId, token: &ClaimToken, now: Timestamp, until: Timestamp) -> Result<Option<Claimed>> {
+        Ok(self.claim_this(charge, token, now, until).await?)
+    }
+
     async fn release(&self, token: &ClaimToken, charges: &[ChargeId]) -> Result<()> {
         Ok(self.release_claims(token, charges).await?)
     }

@@ -8,7 +8,7 @@ use super::Database;
 use super::db::{Fault, Tx};
 use super::outbox::Told;
 use super::rows::{attempt_state_name, hint_name, send_end_name};
-use super::sql::{outbox, schedules, writes};
+use super::sql::{charges, outbox, schedules, writes};
 use crate::domain::attempt::{AttemptState, SendEnd};
 use crate::domain::charge::{ChargeId, ChargeState, Waiting};
 use crate::domain::decide::{Decision, Fact, LiveChange, Policy, decide};
@@ -162,6 +162,7 @@ async fn judge<'a>(tx: &mut Tx, entries: &'a [Entry]) -> Result<(Vec<Recorded>, 
         let state = row.word("state", ChargeState::from_name)?;
         rows.insert(ChargeId(row.int("id")?), (row.text_opt("claim_token")?, row.int("version")?, state));
     }
+    let live = live_where_versioned(tx, entries).await?;
     let wanted = entries.iter().filter_map(|entry| entry.decision.as_ref()).flat_map(Written::imp_uids);
     let wanted: Vec<String> = wanted.map(|(imp_uid, _)| imp_uid.to_owned()).collect();
     let mut booked: HashMap<String, i64> = HashMap::new();
@@ -180,7 +181,11 @@ async fn judge<'a>(tx: &mut Tx, entries: &'a [Entry]) -> Result<(Vec<Recorded>, 
             (_, None) => false,
             _ if changed.contains(&entry.charge) => false,
             (Fence::Claim(token), Some((claim, ..))) => claim.as_deref() == Some(token.0.as_str()),
-            (Fence::Version(version), Some((_, current, _))) => version == current,
+            (Fence::Version(version), Some((_, current, _))) => {
+                let judged = entry.decision.as_ref().and_then(|decision| decision.charge.live.as_ref());
+                let judged = judged.map(|attempt| (attempt.id.0, attempt.open_send.map(|send| send.id.0)));
+                version == current && judged == live.get(&entry.charge).copied()
+            }
         };
         let Some(decision) = &entry.decision else {
             results.push(if holds { Recorded::Written } else { Recorded::FenceLost });
@@ -204,6 +209,18 @@ async fn judge<'a>(tx: &mut Tx, entries: &'a [Entry]) -> Result<(Vec<Recorded>, 
         }
     }
     Ok((results, written))
+}
+
+/// The live attempt and open send of each charge that is written without a claim: an intent adds them without touching the
+/// charge's row, so its version does not tell. A statement of its own, after the rows are locked.
+async fn live_where_versioned(tx: &mut Tx, entries: &[Entry]) -> Result<HashMap<ChargeId, (i64, Option<i64>)>, Fault> {
+    let versioned = entries.iter().filter(|entry| matches!(entry.fence, Fence::Version(_)));
+    let ids: Vec<i64> = versioned.map(|entry| entry.charge.0).collect();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let found = tx.query(&charges::LIVE_OF, &[ids.into()]).await?;
+    found.iter().map(|row| Ok((ChargeId(row.int("charge_id")?), (row.int("live")?, row.int_opt("send")?)))).collect()
 }
 
 /// Everything that was said is stored, whatever became of the decision.

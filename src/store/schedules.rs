@@ -11,7 +11,8 @@ use super::codec::Row;
 use super::db::{Fault, Tx};
 use super::outbox::Told;
 use super::rows;
-use super::sql::schedules;
+use super::sql::{schedules, writes};
+use crate::domain::attempt::{IdBase, IdNumber, Tag};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::plan::WhilePastDue;
 use crate::ports::store::{DueSchedule, ScheduleAction, ScheduleStep, Stepped, StoreError};
@@ -112,7 +113,7 @@ impl Database {
             .zip(&fresh)
             .map(|(step, fresh)| if *fresh { plan(step, now, &waits, &last) } else { Planned::only(Stepped::Stale) })
             .collect();
-        open(tx, steps, &mut planned, &locked).await?;
+        open(tx, steps, &mut planned, &locked, self.tag().await?).await?;
         self.write(tx, now, steps, &planned, &locked).await?;
         Ok(planned.iter().map(|planned| planned.result).collect())
     }
@@ -251,6 +252,7 @@ async fn open(
     steps: &[ScheduleStep],
     planned: &mut [Planned<'_>],
     locked: &HashMap<i64, Locked>,
+    tag: Tag,
 ) -> Result<(), Fault> {
     let mut batch = tx.batch();
     for (step, _) in steps.iter().zip(planned.iter()).filter(|(_, planned)| planned.result == Stepped::Done) {
@@ -275,6 +277,17 @@ async fn open(
         return Ok(());
     }
     let inserted = tx.query(&schedules::INSERT_CHARGES, &[batch.param()]).await?;
+    // The first id is written with the charge, so that an audit knows whose it is even if this database never sent it: a
+    // restored one heals by that.
+    let mut ids = tx.batch();
+    for row in &inserted {
+        let Some(of) = locked.get(&row.int("subscription_id")?) else { continue };
+        let base = IdBase::derive(tag, &of.account_name, &of.external_ref, row.day("period_start")?);
+        ids.row().text("uid", base.number(IdNumber::FIRST).as_str()).int("charge", row.int("id")?);
+    }
+    if !ids.is_empty() {
+        tx.execute(&writes::INSERT_IDS, &[ids.param()]).await?;
+    }
     if inserted.len() == asked {
         return Ok(());
     }

@@ -1,5 +1,6 @@
 //! F3: clocks (system, simulated) and the cron ticks.
 
+pub mod cron;
 mod simulated;
 mod system;
 

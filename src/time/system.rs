@@ -53,6 +53,10 @@ impl Clock for SystemClock {
         Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
     }
 
+    fn correct(&self, database: Timestamp) {
+        self.set(database);
+    }
+
     async fn sleep_until(&self, until: Timestamp, _busy: bool) {
         loop {
             let left = until.duration_since(self.now());

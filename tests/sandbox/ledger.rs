@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rebilld::gateway::sandbox::{
     CardBehaviour, Decline, Endpoint, Fault, FaultPlan, LedgerSnapshot, Matcher, PaymentStatus, Sandbox, SandboxOptions, serve,
@@ -144,27 +144,4 @@ async fn serving_ends_with_its_shutdown() {
     assert_eq!(crate::world::client().post(url).json(&keys).send().await.unwrap().status(), 200);
     end.send(()).unwrap();
     served.await.unwrap().unwrap();
-}
-
-/// Prints what a charge and a look-up cost; run with `--ignored --nocapture`, best with `--release`.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement, not a test"]
-#[expect(clippy::disallowed_methods, reason = "it measures real time")]
-async fn two_hundred_thousand_payments() {
-    let world = World::new().await;
-    let start = Instant::now();
-    let numbers = futures::stream::iter(0..200_000u32);
-    futures::StreamExt::for_each_concurrent(numbers, 64, async |n| {
-        world.raw_charge(&format!("m{n}"), &format!("good-{}", n % 1000)).await.unwrap();
-    })
-    .await;
-    println!("200,000 charges over HTTP: {:?}", start.elapsed());
-    for path in ["/payments/status/paid?limit=1000", "/payments/status/paid?limit=1000&page=200", "/payments/findAll/m100000"] {
-        let start = Instant::now();
-        assert_eq!(world.raw("GET", path, None).await.unwrap().0, 200);
-        println!("{path}: {:?}", start.elapsed());
-    }
-    let start = Instant::now();
-    assert_eq!(world.ledger().payments.len(), 200_000);
-    println!("snapshot: {:?}", start.elapsed());
 }

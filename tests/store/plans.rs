@@ -77,6 +77,15 @@ async fn grow(world: &World) {
         )
         .await
         .unwrap();
+    for sql in [
+        "INSERT INTO attempts (charge_id, number, id_number, amount, customer_uid, state)
+            SELECT id, 1, 1, amount, 'card', 'live' FROM charges",
+        "INSERT INTO sends (attempt_id, endpoint_id, state, begun_at, body_hash)
+            SELECT a.id, 1, CASE WHEN a.id < 500 THEN 'open' ELSE 'answered' END, c.due_at, 'x'
+            FROM attempts a JOIN charges c ON c.id = a.charge_id",
+    ] {
+        world.sql(sql).await.unwrap();
+    }
 }
 
 async fn few_and_many(engine: Engine) {

@@ -100,7 +100,7 @@ both! {
     async fn an_intent_that_breaks_a_rule_stands_alone(world: World) {
         let claimed = world.claimed(20, "t").await;
         let mut batch = begin_of(&world, "t", &claimed);
-        // no engine stores a number of 40,000 attempts in the same way: a check stands in for what nobody foresaw
+        // a rule that the store does not know stands in for what nobody foresaw
         world
             .sql_of(
                 "CREATE TRIGGER unforeseen BEFORE INSERT ON attempts WHEN NEW.customer_uid = 'bad' BEGIN SELECT RAISE(ABORT, 'unforeseen'); END",

@@ -14,6 +14,7 @@ pub fn waiting(waiting: Waiting) -> &'static str {
         Waiting::Backoff => "the gateway",
         Waiting::Resend => "its resend",
         Waiting::Budget => "the budget",
+        Waiting::Paused => "its subscription to be resumed",
         Waiting::LookUp => "a look-up",
         Waiting::Operator => "an operator",
         Waiting::Nothing => "",

@@ -49,6 +49,11 @@ struct Summary {
 }
 
 impl ImportFile {
+    /// As if it had been given on the command line.
+    pub fn of(file: PathBuf, reason: &str) -> Self {
+        Self { file, dry_run: false, reason: reason.to_owned(), by: None }
+    }
+
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let file = self.file.display().to_string();
         let bytes = std::fs::read(&self.file).map_err(|error| Failure::data(format!("{file} cannot be read: {error}")))?;

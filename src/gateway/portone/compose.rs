@@ -59,7 +59,7 @@ struct Body<'a> {
 }
 
 /// The exact bytes of a charge. The same request always gives the same bytes.
-pub(super) fn compose(request: &ChargeRequest<'_>) -> Result<String, InvalidRequest> {
+pub fn compose(request: &ChargeRequest<'_>) -> Result<String, InvalidRequest> {
     let options = request.options;
     required("customer_uid", request.customer_uid, 80)?;
     required("merchant_uid", request.merchant_uid.as_str(), 40)?;

@@ -11,6 +11,7 @@ mod lookup;
 mod scrub;
 mod token;
 mod wire;
+mod wire_judge;
 
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use reqwest::Method;
 
+pub use compose::compose;
 pub use wire::Channel;
+pub use wire_judge::{Wire, judge};
 
 use crate::domain::attempt::MerchantUid;
 use crate::domain::outcome::{NotSent, Outcome, Record};

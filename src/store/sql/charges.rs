@@ -5,6 +5,8 @@ use super::Statement;
 pub const ALL: &[&Statement] = &[
     &CLAIM_TO_SEND,
     &CLAIM_TO_LOOK_UP,
+    &CLAIM_ONE,
+    &LIVE_OF,
     &RELEASE,
     &LOAD,
     &LOAD_CLAIMED,
@@ -33,6 +35,23 @@ pub const CLAIM_TO_SEND: Statement = Statement::two(
                 AND (claim_until IS NULL OR claim_until <= $2)
             ORDER BY next_at LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED
         )) RETURNING id",
+);
+
+/// One charge, for an operator, whatever its state and its time.
+pub const CLAIM_ONE: Statement = Statement::same(
+    "claim one",
+    "UPDATE charges SET claim_token = $2, claim_until = $4, version = version + 1
+        WHERE id = $1 AND (claim_until IS NULL OR claim_until <= $3) RETURNING id",
+);
+
+/// What an intent may have added to charges since they were loaded: it does not write the charge's own row. Differs because a
+/// list is an array on Postgres.
+pub const LIVE_OF: Statement = Statement::two(
+    "live attempts of charges",
+    "SELECT a.charge_id, a.id AS live, s.id AS send FROM attempts a LEFT JOIN sends s ON s.attempt_id = a.id AND s.state = 'open'
+        WHERE a.charge_id IN (SELECT value FROM json_each($1)) AND a.state = 'live'",
+    "SELECT a.charge_id, a.id AS live, s.id AS send FROM attempts a LEFT JOIN sends s ON s.attempt_id = a.id AND s.state = 'open'
+        WHERE a.charge_id = ANY ($1) AND a.state = 'live'",
 );
 
 /// Differs because SQLite has one writer and no row locks.

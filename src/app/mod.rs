@@ -1,0 +1,16 @@
+//! F5: the composition root: puts the parts together, starts them and stops them.
+
+mod assemble;
+pub mod demo;
+mod errors;
+mod guard;
+mod operate;
+mod run;
+
+pub use assemble::{Assembled, assemble};
+pub use errors::AppError;
+pub use operate::{Audited, audit, reconcile, release_hold, rule};
+pub use run::run;
+
+#[cfg(test)]
+mod tests;

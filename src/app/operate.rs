@@ -1,0 +1,220 @@
+//! What operators ask of the engine: rulings, look-ups now, audits, the end of a hold. None of them ever sends a charge.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use super::assemble::{Assembled, assemble, open};
+use super::errors::AppError;
+use crate::config::Loaded;
+use crate::domain::charge::{ChargeId, ChargeState};
+use crate::domain::decide::Ruling;
+use crate::engine::Account;
+use crate::engine::audit::{AuditReport, COMPLETE};
+use crate::ports::clock::Clock;
+use crate::ports::store::Store;
+use crate::store::desk::{ChargeFilter, Reach, Signed};
+use crate::store::mark::MarkFile;
+use crate::store::{Database, OpenError};
+use crate::time::SystemClock;
+
+/// Charges that one `reconcile` takes up at most.
+const MOST: u32 = 100_000;
+/// Charges looked up together.
+const BATCH: usize = 200;
+
+/// What an audit of one account came to.
+#[derive(Debug, Clone)]
+pub struct Audited {
+    pub account: String,
+    pub clean: bool,
+    /// Counts, without personal data.
+    pub summary: serde_json::Value,
+}
+
+async fn assembled(loaded: &Loaded) -> Result<Assembled, AppError> {
+    let database = open(&loaded.settings, false).await?;
+    if !database.pending_migrations().await?.is_empty() {
+        return Err(OpenError::NotMigrated.into());
+    }
+    let clock = Arc::new(SystemClock::new());
+    clock.set(database.clock().await?);
+    assemble(loaded, database, clock as Arc<dyn Clock>, false, |_| {}).await
+}
+
+fn named<'a>(assembled: &'a Assembled, name: &str) -> Result<&'a Arc<Account>, AppError> {
+    let account = assembled.accounts.iter().find(|account| account.name == name);
+    account.ok_or_else(|| AppError::NoAccount(name.to_owned()))
+}
+
+fn chosen(assembled: &Assembled, name: Option<&str>) -> Result<Vec<Arc<Account>>, AppError> {
+    match name {
+        None => Ok(assembled.accounts.clone()),
+        Some(name) => Ok(vec![Arc::clone(named(assembled, name)?)]),
+    }
+}
+
+/// An operator's ruling on a charge (R8), after the look-up that none of them skips. Returns what became of it.
+pub async fn rule(loaded: &Loaded, charge: i64, ruling: Ruling, signed: &Signed) -> Result<String, AppError> {
+    let assembled = assembled(loaded).await?;
+    let charge = ChargeId(charge);
+    let found = assembled.database.load(&[charge]).await?.pop();
+    let Some(before) = found else { return Err(AppError::Refused(format!("there is no charge {charge}"))) };
+    let account = named(&assembled, &before.account_name)?;
+    let word = match &ruling {
+        Ruling::Paid { .. } => "paid",
+        Ruling::Unpaid => "unpaid",
+        Ruling::Resend => "resend",
+        Ruling::Void => "void",
+        Ruling::Retry => "retry",
+    };
+    // before it is carried out: a ruling that is refused was asked for all the same
+    let subject = format!("{}:{}", before.external_ref, before.period.start);
+    let detail = json!({ "charge": charge.0, "ruling": word, "state": before.state.name() });
+    let now = assembled.database.clock().await?;
+    assembled.database.desk().note(now, signed, &format!("rule {word}"), &subject, &detail).await?;
+    let decision = assembled.engine.rule(account, charge, ruling).await?;
+    let next = match decision.charge.next_at.filter(|_| decision.charge.state.is_unresolved()) {
+        Some(next) if next <= now => ", due now".to_owned(),
+        Some(next) => format!(", looked at again at {next}"),
+        None => String::new(),
+    };
+    Ok(format!("{subject} is {}{next} ({})", decision.charge.state.name(), decision.rule))
+}
+
+/// Looks up what is in doubt or in review, now. Returns how many charges were looked up and how many left that state.
+pub async fn reconcile(loaded: &Loaded, account: Option<&str>) -> Result<(u64, u64), AppError> {
+    let assembled = assembled(loaded).await?;
+    assembled.database.adopt_interrupted(assembled.database.clock().await?, MOST).await?;
+    let mut looked_up = 0;
+    let before = unresolved(&assembled.database, account).await?;
+    for account in chosen(&assembled, account)? {
+        let charges: Vec<ChargeId> = before.iter().filter(|(name, _)| *name == account.name).map(|(_, charge)| *charge).collect();
+        for batch in charges.chunks(BATCH) {
+            looked_up += assembled.engine.look_up_now(account.id, batch).await? as u64;
+        }
+    }
+    let after = unresolved(&assembled.database, account).await?;
+    let left = before.iter().filter(|charge| !after.contains(charge)).count();
+    Ok((looked_up, left as u64))
+}
+
+async fn unresolved(database: &Database, account: Option<&str>) -> Result<Vec<(String, ChargeId)>, AppError> {
+    let mut charges = Vec::new();
+    for state in [ChargeState::Doubt, ChargeState::Review] {
+        let account = account.map(str::to_owned);
+        let filter = ChargeFilter { state: Some(state), account, limit: MOST, ..ChargeFilter::default() };
+        let rows = database.desk().charges(&filter).await?;
+        charges.extend(rows.into_iter().map(|row| (row.account, ChargeId(row.id))));
+    }
+    Ok(charges)
+}
+
+/// Compares both ledgers over so many days.
+pub async fn audit(loaded: &Loaded, account: Option<&str>, days: u32) -> Result<Vec<Audited>, AppError> {
+    let assembled = assembled(loaded).await?;
+    let span = SignedDuration::from_hours(i64::from(days) * 24);
+    let mut audited = Vec::new();
+    for account in chosen(&assembled, account)? {
+        let report = assembled.engine.audit(&account, span).await?;
+        audited.push(Audited { account: account.name.clone(), clean: report.incidents == 0, summary: summary(&report) });
+    }
+    Ok(audited)
+}
+
+fn summary(report: &AuditReport) -> serde_json::Value {
+    json!({
+        "listed": report.listed, "ours": report.ours, "booked": report.booked,
+        "settled": report.settled, "refunded": report.refunded, "incidents": report.incidents,
+    })
+}
+
+/// Ends a hold, once the audit has read back to two days before the newest row and Q has passed (PROTOCOL.md, Clock, restore,
+/// audit). Returns what to tell the operator.
+pub async fn release_hold(loaded: &Loaded, reach: &Reach, signed: &Signed) -> Result<String, AppError> {
+    match reach {
+        Reach::Database => release_database(loaded, signed).await,
+        Reach::Account(name) => release_account(loaded, name, signed).await,
+    }
+}
+
+/// Refuses while Q has not passed since the hold began.
+fn q_has_passed(loaded: &Loaded, held_at: Option<Timestamp>, now: Timestamp) -> Result<(), AppError> {
+    let quiet = SignedDuration::try_from(loaded.settings.worker.quiet).unwrap_or(SignedDuration::MAX);
+    match held_at.and_then(|at| at.checked_add(quiet).ok()) {
+        Some(until) if until > now => Err(AppError::TryLater(format!(
+            "Q ({} min) has not passed since the hold began: what was sent before it may still become visible. Again after {until}",
+            quiet.as_mins()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// A complete audit that reaches back to two days before the newest row, of every account that may be asked.
+async fn audited_clean(assembled: &Assembled, accounts: &[Arc<Account>], now: Timestamp) -> Result<(), AppError> {
+    let newest = assembled.database.newest_row().await?.unwrap_or(now);
+    let back = now.duration_since(newest) + SignedDuration::from_hours(48);
+    for account in accounts {
+        let report = assembled.engine.audit(account, back.max(COMPLETE)).await?;
+        if report.incidents > 0 {
+            return Err(AppError::Refused(format!(
+                "the audit of account {} found {} differences between the ledgers: see `rebilld hold status` and the incidents; the hold stays",
+                account.name, report.incidents
+            )));
+        }
+    }
+    Ok(())
+}
+
+async fn release_database(loaded: &Loaded, signed: &Signed) -> Result<String, AppError> {
+    let assembled = assembled(loaded).await?;
+    let database = &assembled.database;
+    let now = database.clock().await?;
+    let status = database.desk().status().await?;
+    let Some(status) = status.filter(|status| status.held) else {
+        return Ok("the database is not held".to_owned());
+    };
+    q_has_passed(loaded, status.held_at, now)?;
+    audited_clean(&assembled, &assembled.accounts, now).await?;
+    // what the state directory remembers is now known to be settled
+    let identity = database.identity().await?;
+    let wrong = |why| AppError::StateDir { path: loaded.settings.state_dir.display().to_string(), why };
+    let (_, before) = MarkFile::open(&loaded.settings.state_dir, &identity.incarnation).map_err(wrong)?;
+    let remembered = before.as_ref().map_or(0, |mark| mark.mark);
+    let mark = database.accept_copy(remembered).await?;
+    MarkFile::rewrite(&loaded.settings.state_dir, &identity.incarnation, mark).map_err(wrong)?;
+    database.desk().release_hold(now, &Reach::Database, signed).await?;
+    Ok("the hold is over: both ledgers agree, and charges are sent again".to_owned())
+}
+
+async fn release_account(loaded: &Loaded, name: &str, signed: &Signed) -> Result<String, AppError> {
+    let assembled = assembled(loaded).await?;
+    let database = &assembled.database;
+    let now = database.clock().await?;
+    let accounts = database.desk().accounts().await?;
+    let Some(status) = accounts.into_iter().find(|account| account.name == name) else {
+        return Err(AppError::NoAccount(name.to_owned()));
+    };
+    if !status.held && !status.paused {
+        return Ok(format!("account {name} is neither held nor paused"));
+    }
+    if let Some((account, endpoint)) = assembled.moved.iter().find(|row| row.name == name).map(|row| (row.id, row.configured)) {
+        let open = database.open_sends(account).await?;
+        if open > 0 {
+            return Err(AppError::Refused(format!(
+                "{open} sends of account {name} are unresolved, and can only be looked up where they were made: put the old imp_key, tier and base_url back until `rebilld charges list --state doubt` is empty"
+            )));
+        }
+        database.confirm_endpoint(account, endpoint).await?;
+        database.desk().release_hold(now, &Reach::Account(name.to_owned()), signed).await?;
+        return Ok(format!("account {name} sends to its new place from the daemon's next start on"));
+    }
+    if status.held {
+        q_has_passed(loaded, status.held_at, now)?;
+        let account = Arc::clone(named(&assembled, name)?);
+        audited_clean(&assembled, &[account], now).await?;
+    }
+    database.desk().release_hold(now, &Reach::Account(name.to_owned()), signed).await?;
+    Ok(format!("account {name} sends again"))
+}

@@ -1,0 +1,533 @@
+//! The invariants of PROTOCOL.md, checked after a run: this database's books against the gateway's ledger.
+//!
+//! Pure, and shared by the demo, the simulation and the kill tests. The ledger is never told what the daemon believes.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::attempt::AttemptState;
+use super::charge::{ChargeState, Waiting};
+use super::decide::Policy;
+
+/// A charge POST as the gateway received it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerPost {
+    pub merchant_uid: String,
+    pub customer_uid: String,
+    pub amount: i64,
+    pub at: Timestamp,
+    /// Whether the gateway made anything of it; a 401 comes before that.
+    pub processed: bool,
+}
+
+/// A payment record as the gateway keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerPayment {
+    pub imp_uid: String,
+    pub merchant_uid: String,
+    pub customer_uid: String,
+    pub amount: i64,
+    pub status: LedgerStatus,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LedgerStatus {
+    Paid,
+    Failed,
+    Other,
+}
+
+/// What the gateway saw and did.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    pub posts: Vec<LedgerPost>,
+    pub payments: Vec<LedgerPayment>,
+}
+
+/// A charge as it is booked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BookCharge {
+    pub id: i64,
+    /// The 28 characters that its ids share.
+    pub base: String,
+    pub external_ref: String,
+    pub due_at: Timestamp,
+    pub amount: i64,
+    pub state: ChargeState,
+    pub waiting: Waiting,
+    pub next_at: Option<Timestamp>,
+    pub tries: u8,
+    pub imp_uid: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BookAttempt {
+    pub id: i64,
+    pub charge: i64,
+    pub number: u16,
+    pub id_number: u8,
+    pub customer_uid: String,
+    pub state: AttemptState,
+    pub imp_uid: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BookSend {
+    pub attempt: i64,
+    pub begun_at: Timestamp,
+    pub ended_at: Option<Timestamp>,
+    /// Proven never to have left.
+    pub not_sent: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BookEvent {
+    pub id: String,
+    pub kind: String,
+    pub charge: Option<i64>,
+}
+
+/// Everything that this database has booked.
+#[derive(Debug, Clone, Default)]
+pub struct Books {
+    pub charges: Vec<BookCharge>,
+    pub attempts: Vec<BookAttempt>,
+    pub sends: Vec<BookSend>,
+    pub events: Vec<BookEvent>,
+    /// Every `imp_uid` that an observation names.
+    pub observed: HashSet<String>,
+    /// Open incidents, by kind.
+    pub incidents: Vec<String>,
+}
+
+/// A period that fell due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expected {
+    /// The 28 characters that its charge's ids share.
+    pub base: String,
+    pub external_ref: String,
+    pub due_at: Timestamp,
+}
+
+/// What else a run knows.
+#[derive(Debug, Clone, Default)]
+pub struct Circumstances {
+    /// The end of the run.
+    pub end: Timestamp,
+    /// Every period that fell due by the end, counted apart from the engine.
+    pub expected: Vec<Expected>,
+    /// When nothing might be sent: hold, kill switch.
+    pub braked: Vec<(Timestamp, Timestamp)>,
+    /// Event ids that the receiver saw; `None` if nobody listened.
+    pub received: Option<HashSet<String>>,
+    /// Secrets and personal data found in logs, errors and events: what, and where.
+    pub leaks: Vec<String>,
+    /// Whether charges that visibly wait for a later day count as settled (the end of a demo, not of a simulation).
+    pub may_wait: bool,
+}
+
+/// One invariant's verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// `I1` to `I12`.
+    pub name: &'static str,
+    pub says: &'static str,
+    /// How many things were looked at.
+    pub checked: usize,
+    /// What breaks it; empty if it holds.
+    pub broken: Vec<String>,
+}
+
+impl Verdict {
+    pub fn holds(&self) -> bool {
+        self.broken.is_empty()
+    }
+}
+
+/// The shared part of a charge's ids.
+fn base_of(merchant_uid: &str) -> &str {
+    merchant_uid.get(..28).unwrap_or(merchant_uid)
+}
+
+struct Index<'a> {
+    ledger: &'a Ledger,
+    books: &'a Books,
+    around: &'a Circumstances,
+    by_base: HashMap<&'a str, &'a BookCharge>,
+    paid: BTreeMap<&'a str, Vec<&'a LedgerPayment>>,
+    /// Sends of each charge with their attempt, in order of time.
+    sends: BTreeMap<i64, Vec<(&'a BookAttempt, &'a BookSend)>>,
+}
+
+/// Checks I1 to I12.
+pub fn check(ledger: &Ledger, books: &Books, around: &Circumstances) -> Vec<Verdict> {
+    let attempts: HashMap<i64, &BookAttempt> = books.attempts.iter().map(|attempt| (attempt.id, attempt)).collect();
+    let mut sends: BTreeMap<i64, Vec<(&BookAttempt, &BookSend)>> = BTreeMap::new();
+    for send in &books.sends {
+        if let Some(attempt) = attempts.get(&send.attempt) {
+            sends.entry(attempt.charge).or_default().push((attempt, send));
+        }
+    }
+    for list in sends.values_mut() {
+        list.sort_by_key(|(attempt, send)| (send.begun_at, attempt.id));
+    }
+    let mut paid: BTreeMap<&str, Vec<&LedgerPayment>> = BTreeMap::new();
+    for payment in ledger.payments.iter().filter(|payment| payment.status == LedgerStatus::Paid) {
+        paid.entry(base_of(&payment.merchant_uid)).or_default().push(payment);
+    }
+    let by_base = books.charges.iter().map(|charge| (charge.base.as_str(), charge)).collect();
+    let index = Index { ledger, books, around, by_base, paid, sends };
+    vec![
+        index.one_payment(),
+        index.books_agree(),
+        index.unpaid_is_unpaid(),
+        index.none_missing(),
+        index.intent_first(),
+        index.one_meaning(),
+        index.no_new_id_in_doubt(),
+        index.spacing(),
+        index.brakes(),
+        index.one_event(),
+        index.answers_kept(),
+        index.no_leak(),
+    ]
+}
+
+impl Index<'_> {
+    fn one_payment(&self) -> Verdict {
+        let broken = self.paid.iter().filter(|(_, payments)| payments.len() > 1);
+        let broken = broken.map(|(base, payments)| format!("{base}: {} payments", payments.len())).collect();
+        Verdict { name: "I1", says: "at most one paid payment for each period", checked: self.paid.len(), broken }
+    }
+
+    fn books_agree(&self) -> Verdict {
+        let mut broken = Vec::new();
+        for charge in self.books.charges.iter().filter(|charge| charge.state == ChargeState::Paid) {
+            let Some(payment) = self.paid.get(charge.base.as_str()).and_then(|payments| payments.first()) else {
+                broken.push(format!("{} is booked as paid, the gateway has no such payment", charge.base));
+                continue;
+            };
+            let attempt = self.books.attempts.iter().find(|attempt| attempt.imp_uid.as_ref() == charge.imp_uid.as_ref());
+            let customer = attempt.map(|attempt| attempt.customer_uid.as_str()).unwrap_or_default();
+            let same = charge.imp_uid.as_deref() == Some(payment.imp_uid.as_str())
+                && charge.amount == payment.amount
+                && customer == payment.customer_uid;
+            if !same {
+                broken.push(format!("{} is booked differently from {}", charge.base, payment.imp_uid));
+            }
+        }
+        for (base, payments) in &self.paid {
+            let booked = self.by_base.get(base).is_some_and(|charge| charge.state == ChargeState::Paid);
+            if !booked {
+                broken.push(format!("{} under {base} is paid, but not booked", payments[0].imp_uid));
+            }
+        }
+        Verdict { name: "I2", says: "booked as paid exactly where the gateway was paid", checked: self.paid.len(), broken }
+    }
+
+    fn unpaid_is_unpaid(&self) -> Verdict {
+        let closed = |charge: &&BookCharge| matches!(charge.state, ChargeState::Unpaid | ChargeState::Void);
+        let broken = self.books.charges.iter().filter(closed).filter(|charge| self.paid.contains_key(charge.base.as_str()));
+        let broken = broken.map(|charge| format!("{} is closed, but paid", charge.base)).collect();
+        let checked = self.books.charges.iter().filter(closed).count();
+        Verdict { name: "I3", says: "no period that is closed as unpaid was paid", checked, broken }
+    }
+
+    fn none_missing(&self) -> Verdict {
+        let told = |kind: &str| -> HashSet<i64> {
+            self.books.events.iter().filter(|event| event.kind == kind).filter_map(|event| event.charge).collect()
+        };
+        let alarmed = told("charge.review");
+        let is_fine = |charge: &BookCharge| {
+            let later = charge.next_at.is_none_or(|next| next > self.around.end);
+            let visibly = matches!(charge.waiting, Waiting::Retry | Waiting::Card | Waiting::Paused | Waiting::Budget);
+            match charge.state {
+                ChargeState::Paid | ChargeState::Unpaid | ChargeState::Void => true,
+                ChargeState::Review => alarmed.contains(&charge.id),
+                ChargeState::Due => self.around.may_wait && visibly && later,
+                ChargeState::Doubt => self.around.may_wait && later,
+            }
+        };
+        // a later period waits while an earlier one of the same subscription is visibly unresolved
+        let unresolved = self.books.charges.iter().filter(|charge| charge.state.is_unresolved() && is_fine(charge));
+        let holding: HashSet<&str> = unresolved.map(|charge| charge.external_ref.as_str()).collect();
+        let mut broken = Vec::new();
+        for Expected { base, external_ref, due_at } in &self.around.expected {
+            match self.by_base.get(base.as_str()) {
+                Some(charge) if is_fine(charge) => {}
+                Some(charge) => {
+                    broken.push(format!("{base}, due {due_at}, is {}/{}", charge.state.name(), charge.waiting.name()));
+                }
+                None if holding.contains(external_ref.as_str()) => {}
+                None => broken.push(format!("{base} of {external_ref}, due {due_at}, has no charge")),
+            }
+        }
+        let checked = self.around.expected.len();
+        Verdict { name: "I4", says: "every period that fell due is settled or in review: none missing", checked, broken }
+    }
+
+    fn intent_first(&self) -> Verdict {
+        let mut broken = Vec::new();
+        let mut posts: BTreeMap<&str, Vec<&LedgerPost>> = BTreeMap::new();
+        for post in &self.ledger.posts {
+            posts.entry(post.merchant_uid.as_str()).or_default().push(post);
+        }
+        for (uid, posts) in posts {
+            let charge = self.by_base.get(base_of(uid));
+            let n: u8 = uid.get(28..).and_then(|digits| digits.parse().ok()).unwrap_or(0);
+            let sends = || {
+                let sends = charge.and_then(|charge| self.sends.get(&charge.id)).into_iter().flatten();
+                sends.filter(|(attempt, _)| attempt.id_number == n).map(|(_, send)| send)
+            };
+            let covered = |posts: Vec<Timestamp>, mut begun: Vec<Timestamp>| {
+                begun.sort_unstable();
+                begun.len() >= posts.len() && posts.iter().zip(&begun).all(|(at, begun)| begun <= at)
+            };
+            let times = |processed: bool| {
+                let mut times: Vec<_> = posts.iter().filter(|post| post.processed || !processed).map(|post| post.at).collect();
+                times.sort_unstable();
+                times
+            };
+            let all = covered(times(false), sends().map(|send| send.begun_at).collect());
+            // one that is booked as never sent must not have been processed
+            let real = covered(times(true), sends().filter(|send| !send.not_sent).map(|send| send.begun_at).collect());
+            if !all || !real {
+                broken.push(format!("{uid}: {} POSTs, {} committed sends", posts.len(), sends().count()));
+            }
+        }
+        let checked = self.ledger.posts.len();
+        Verdict { name: "I5", says: "every POST that the gateway saw was committed before", checked, broken }
+    }
+
+    fn one_meaning(&self) -> Verdict {
+        let mut broken = Vec::new();
+        let mut amounts: HashMap<&str, BTreeSet<i64>> = HashMap::new();
+        for post in &self.ledger.posts {
+            amounts.entry(post.merchant_uid.as_str()).or_default().insert(post.amount);
+        }
+        broken.extend(amounts.iter().filter(|(_, amounts)| amounts.len() > 1).map(|(uid, _)| format!("{uid}: two amounts")));
+        for sends in self.sends.values() {
+            for (index, (attempt, send)) in sends.iter().enumerate() {
+                let clash = sends[..index].iter().any(|(earlier, before)| {
+                    earlier.id_number == attempt.id_number
+                        && earlier.customer_uid != attempt.customer_uid
+                        && before.ended_at.is_none_or(|ended| ended > send.begun_at)
+                });
+                if clash {
+                    broken.push(format!("charge {}: another card under an unresolved id", attempt.charge));
+                }
+            }
+        }
+        let says = "no id carried two amounts, nor two cards while unresolved";
+        Verdict { name: "I6", says, checked: amounts.len(), broken }
+    }
+
+    fn no_new_id_in_doubt(&self) -> Verdict {
+        let mut broken = Vec::new();
+        for sends in self.sends.values() {
+            for (index, (attempt, send)) in sends.iter().enumerate() {
+                let clash = sends[..index].iter().any(|(earlier, before)| {
+                    earlier.id_number != attempt.id_number && before.ended_at.is_none_or(|ended| ended > send.begun_at)
+                });
+                if clash {
+                    broken.push(format!("charge {}: id {:02} sent while another was open", attempt.charge, attempt.id_number));
+                }
+            }
+        }
+        Verdict { name: "I7", says: "no new id while an older send was unresolved", checked: self.books.sends.len(), broken }
+    }
+
+    fn spacing(&self) -> Verdict {
+        let mut broken = Vec::new();
+        let day = SignedDuration::from_hours(24);
+        for charge in &self.books.charges {
+            if charge.tries > Policy::MOST_TRIES {
+                broken.push(format!("{}: {} tries", charge.base, charge.tries));
+            }
+        }
+        for sends in self.sends.values() {
+            for pair in sends.windows(2) {
+                let [(first, before), (second, after)] = pair else { continue };
+                let new_try = first.id != second.id && first.state == AttemptState::Declined;
+                let same_card = first.customer_uid == second.customer_uid;
+                if new_try && same_card && after.begun_at.duration_since(before.begun_at) < day {
+                    broken.push(format!("charge {}: the same card twice in 24 hours", first.charge));
+                }
+            }
+        }
+        Verdict { name: "I8", says: "caps and spacing of tries kept", checked: self.books.charges.len(), broken }
+    }
+
+    fn brakes(&self) -> Verdict {
+        let grace = SignedDuration::from_secs(1);
+        let stopped = |at: Timestamp| self.around.braked.iter().any(|(from, to)| at > *from + grace && at < *to);
+        let broken = self.ledger.posts.iter().filter(|post| stopped(post.at));
+        let broken = broken.map(|post| format!("{} was sent at {}", post.merchant_uid, post.at)).collect();
+        let says = "nothing sent in hold or with the kill switch on";
+        Verdict { name: "I9", says, checked: self.around.braked.len(), broken }
+    }
+
+    fn one_event(&self) -> Verdict {
+        let mut broken = Vec::new();
+        let mut ids = HashSet::new();
+        for event in &self.books.events {
+            if !ids.insert(event.id.as_str()) {
+                broken.push(format!("{} ({}) was told twice", event.id, event.kind));
+            }
+        }
+        let mut told: HashMap<(i64, &str), usize> = HashMap::new();
+        for event in &self.books.events {
+            if let Some(charge) = event.charge {
+                *told.entry((charge, event.kind.as_str())).or_default() += 1;
+            }
+        }
+        let mut checked = 0;
+        for charge in &self.books.charges {
+            let kind = match charge.state {
+                ChargeState::Paid => "charge.paid",
+                ChargeState::Unpaid => "charge.unpaid",
+                ChargeState::Void => "charge.void",
+                _ => continue,
+            };
+            checked += 1;
+            let count = told.get(&(charge.id, kind)).copied().unwrap_or(0);
+            if count != 1 {
+                broken.push(format!("{} is {} and was told {count} times", charge.base, charge.state.name()));
+            }
+        }
+        if let Some(received) = &self.around.received {
+            let lost = self.books.events.iter().filter(|event| !received.contains(&event.id));
+            broken.extend(lost.map(|event| format!("{} ({}) was never received", event.id, event.kind)));
+        }
+        Verdict { name: "I10", says: "each final state has one event, delivered at least once", checked, broken }
+    }
+
+    fn answers_kept(&self) -> Verdict {
+        let answers = || self.ledger.payments.iter().filter(|payment| payment.status != LedgerStatus::Other);
+        let booked: HashSet<&str> = self.books.attempts.iter().filter_map(|attempt| attempt.imp_uid.as_deref()).collect();
+        let known = |imp_uid: &str| booked.contains(imp_uid) || self.books.observed.contains(imp_uid);
+        let broken = answers().filter(|payment| !known(&payment.imp_uid));
+        let broken =
+            broken.map(|payment| format!("{} under {} is unknown here", payment.imp_uid, payment.merchant_uid)).collect();
+        let says = "every answer is stored, or was recovered by a look-up";
+        Verdict { name: "I11", says, checked: answers().count(), broken }
+    }
+
+    fn no_leak(&self) -> Verdict {
+        let broken = self.around.leaks.clone();
+        Verdict { name: "I12", says: "no secret, token or personal field in any log", checked: 1, broken }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(minutes: i64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minutes)
+    }
+
+    const BASE: &str = "rb2kszxgvi2za4qxdk4pph4h33mf";
+
+    fn uid(n: u8) -> String {
+        format!("{BASE}{n:02}")
+    }
+
+    fn payment(imp_uid: &str, n: u8, status: LedgerStatus) -> LedgerPayment {
+        let (imp_uid, customer_uid) = (imp_uid.to_owned(), "card".to_owned());
+        LedgerPayment { imp_uid, merchant_uid: uid(n), customer_uid, amount: 100, status }
+    }
+
+    fn expected(base: &str) -> Expected {
+        Expected { base: base.into(), external_ref: "a".into(), due_at: at(0) }
+    }
+
+    /// One charge, declined once, then paid.
+    fn good() -> (Ledger, Books, Circumstances) {
+        let post = |n, minute| LedgerPost {
+            merchant_uid: uid(n),
+            customer_uid: "card".into(),
+            amount: 100,
+            at: at(minute),
+            processed: true,
+        };
+        let ledger = Ledger {
+            posts: vec![post(1, 1), post(2, 1442)],
+            payments: vec![payment("imp_1", 1, LedgerStatus::Failed), payment("imp_2", 2, LedgerStatus::Paid)],
+        };
+        let attempt = |id: i64, state, imp_uid: &str| BookAttempt {
+            id,
+            charge: 1,
+            number: u16::try_from(id).unwrap(),
+            id_number: u8::try_from(id).unwrap(),
+            customer_uid: "card".into(),
+            state,
+            imp_uid: Some(imp_uid.into()),
+        };
+        let send = |attempt, begun, ended| BookSend { attempt, begun_at: at(begun), ended_at: Some(at(ended)), not_sent: false };
+        let event = |id: &str, kind: &str| BookEvent { id: id.into(), kind: kind.into(), charge: Some(1) };
+        let books = Books {
+            charges: vec![BookCharge {
+                id: 1,
+                base: BASE.into(),
+                external_ref: "a".into(),
+                due_at: at(0),
+                amount: 100,
+                state: ChargeState::Paid,
+                waiting: Waiting::Nothing,
+                next_at: None,
+                tries: 1,
+                imp_uid: Some("imp_2".into()),
+            }],
+            attempts: vec![attempt(1, AttemptState::Declined, "imp_1"), attempt(2, AttemptState::Paid, "imp_2")],
+            sends: vec![send(1, 1, 2), send(2, 1442, 1443)],
+            events: vec![event("evt_1", "charge.declined"), event("evt_2", "charge.paid")],
+            observed: HashSet::new(),
+            incidents: vec![],
+        };
+        let around = Circumstances { end: at(9999), expected: vec![expected(BASE)], ..Circumstances::default() };
+        (ledger, books, around)
+    }
+
+    fn broken(ledger: &Ledger, books: &Books, around: &Circumstances) -> Vec<&'static str> {
+        check(ledger, books, around).into_iter().filter(|verdict| !verdict.holds()).map(|verdict| verdict.name).collect()
+    }
+
+    #[test]
+    fn a_good_run_holds() {
+        let (ledger, books, around) = good();
+        assert_eq!(broken(&ledger, &books, &around), Vec::<&str>::new());
+    }
+
+    /// Each invariant can fail: one broken world for each.
+    #[test]
+    fn each_invariant_can_fail() {
+        type Break = fn(&mut Ledger, &mut Books, &mut Circumstances);
+        let breaks: [(&str, Break); 14] = [
+            ("I1", |ledger, _, _| ledger.payments.push(payment("imp_3", 3, LedgerStatus::Paid))),
+            ("I2", |_, books, _| books.charges[0].amount = 99),
+            ("I2", |_, books, _| books.charges[0].imp_uid = Some("imp_9".into())),
+            ("I3", |_, books, _| books.charges[0].state = ChargeState::Unpaid),
+            ("I4", |_, _, around| around.expected.push(expected("missing"))),
+            ("I4", |_, books, _| books.charges[0].state = ChargeState::Due),
+            ("I5", |_, books, _| books.sends[1].begun_at = at(1450)),
+            ("I5", |_, books, _| books.sends[1].not_sent = true),
+            ("I6", |ledger, _, _| ledger.posts.push(LedgerPost { amount: 5, ..ledger.posts[0].clone() })),
+            ("I7", |_, books, _| books.sends[0].ended_at = None),
+            ("I8", |_, books, _| books.sends[1].begun_at = at(1000)),
+            ("I9", |_, _, around| around.braked.push((at(0), at(5)))),
+            ("I10", |_, books, _| books.events[1].kind = "charge.declined".into()),
+            ("I11", |ledger, _, _| ledger.payments.push(payment("imp_4", 2, LedgerStatus::Failed))),
+        ];
+        for (name, break_it) in breaks {
+            let (mut ledger, mut books, mut around) = good();
+            break_it(&mut ledger, &mut books, &mut around);
+            assert!(broken(&ledger, &books, &around).contains(&name), "{name} did not notice");
+        }
+        let (ledger, books, mut around) = good();
+        around.received = Some(HashSet::from(["evt_1".to_owned()]));
+        around.leaks.push("a token in a log".into());
+        assert_eq!(broken(&ledger, &books, &around), ["I10", "I12"]);
+    }
+}

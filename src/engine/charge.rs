@@ -1,0 +1,451 @@
+//! From a claimed charge to a recorded outcome: look up (E1), token (E2), intent (W2), gate, POST (E3), record (W3).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use jiff::SignedDuration;
+use tracing::{error, warn};
+
+use super::limits::GATE;
+use super::look::{History, kept};
+use super::record::note;
+use super::{AccountRuntime, Engine};
+use crate::domain::attempt::{Attempt, IdNumber, Send};
+use crate::domain::charge::{Charge, Waiting};
+use crate::domain::decide::Fact;
+use crate::domain::outcome::{DoubtCause, NotSent, Outcome, Record, RecordStatus};
+use crate::domain::subscription::Status;
+use crate::ports::gateway::{Answer, ChargeRequest, DurableAttempt};
+use crate::ports::store::{Begin, Claim, ClaimToken, Claimed, Intent, Lane, NotBegun, Observation, StoreError};
+
+/// A batch of claimed charges of one account.
+pub(crate) struct Batch {
+    pub account: Arc<AccountRuntime>,
+    pub token: ClaimToken,
+    /// CLOCK_BOOTTIME just before the claim: the gate counts from here.
+    pub claimed_at: Duration,
+    pub charges: Vec<Claimed>,
+}
+
+impl Engine {
+    /// Claims charges that are due for a send (W1), no more than there is room for. `None`: nothing is due.
+    pub(crate) async fn claim_sends(&self, account: &Arc<AccountRuntime>) -> Result<Option<Batch>, StoreError> {
+        let room = account.limits.room();
+        if room == 0 {
+            return Ok(None);
+        }
+        let (now, claimed_at, token) = (self.now(), self.clock.boot(), self.token());
+        let claim = Claim {
+            account: account.account.id,
+            lane: Lane::Send,
+            token: token.clone(),
+            now,
+            due_until: now.checked_add(self.tuning.lead).unwrap_or(now),
+            claim_until: now.checked_add(self.tuning.claim).unwrap_or(now),
+            limit: u32::try_from(room).unwrap_or(u32::MAX),
+        };
+        let charges = self.store.claim(&claim).await?;
+        if charges.is_empty() {
+            return Ok(None);
+        }
+        account.limits.claimed(charges.len());
+        Ok(Some(Batch { account: Arc::clone(account), token, claimed_at, charges }))
+    }
+
+    /// Takes a batch all the way. Each charge in it stands alone.
+    pub(crate) async fn charge_batch(&self, batch: Batch) {
+        let claimed = batch.charges.len();
+        self.charge_all(batch.account.as_ref(), &batch.token, batch.claimed_at, batch.charges).await;
+        batch.account.limits.done(claimed);
+    }
+
+    async fn charge_all(&self, account: &AccountRuntime, token: &ClaimToken, claimed_at: Duration, charges: Vec<Claimed>) {
+        let ready = self.set_aside(token, charges).await;
+        let ready = self.look_before(account, token, ready).await;
+        if ready.is_empty() {
+            return;
+        }
+        if let Err(why) = account.account.gateway.ready().await {
+            // nothing was sent and nothing committed: the same charges after a backoff
+            warn!(account = %account.account.name, %why, charges = ready.len(), "no access token: nothing is sent");
+            self.note_overload(account, &why);
+            self.judge_all(token, ready.iter().map(|claimed| (&claimed.charge, Fact::LookUpFailed, None))).await;
+            return;
+        }
+        self.wait_until_due(&ready).await;
+        self.begin_and_send(account, token, claimed_at, ready).await;
+    }
+
+    /// Ends the turn of charges that are not to be sent for a reason of their own.
+    async fn set_aside(&self, token: &ClaimToken, charges: Vec<Claimed>) -> Vec<Claimed> {
+        let fact = |claimed: &Claimed| {
+            let charge = &claimed.charge;
+            match claimed.payer.status {
+                _ if charge.in_doubt() => Some(Fact::Interrupted),
+                Status::Cancelled => Some(Fact::SubscriptionCancelled),
+                Status::Paused => Some(Fact::SubscriptionPaused),
+                Status::Active => {
+                    let day = crate::domain::decide::Policy::NEXT_ID_AFTER;
+                    let asked = charge.newest_send_at.filter(|_| charge.tries > 0).and_then(|sent| sent.checked_add(day).ok());
+                    if charge.waiting == Waiting::Paused && asked.is_some_and(|until| until > self.now()) {
+                        return Some(Fact::ResumedEarly);
+                    }
+                    let same_card = charge.refused_customer.as_deref() == Some(claimed.payer.customer_uid.as_str());
+                    (charge.waiting == Waiting::Card && same_card).then_some(Fact::CardNotReplaced)
+                }
+            }
+        };
+        let (aside, ready): (Vec<_>, Vec<_>) = charges.into_iter().partition(|claimed| fact(claimed).is_some());
+        let facts = aside.iter().filter_map(|claimed| Some((&claimed.charge, fact(claimed)?, None)));
+        self.judge_all(token, facts).await;
+        ready
+    }
+
+    /// E1: the gateway is asked for the id about to be sent. A record that we do not know settles, stops or advances the
+    /// charge; a failed look-up means that it is not sent.
+    async fn look_before(&self, account: &AccountRuntime, token: &ClaimToken, charges: Vec<Claimed>) -> Vec<Claimed> {
+        if charges.is_empty() {
+            return charges;
+        }
+        let began_at = self.now();
+        let ids: Vec<_> = charges.iter().map(|claimed| claimed.charge.base.number(claimed.charge.live_id())).collect();
+        let mut bulk = self.bulk(account, &ids).await;
+        if let Some(why) = bulk.failed.values().next() {
+            warn!(account = %account.account.name, %why, charges = bulk.failed.len(), "the look-up before the send failed: not sent");
+            self.note_overload(account, why);
+        }
+        let with_records: Vec<_> =
+            charges.iter().zip(&ids).filter(|(_, id)| bulk.newest.contains_key(id.as_str())).map(|(c, _)| c.charge.id).collect();
+        let history = if with_records.is_empty() {
+            History::default()
+        } else {
+            match self.store.attempts_of(&with_records).await {
+                Ok(attempts) => History::new(attempts),
+                Err(why) => {
+                    warn!(%why, "the attempts of a charge cannot be read: its batch is not sent");
+                    self.give_back(token, &charges).await;
+                    return Vec::new();
+                }
+            }
+        };
+        let mut ready = Vec::with_capacity(charges.len());
+        let mut facts = Vec::new();
+        for (claimed, id) in charges.into_iter().zip(ids) {
+            if bulk.failed.contains_key(id.as_str()) {
+                facts.push((claimed, Fact::LookUpFailed, None));
+                continue;
+            }
+            let newest = bulk.newest.remove(id.as_str()).unwrap_or_default();
+            let is_news =
+                |record: &Record| record.status != RecordStatus::Failed || !history.knows(claimed.charge.id, &record.imp_uid);
+            if !newest.iter().any(is_news) {
+                ready.push(claimed);
+                continue;
+            }
+            let number = claimed.charge.live_id();
+            match self.all_records(account, &claimed.charge, &[number], true).await {
+                Ok(records) => {
+                    let payer = Some(claimed.payer.customer_uid.as_str());
+                    let findings = history.findings(&claimed.charge, began_at, payer, records);
+                    let observation = Observation { source: "look_up", send: None, began_at, detail: kept(&findings) };
+                    facts.push((claimed, Fact::LookedUp(findings), Some(observation)));
+                }
+                Err(_) => facts.push((claimed, Fact::LookUpFailed, None)),
+            }
+        }
+        let facts = facts.iter().map(|(claimed, fact, seen)| (&claimed.charge, fact.clone(), seen.clone()));
+        self.judge_all(token, facts).await;
+        ready
+    }
+
+    /// Charges are claimed a little early, so that they are ready when they fall due; none is sent early.
+    async fn wait_until_due(&self, charges: &[Claimed]) {
+        let due = charges.iter().filter_map(|claimed| claimed.charge.next_at).max();
+        if let Some(due) = due.filter(|due| *due > self.now()) {
+            self.clock.sleep_until(due, false).await;
+        }
+    }
+
+    async fn begin_and_send(&self, account: &AccountRuntime, token: &ClaimToken, claimed_at: Duration, charges: Vec<Claimed>) {
+        let mut unsendable = Vec::new();
+        let mut sendable = Vec::with_capacity(charges.len());
+        for claimed in charges {
+            match self.intent(account, &claimed) {
+                Ok(intent) => sendable.push((claimed, intent)),
+                Err(why) => unsendable.push((claimed, why)),
+            }
+        }
+        let refused = unsendable.iter().map(|(claimed, why)| (&claimed.charge, Fact::Unsendable(why.clone()), None));
+        self.judge_all(token, refused).await;
+        if sendable.is_empty() {
+            return;
+        }
+        let now = self.now();
+        let (charges, intents): (Vec<Claimed>, Vec<Intent>) = sendable.into_iter().unzip();
+        let before = self.clock.boot();
+        let begin = Begin {
+            account: account.account.id,
+            endpoint: account.account.endpoint,
+            token: token.clone(),
+            now,
+            budget_day: now.to_zoned(account.account.budget_zone.clone()).date(),
+            budget_count: account.account.budget_count,
+            budget_sum: account.account.budget_sum,
+            intents,
+        };
+        let begun = match self.store.begin(begin).await {
+            Ok(begun) => begun,
+            Err(why) => {
+                // the COMMIT may have been made all the same: nothing is sent, and what is open is looked up
+                warn!(%why, charges = charges.len(), "intents could not be committed: nothing is sent");
+                return;
+            }
+        };
+        let marked = match self.watermark.raise(begun.high_water).await {
+            Ok(()) => true,
+            Err(why) => {
+                error!(%why, "the high-water mark cannot be written to the state directory: nothing is sent");
+                false
+            }
+        };
+        let mut sends = FuturesUnordered::new();
+        let mut refused = Vec::new();
+        for (claimed, begun) in charges.into_iter().zip(begun.attempts) {
+            match begun {
+                Ok(attempt) => sends.push(self.send(account, token, claimed_at, claimed.charge, attempt, marked)),
+                Err(why) => refused.push((claimed, why)),
+            }
+        }
+        if !sends.is_empty() {
+            // W2 has just read the brakes inside its transaction
+            self.brakes.set(account.account.id, before, None);
+        }
+        let turn_away = self.turn_away(token, refused, now);
+        let finish = async { while sends.next().await.is_some() {} };
+        futures::future::join(turn_away, finish).await;
+    }
+
+    fn intent(&self, account: &AccountRuntime, claimed: &Claimed) -> Result<Intent, String> {
+        let Claimed { charge, payer, last_body } = claimed;
+        let id_number = charge.live_id();
+        let merchant_uid = charge.base.number(id_number);
+        // one id never changes its bytes while an attempt lives: a resend is the same request
+        let live = charge.live.as_ref();
+        let (customer_uid, body) = match (live, last_body) {
+            (Some(live), Some(body)) => (live.customer_uid.clone(), body.clone()),
+            _ => {
+                let customer_uid = live.map_or(payer.customer_uid.as_str(), |live| live.customer_uid.as_str());
+                let plan = self.plans.get(&payer.plan);
+                let title = payer.name.as_deref().or(plan.and_then(|plan| plan.title.as_deref()));
+                let request = ChargeRequest {
+                    merchant_uid: &merchant_uid,
+                    customer_uid,
+                    amount: charge.amount,
+                    tax_free: charge.tax_free,
+                    vat_amount: charge.vat_amount,
+                    name: title.unwrap_or(&payer.plan),
+                    options: &payer.options,
+                };
+                let body = account.account.gateway.compose(&request).map_err(|invalid| invalid.to_string())?;
+                (customer_uid.to_owned(), body)
+            }
+        };
+        Ok(Intent {
+            charge: charge.id,
+            attempt: live.map(|live| live.id),
+            attempt_number: live.map_or(charge.attempts + 1, |live| live.number),
+            id_number,
+            merchant_uid,
+            customer_uid,
+            amount: charge.amount,
+            body,
+        })
+    }
+
+    /// What becomes of charges whose intent was not committed.
+    async fn turn_away(&self, token: &ClaimToken, refused: Vec<(Claimed, NotBegun)>, now: jiff::Timestamp) {
+        let mut back = Vec::new();
+        let mut facts = Vec::new();
+        for (claimed, why) in refused {
+            match why {
+                NotBegun::ClaimLost => {}
+                NotBegun::Killed | NotBegun::Held | NotBegun::Paused => {
+                    self.brakes.forget();
+                    back.push(claimed);
+                }
+                NotBegun::PaidElsewhere | NotBegun::Unresolved => back.push(claimed),
+                NotBegun::OverBudget => {
+                    let until = now.checked_add(SignedDuration::from_mins(10)).unwrap_or(now);
+                    facts.push((claimed, Fact::OverBudget { until }));
+                }
+                NotBegun::IdTaken => {
+                    let text = "the derived merchant_uid belongs to another charge of this database".to_owned();
+                    facts.push((claimed, Fact::Unsendable(text)));
+                }
+            }
+        }
+        self.give_back(token, &back).await;
+        self.judge_all(token, facts.iter().map(|(claimed, fact)| (&claimed.charge, fact.clone(), None))).await;
+    }
+
+    /// One send: permit, rate, gate, POST, outcome.
+    async fn send(
+        &self,
+        account: &AccountRuntime,
+        token: &ClaimToken,
+        claimed_at: Duration,
+        mut charge: Charge,
+        attempt: DurableAttempt,
+        marked: bool,
+    ) {
+        let (send, id_number, begun_at) = (attempt.send(), attempt.id_number(), attempt.begun_at());
+        let customer_uid = attempt.customer_uid().to_owned();
+        become_sent(&mut charge, &attempt);
+        let permit = account.limits.permits.acquire().await;
+        let slot = account.limits.slot(self.clock.boot());
+        let wait = slot.saturating_sub(self.clock.boot());
+        if !wait.is_zero() && slot.saturating_sub(claimed_at) < GATE {
+            let until = self.now().checked_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::ZERO));
+            self.clock.sleep_until(until.unwrap_or(begun_at), false).await;
+        }
+        let closed = if marked { self.gate(account, claimed_at).await } else { Some("the state directory is not writable") };
+        let answer = match closed {
+            Some(why) => Answer { outcome: Outcome::NotSent(NotSent::Gate(why)), kept: note(why) },
+            None => {
+                let before = self.clock.boot();
+                self.stats.sends.add(1);
+                let answer = account.account.gateway.charge(attempt).await;
+                account.limits.took(self.clock.boot().saturating_sub(before));
+                answer
+            }
+        };
+        drop(permit);
+        self.heed(account, &answer.outcome).await;
+        let observation = Observation { source: "answer", send: Some(send), began_at: begun_at, detail: answer.kept };
+        let fact = Fact::Answered { send, id_number, customer_uid, outcome: answer.outcome };
+        self.judge(&charge, fact, Some(observation), token).await;
+    }
+
+    /// The last look before the wire. `None`: open.
+    async fn gate(&self, account: &AccountRuntime, claimed_at: Duration) -> Option<&'static str> {
+        let closed = match () {
+            () if self.is_stopping() => Some("stopping"),
+            () if !self.trusts_time() => Some("the clock has jumped"),
+            () => match self.brakes_for(account).await {
+                Ok(stop) => stop.map(brake_name),
+                Err(_) => Some("the brakes cannot be read"),
+            },
+        };
+        // after the last await, so that nothing can age in between
+        closed.or_else(|| (self.clock.boot().saturating_sub(claimed_at) >= GATE).then_some("claimed too long ago"))
+    }
+
+    /// What stops sends of an account, read at most a second ago.
+    pub(crate) async fn brakes_for(&self, account: &AccountRuntime) -> Result<Option<NotBegun>, StoreError> {
+        let id = account.account.id;
+        if account.unaudited.load(Ordering::Acquire) {
+            return Ok(Some(NotBegun::Held));
+        }
+        if let Some(stop) = self.brakes.fresh(id, self.clock.boot()) {
+            return Ok(stop);
+        }
+        let _one_reader = self.brakes.reading.lock().await;
+        if let Some(stop) = self.brakes.fresh(id, self.clock.boot()) {
+            return Ok(stop);
+        }
+        let read_at = self.clock.boot();
+        let brakes = self.store.brakes().await?;
+        let stop = brakes.stop(id);
+        self.brakes.set(id, read_at, stop);
+        Ok(stop)
+    }
+
+    /// What an answer says about the account as a whole.
+    async fn heed(&self, account: &AccountRuntime, outcome: &Outcome) {
+        match outcome {
+            Outcome::Doubt { cause: DoubtCause::Overload, .. } => {
+                account.limits.overloaded(self.clock.boot());
+                warn!(account = %account.account.name, "the gateway is overloaded or down: the account slows down");
+            }
+            Outcome::NotSent(NotSent::Unreachable(_)) => account.limits.overloaded(self.clock.boot()),
+            Outcome::NotSent(NotSent::Unauthorized { token }) => {
+                let second = account.limits.unauthorized(*token);
+                self.pause_if(second, account).await;
+            }
+            Outcome::Paid(_) | Outcome::Declined(..) => account.limits.answered_well(),
+            _ => {}
+        }
+    }
+
+    /// The second 401 in a row, with another token, is no matter of a stale token.
+    async fn pause_if(&self, second: bool, account: &AccountRuntime) {
+        if !second {
+            return;
+        }
+        let why = "the gateway refused two access tokens in a row (HTTP 401): check imp_key and imp_secret";
+        error!(account = %account.account.name, "{why}; the account is paused");
+        self.brakes.forget();
+        if let Err(failed) = self.store.pause_account(account.account.id, self.now(), why).await {
+            error!(why = %failed, "the account could not be paused");
+        }
+    }
+
+    pub(crate) fn note_overload(&self, account: &AccountRuntime, why: &crate::ports::gateway::Unavailable) {
+        use crate::ports::gateway::Unavailable::{Overload, Unreachable};
+        if matches!(why, Overload(_) | Unreachable(_)) {
+            account.limits.overloaded(self.clock.boot());
+        }
+    }
+
+    async fn give_back(&self, token: &ClaimToken, charges: &[Claimed]) {
+        if charges.is_empty() {
+            return;
+        }
+        let ids: Vec<_> = charges.iter().map(|claimed| claimed.charge.id).collect();
+        if let Err(why) = self.store.release(token, &ids).await {
+            warn!(%why, "claims could not be given back: they end by themselves");
+        }
+    }
+
+    /// Judges many charges side by side, so that their writes share a transaction.
+    pub(crate) async fn judge_all<'a>(
+        &self,
+        token: &ClaimToken,
+        facts: impl Iterator<Item = (&'a Charge, Fact, Option<Observation>)>,
+    ) {
+        let mut judged: FuturesUnordered<_> = facts.map(|(charge, fact, seen)| self.judge(charge, fact, seen, token)).collect();
+        while judged.next().await.is_some() {}
+    }
+}
+
+/// The charge as W2 left it: its attempt is live and the send open.
+fn become_sent(charge: &mut Charge, attempt: &DurableAttempt) {
+    let open = Send { id: attempt.send(), begun_at: attempt.begun_at() };
+    charge.newest_send_at = Some(attempt.begun_at());
+    match &mut charge.live {
+        Some(live) => live.open_send = Some(open),
+        none => {
+            charge.attempts += 1;
+            *none = Some(Attempt {
+                id: attempt.attempt(),
+                number: charge.attempts,
+                id_number: IdNumber::new(attempt.id_number().get()).unwrap_or(IdNumber::FIRST),
+                customer_uid: attempt.customer_uid().to_owned(),
+                resends: 0,
+                hint: None,
+                open_send: Some(open),
+            });
+        }
+    }
+}
+
+fn brake_name(brake: NotBegun) -> &'static str {
+    match brake {
+        NotBegun::Killed => "the kill switch is on",
+        NotBegun::Held => "on hold",
+        NotBegun::Paused => "the account is paused",
+        _ => "braked",
+    }
+}

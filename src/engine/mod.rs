@@ -1,0 +1,212 @@
+//! F2: fetch, decide, act, record. It knows the world only through the ports.
+//!
+//! [`worker`] is the dispatch loop. It opens periods ([`open`]), claims charges and sends them ([`charge`]), leaves doubt by
+//! asking ([`reconcile`]), compares both ledgers ([`audit`]) and hands events out ([`relay`]). What all of them learn goes
+//! through [`record`], in batches.
+
+pub mod audit;
+pub mod charge;
+pub mod limits;
+pub mod look;
+pub mod open;
+pub mod reconcile;
+pub mod record;
+pub mod relay;
+pub mod rule;
+pub mod stats;
+pub mod worker;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::domain::attempt::Tag;
+use crate::domain::charge::{AccountId, IdMode};
+use crate::domain::decide::Policy;
+use crate::domain::plan::Plan;
+use crate::ports::clock::Clock;
+use crate::ports::courier::Courier;
+use crate::ports::gateway::Gateway;
+use crate::ports::store::{ClaimToken, Store};
+use crate::ports::wake::Wake;
+use crate::ports::watermark::Watermark;
+
+use limits::AccountLimits;
+use record::Recorder;
+use stats::Stats;
+
+/// How the engine works; everything that config may set.
+#[derive(Debug, Clone)]
+pub struct Tuning {
+    /// Two characters that this database's ids begin with.
+    pub tag: Tag,
+    /// Charges a transaction. All that is sent and not recorded is in doubt after a crash, so this bounds that too.
+    pub batch: u32,
+    /// The safety net: looked at this often even if nothing rings.
+    pub interval: Duration,
+    /// Periods open this long before they fall due.
+    pub open_ahead: SignedDuration,
+    /// Due charges are claimed and prepared this long before they fall due; none is sent early.
+    pub lead: SignedDuration,
+    /// How long a claim lasts. Longer than the gate and the deadline of a POST together.
+    pub claim: SignedDuration,
+    pub policy: Policy,
+    /// Between two checks of the database clock against CLOCK_BOOTTIME; `None` under a simulated clock.
+    pub clock_check: Option<Duration>,
+    /// How often both ledgers are compared over 48 hours, and over 35 days.
+    pub audit_quick_every: SignedDuration,
+    pub audit_complete_every: SignedDuration,
+}
+
+impl Tuning {
+    pub fn new(tag: Tag) -> Self {
+        Self {
+            tag,
+            batch: 256,
+            interval: Duration::from_secs(10),
+            open_ahead: SignedDuration::from_secs(60),
+            lead: SignedDuration::from_millis(500),
+            claim: SignedDuration::from_secs(120),
+            policy: Policy::default(),
+            clock_check: Some(Duration::from_secs(10)),
+            audit_quick_every: SignedDuration::from_hours(1),
+            audit_complete_every: SignedDuration::from_hours(24),
+        }
+    }
+}
+
+/// One PortOne merchant, ready to be charged for.
+pub struct Account {
+    pub id: AccountId,
+    pub name: String,
+    /// The row of the fingerprint (key hash, tier, base URL) that sends go to.
+    pub endpoint: i64,
+    pub gateway: Arc<dyn Gateway>,
+    /// Sends a second; `None`: no bound.
+    pub rate: Option<u32>,
+    pub in_flight: usize,
+    pub budget_count: Option<i64>,
+    pub budget_sum: Option<i64>,
+    /// The zone whose days the budget counts.
+    pub budget_zone: TimeZone,
+}
+
+/// How long to wait before an event is offered again, by tries so far and a seed for the jitter; `None`: give up.
+pub type DeliveryDelay = fn(tries: u32, seed: u64) -> Option<SignedDuration>;
+
+/// What the engine is made of.
+pub struct Parts {
+    pub store: Arc<dyn Store>,
+    pub clock: Arc<dyn Clock>,
+    pub courier: Arc<dyn Courier>,
+    pub watermark: Arc<dyn Watermark>,
+    pub accounts: Vec<Account>,
+    pub plans: BTreeMap<String, Plan>,
+    /// How ids advance, per account; fixed per charge when it opens.
+    pub id_modes: BTreeMap<AccountId, IdMode>,
+    pub tuning: Tuning,
+    pub wake: Wake,
+    /// Nothing is sent before a complete clean audit by this process: the state directory is new.
+    pub audit_first: bool,
+    /// Random claim tokens.
+    pub tokens: Box<dyn Fn() -> String + Send + Sync>,
+    pub delivery_delay: DeliveryDelay,
+}
+
+/// The engine: shared by the dispatch loop and everything that it has under way.
+pub struct Engine {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<dyn Clock>,
+    courier: Arc<dyn Courier>,
+    watermark: Arc<dyn Watermark>,
+    pub(crate) accounts: Vec<Arc<AccountRuntime>>,
+    plans: BTreeMap<String, Plan>,
+    id_modes: BTreeMap<AccountId, IdMode>,
+    pub(crate) tuning: Tuning,
+    pub wake: Wake,
+    tokens: Box<dyn Fn() -> String + Send + Sync>,
+    delivery_delay: DeliveryDelay,
+    pub stats: Arc<Stats>,
+    recorder: Recorder,
+    brakes: limits::BrakeCache,
+    steady: limits::ClockWatch,
+    stopping: AtomicBool,
+    audit_wanted: AtomicBool,
+}
+
+/// An account with what this process knows of it at the moment.
+pub(crate) struct AccountRuntime {
+    pub account: Account,
+    pub limits: AccountLimits,
+    /// Still to be audited by this process before its first send.
+    pub unaudited: AtomicBool,
+}
+
+impl Engine {
+    /// Puts the parts together. Nothing happens before [`worker::run`].
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let stats = Arc::new(Stats::default());
+        let recorder = Recorder::new(parts.tuning.batch as usize);
+        let accounts = parts
+            .accounts
+            .into_iter()
+            .map(|account| {
+                let limits = AccountLimits::new(account.rate, account.in_flight, parts.tuning.batch as usize);
+                Arc::new(AccountRuntime { account, limits, unaudited: AtomicBool::new(parts.audit_first) })
+            })
+            .collect();
+        Arc::new(Self {
+            store: parts.store,
+            clock: parts.clock,
+            courier: parts.courier,
+            watermark: parts.watermark,
+            accounts,
+            plans: parts.plans,
+            id_modes: parts.id_modes,
+            tuning: parts.tuning,
+            wake: parts.wake,
+            tokens: parts.tokens,
+            delivery_delay: parts.delivery_delay,
+            stats,
+            recorder,
+            brakes: limits::BrakeCache::default(),
+            steady: limits::ClockWatch::default(),
+            stopping: AtomicBool::new(false),
+            audit_wanted: AtomicBool::new(false),
+        })
+    }
+
+    /// From now on nothing new is claimed or sent; what is in flight is finished.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.wake.ring();
+    }
+
+    /// Whether [`Engine::stop`] has been called.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Looks now whether an audit is due, instead of at the next round.
+    pub fn look_at_audits(&self) {
+        self.audit_wanted.store(true, Ordering::Release);
+        self.wake.ring();
+    }
+
+    pub(crate) fn token(&self) -> ClaimToken {
+        ClaimToken((self.tokens)())
+    }
+
+    /// Whether "not paid" may be concluded: not for Q after a clock jump.
+    pub(crate) fn trusts_time(&self) -> bool {
+        self.steady.is_steady(self.clock.boot())
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}

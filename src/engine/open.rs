@@ -1,0 +1,104 @@
+//! Opens periods (W0): a subscription whose next period is near becomes a charge.
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use tracing::{info, warn};
+
+use super::Engine;
+use crate::domain::plan::Plan;
+use crate::domain::subscription::{Problem, Status};
+use crate::ports::store::{DueSchedule, ScheduleAction, ScheduleStep, Stepped, StoreError};
+
+impl Engine {
+    /// Looks at one batch of schedules. Returns whether there may be more.
+    pub(crate) async fn open_some(&self) -> Result<bool, StoreError> {
+        let now = self.now();
+        let due = self.store.due_schedules(now, self.tuning.batch).await?;
+        if due.is_empty() {
+            return Ok(false);
+        }
+        let steps: Vec<ScheduleStep> = due.iter().map(|schedule| self.step(schedule, now)).collect();
+        let results = self.store.step_schedules(now, &steps).await?;
+        let mut opened = 0;
+        for ((schedule, step), result) in due.iter().zip(&steps).zip(&results) {
+            match (&step.action, result) {
+                (ScheduleAction::Open { next, .. }, Stepped::Done) => {
+                    opened += 1;
+                    let late = now.duration_since(next.due_at);
+                    if late.as_hours() >= 24 {
+                        let days = late.as_hours() / 24;
+                        warn!(external_ref = %schedule.terms.external_ref, period = %next.period.start, days, "a period opens late");
+                    }
+                }
+                (ScheduleAction::Problem { text }, Stepped::Done) => {
+                    warn!(external_ref = %schedule.terms.external_ref, problem = %text, "a subscription cannot be billed until its row or its plan is put right");
+                }
+                (ScheduleAction::Park { .. }, Stepped::Done) => {
+                    info!(external_ref = %schedule.terms.external_ref, status = schedule.terms.status.name(), "a subscription is no longer billed");
+                }
+                (_, Stepped::Refused) => {
+                    warn!(external_ref = %schedule.terms.external_ref, "the database refuses the next period: it overlaps one that is opened");
+                }
+                _ => {}
+            }
+        }
+        self.stats.opened.add(opened);
+        self.park_refused(now, &steps, &results).await?;
+        Ok(true)
+    }
+
+    /// A period that the schema refuses would stay due for ever: it is shown as a problem until somebody looks.
+    async fn park_refused(&self, now: Timestamp, steps: &[ScheduleStep], results: &[Stepped]) -> Result<(), StoreError> {
+        let text = "the database refuses the next period: it overlaps one that was opened before".to_owned();
+        let parked: Vec<ScheduleStep> = steps
+            .iter()
+            .zip(results)
+            .filter(|(_, result)| **result == Stepped::Refused)
+            .map(|(step, _)| ScheduleStep { action: ScheduleAction::Problem { text: text.clone() }, ..step.clone() })
+            .collect();
+        if !parked.is_empty() {
+            self.store.step_schedules(now, &parked).await?;
+        }
+        Ok(())
+    }
+
+    /// What becomes of a schedule now.
+    fn step(&self, schedule: &DueSchedule, now: Timestamp) -> ScheduleStep {
+        let terms = &schedule.terms;
+        let step = |action, not_before| ScheduleStep { subscription: terms.id, version: schedule.version, not_before, action };
+        match terms.status {
+            Status::Active => {}
+            Status::Paused => return step(ScheduleAction::Park { paused: true }, schedule.not_before),
+            Status::Cancelled => return step(ScheduleAction::Park { paused: false }, schedule.not_before),
+        }
+        let Some(plan) = self.plans.get(&terms.plan) else {
+            let text = format!("there is no plan `{}` in the config", terms.plan);
+            return step(ScheduleAction::Problem { text }, schedule.not_before);
+        };
+        match self.next(schedule, plan, now) {
+            Ok((action, not_before)) => step(action, Some(not_before)),
+            Err(problem) => step(ScheduleAction::Problem { text: problem.to_string() }, schedule.not_before),
+        }
+    }
+
+    fn next(&self, schedule: &DueSchedule, plan: &Plan, now: Timestamp) -> Result<(ScheduleAction, Date), Problem> {
+        let terms = &schedule.terms;
+        let today = now.to_zoned(terms.zone(plan)?).date();
+        let not_before = match (terms.starts_on, schedule.not_before) {
+            _ if schedule.was_paused => schedule.not_before.unwrap_or(today).max(today),
+            (Some(starts_on), _) => starts_on,
+            (None, Some(seen)) => seen,
+            (None, None) => today.max(terms.anchor),
+        };
+        let next = terms.next_period(plan, schedule.opened_until, not_before)?;
+        let look_at = |due_at: Timestamp| due_at.checked_sub(self.tuning.open_ahead).unwrap_or(due_at);
+        if look_at(next.due_at) > now {
+            return Ok((ScheduleAction::Wait { until: look_at(next.due_at) }, not_before));
+        }
+        // the end of the calendar ends the schedule, not the charge before it
+        let after = terms.next_period(plan, Some(next.period.end), not_before).ok();
+        let next_look = after.map(|after| look_at(after.due_at));
+        let id_mode = self.id_modes.get(&schedule.account).copied().unwrap_or_default();
+        Ok((ScheduleAction::Open { next, id_mode, policy: plan.while_past_due, next_look }, not_before))
+    }
+}

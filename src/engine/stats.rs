@@ -1,0 +1,53 @@
+//! Counters of what this process did, for progress displays and (later) metrics.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+/// One counter.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What this process did since it started.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Periods opened.
+    pub opened: Counter,
+    /// POSTs made.
+    pub sends: Counter,
+    pub paid: Counter,
+    pub declined: Counter,
+    /// Charges that went into doubt.
+    pub doubted: Counter,
+    pub reviewed: Counter,
+    pub unpaid: Counter,
+    pub look_ups: Counter,
+    /// Resends after proven losses.
+    pub resends: Counter,
+    pub incidents: Counter,
+    pub events_delivered: Counter,
+    /// Charges past due by two hours that are neither final nor visibly waiting, when last counted.
+    pub missed: Counter,
+    in_doubt: AtomicI64,
+    /// Minor units charged, all currencies added up: for a display of one currency.
+    pub amount: AtomicI64,
+}
+
+impl Stats {
+    pub fn doubt_changed(&self, by: i64) {
+        self.in_doubt.fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// Charges in doubt that this process put there and has not seen leave.
+    pub fn in_doubt(&self) -> i64 {
+        self.in_doubt.load(Ordering::Relaxed)
+    }
+}

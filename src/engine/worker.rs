@@ -1,0 +1,308 @@
+//! The dispatch loop: looks at what is due, puts it under way, and sleeps until the next due instant or a ring.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::task::JoinSet;
+use tracing::{debug, error, warn};
+
+use super::audit::{COMPLETE, QUICK};
+use super::charge::Batch;
+use super::{AccountRuntime, Engine};
+use crate::domain::charge::AccountId;
+use crate::ports::store::{Delivery, StoreError};
+
+/// Past due by this long, neither final nor visibly waiting: missed.
+const MISSED_AFTER: SignedDuration = SignedDuration::from_hours(2);
+/// How often that is counted.
+const COUNT_MISSED_EVERY: Duration = Duration::from_secs(300);
+/// Interrupted sends are adopted this often.
+const ADOPT_EVERY: Duration = Duration::from_secs(30);
+/// After a failed database call.
+const DATABASE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Something under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Flight {
+    Send(AccountId),
+    LookUp(AccountId),
+    Audit(AccountId),
+    Relay,
+}
+
+/// What the loop itself remembers; everything else is in the database.
+struct Loop {
+    engine: Arc<Engine>,
+    flights: JoinSet<Flight>,
+    running: BTreeMap<Flight, usize>,
+    /// When each account's audits are looked at next, by CLOCK_BOOTTIME.
+    next_audit: BTreeMap<AccountId, Duration>,
+    next_adopt: Duration,
+    next_count: Duration,
+    next_clock: Duration,
+    database_failures: u32,
+}
+
+/// Runs the engine until [`Engine::stop`]; then finishes what is in flight and returns. Dropping the future is a crash:
+/// everything under way is dropped with it.
+pub async fn run(engine: Arc<Engine>) {
+    let recorder = {
+        let engine = Arc::clone(&engine);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { engine.run_recorder().await });
+        tasks
+    };
+    let mut worker = Loop {
+        engine,
+        flights: JoinSet::new(),
+        running: BTreeMap::new(),
+        next_audit: BTreeMap::new(),
+        next_adopt: Duration::ZERO,
+        next_count: Duration::ZERO,
+        next_clock: Duration::ZERO,
+        database_failures: 0,
+    };
+    worker.turn().await;
+    drop(recorder);
+}
+
+impl Loop {
+    async fn turn(&mut self) {
+        loop {
+            while let Some(done) = self.flights.try_join_next() {
+                self.landed(done);
+            }
+            if self.engine.is_stopping() {
+                if self.flights.is_empty() {
+                    return;
+                }
+                if let Some(done) = self.flights.join_next().await {
+                    self.landed(done);
+                }
+                continue;
+            }
+            match self.dispatch().await {
+                Ok(true) => {
+                    self.database_failures = 0;
+                    // let what was put under way begin before more is claimed
+                    tokio::task::yield_now().await;
+                }
+                Ok(false) => {
+                    self.database_failures = 0;
+                    let until = self.next_look().await;
+                    self.wait(until).await;
+                }
+                Err(why) => {
+                    if self.database_failures.is_power_of_two() || self.database_failures == 0 {
+                        warn!(%why, failures = self.database_failures, "the database does not answer: the worker waits");
+                    }
+                    self.database_failures = self.database_failures.saturating_add(1);
+                    let pause = SignedDuration::try_from(DATABASE_PAUSE).unwrap_or(SignedDuration::ZERO);
+                    let until = self.engine.now().checked_add(pause).unwrap_or(Timestamp::MAX);
+                    self.wait(until).await;
+                }
+            }
+        }
+    }
+
+    /// Puts what is due under way. Returns whether there may be more at once.
+    async fn dispatch(&mut self) -> Result<bool, StoreError> {
+        let engine = Arc::clone(&self.engine);
+        let boot = engine.clock.boot();
+        self.check_clock(boot).await?;
+        if boot >= self.next_adopt {
+            self.next_adopt = boot + ADOPT_EVERY;
+            engine.adopt_interrupted().await?;
+        }
+        if boot >= self.next_count {
+            self.next_count = boot + COUNT_MISSED_EVERY;
+            self.count_missed().await?;
+        }
+        let mut more = engine.open_some().await?;
+        let ring = engine.audit_wanted.swap(false, Ordering::AcqRel);
+        for account in engine.accounts.clone() {
+            more |= self.dispatch_sends(&account).await?;
+            more |= self.dispatch_look_ups(&account).await?;
+            self.dispatch_audit(&account, boot, ring).await?;
+        }
+        if self.count(Flight::Relay) == 0 {
+            let deliveries = engine.claim_deliveries().await?;
+            if !deliveries.is_empty() {
+                self.start(Flight::Relay, relay(Arc::clone(&engine), deliveries));
+            }
+        }
+        Ok(more)
+    }
+
+    async fn dispatch_sends(&mut self, account: &Arc<AccountRuntime>) -> Result<bool, StoreError> {
+        let engine = Arc::clone(&self.engine);
+        let breaker = account.limits.breaker_until(engine.clock.boot()).is_some();
+        if breaker || !engine.trusts_time() || account.limits.room() == 0 {
+            return Ok(false);
+        }
+        // a braked account keeps its charges due, so that nothing is claimed in vain
+        if engine.brakes_for(account).await?.is_some() {
+            return Ok(false);
+        }
+        let Some(batch) = engine.claim_sends(account).await? else { return Ok(false) };
+        self.start(Flight::Send(account.account.id), send(engine, batch));
+        Ok(true)
+    }
+
+    async fn dispatch_look_ups(&mut self, account: &Arc<AccountRuntime>) -> Result<bool, StoreError> {
+        let flight = Flight::LookUp(account.account.id);
+        if self.count(flight) > 0 {
+            return Ok(false);
+        }
+        let engine = Arc::clone(&self.engine);
+        let Some(batch) = engine.claim_look_ups(account).await? else { return Ok(false) };
+        self.start(flight, look_up(engine, batch));
+        Ok(false)
+    }
+
+    async fn dispatch_audit(&mut self, account: &Arc<AccountRuntime>, boot: Duration, ring: bool) -> Result<(), StoreError> {
+        let id = account.account.id;
+        let due = self.next_audit.get(&id).is_none_or(|next| boot >= *next);
+        if self.count(Flight::Audit(id)) > 0 || !(due || ring) {
+            return Ok(());
+        }
+        // an account that has never been audited may not send: it is tried again soon, the others at leisure
+        let never = self.engine.brakes_for(account).await?.is_some();
+        self.next_audit.insert(id, boot + Duration::from_secs(if never { 30 } else { 300 }));
+        let wanted = account.unaudited.load(Ordering::Acquire);
+        if let Some(complete) = self.engine.audit_due(account, wanted).await? {
+            self.start(Flight::Audit(id), audit(Arc::clone(&self.engine), Arc::clone(account), complete));
+        }
+        Ok(())
+    }
+
+    /// The database clock against CLOCK_BOOTTIME, every 10 s.
+    async fn check_clock(&mut self, boot: Duration) -> Result<(), StoreError> {
+        let Some(every) = self.engine.tuning.clock_check else { return Ok(()) };
+        if boot < self.next_clock {
+            return Ok(());
+        }
+        self.next_clock = boot + every;
+        let before = self.engine.clock.boot();
+        let database = self.engine.store.clock().await?;
+        let after = self.engine.clock.boot();
+        let middle = before + (after - before) / 2;
+        let hold_for = self.engine.tuning.policy.quiet().unsigned_abs();
+        if let Some(moved) = self.engine.steady.check(database.as_microsecond(), middle, hold_for) {
+            let seconds = moved / 1_000_000;
+            error!(seconds, held_for = ?hold_for, "the database clock has jumped: sends and conclusions of \"not paid\" are held");
+        }
+        self.engine.clock.correct(database);
+        Ok(())
+    }
+
+    /// An independent count: nothing is missed silently.
+    async fn count_missed(&self) -> Result<(), StoreError> {
+        let engine = &self.engine;
+        let missed = engine.store.missed(engine.now(), MISSED_AFTER).await?;
+        let before = engine.stats.missed.get();
+        if missed > before {
+            engine.stats.missed.add(missed - before);
+        }
+        if missed > 0 {
+            error!(charges = missed, "charges are past due by two hours and wait for nothing that is shown");
+        }
+        Ok(())
+    }
+
+    /// When to look again if nothing rings: the next due instant, or the safety net.
+    async fn next_look(&self) -> Timestamp {
+        let engine = &self.engine;
+        let now = engine.now();
+        let after = |duration: Duration| {
+            SignedDuration::try_from(duration).ok().and_then(|wait| now.checked_add(wait).ok()).unwrap_or(Timestamp::MAX)
+        };
+        let net = after(engine.tuning.interval);
+        let due = match engine.store.next_due(now).await {
+            Ok(Some(due)) => due.checked_sub(engine.tuning.lead).unwrap_or(due),
+            Ok(None) => return net,
+            Err(why) => {
+                debug!(%why, "the next due instant cannot be read");
+                return after(DATABASE_PAUSE);
+            }
+        };
+        if due > now {
+            return due.min(net);
+        }
+        // due, but held back: by the breaker until it closes, by a brake or by what is under way until something changes
+        let boot = engine.clock.boot();
+        let breaker = engine.accounts.iter().filter_map(|account| account.limits.breaker_until(boot)).min();
+        breaker.map_or(net, |until| after(until.saturating_sub(boot)).min(net))
+    }
+
+    async fn wait(&mut self, until: Timestamp) {
+        let engine = Arc::clone(&self.engine);
+        let busy = !self.flights.is_empty();
+        tokio::select! {
+            biased;
+            done = self.flights.join_next(), if busy => {
+                if let Some(done) = done {
+                    self.landed(done);
+                }
+            }
+            () = engine.wake.heard() => {}
+            () = engine.clock.sleep_until(until, busy) => {}
+        }
+    }
+
+    fn count(&self, flight: Flight) -> usize {
+        self.running.get(&flight).copied().unwrap_or(0)
+    }
+
+    fn start(&mut self, flight: Flight, work: impl Future<Output = ()> + Send + 'static) {
+        *self.running.entry(flight).or_default() += 1;
+        self.flights.spawn(async move {
+            work.await;
+            flight
+        });
+    }
+
+    fn landed(&mut self, done: Result<Flight, tokio::task::JoinError>) {
+        match done {
+            Ok(flight) => {
+                if let Some(count) = self.running.get_mut(&flight) {
+                    *count = count.saturating_sub(1);
+                }
+            }
+            Err(crashed) => {
+                // its claims end by themselves, and what it left open is looked up; its permits are gone with it
+                error!(%crashed, "a part of the worker crashed");
+                self.running.clear();
+            }
+        }
+    }
+}
+
+async fn send(engine: Arc<Engine>, batch: Batch) {
+    engine.charge_batch(batch).await;
+}
+
+async fn look_up(engine: Arc<Engine>, batch: Batch) {
+    engine.look_up_batch(batch).await;
+}
+
+async fn relay(engine: Arc<Engine>, deliveries: Vec<Delivery>) {
+    engine.deliver_batch(deliveries).await;
+}
+
+async fn audit(engine: Arc<Engine>, account: Arc<AccountRuntime>, complete: bool) {
+    let span = if complete { COMPLETE } else { QUICK };
+    match engine.audit(&account.account, span).await {
+        Ok(report) => {
+            if complete && report.incidents == 0 {
+                account.unaudited.store(false, Ordering::Release);
+            }
+            engine.brakes.forget();
+            engine.wake.ring();
+        }
+        Err(why) => warn!(account = %account.account.name, %why, "the audit could not be finished: it counts for nothing"),
+    }
+}

@@ -1,0 +1,28 @@
+//! The judging of answers without the wire, for whoever plays the gateway: the same classification, from the same bytes.
+
+use super::classify::{self, Asked};
+use super::client::{Failure, Reply};
+use crate::ports::gateway::{Answer, DurableAttempt};
+
+/// What came back of a POST.
+#[derive(Debug, Clone, Copy)]
+pub enum Wire<'a> {
+    /// A whole answer: HTTP status and body.
+    Answer(u16, &'a [u8]),
+    /// The connection broke after the request may have left.
+    Broken(&'a str),
+    /// No connection ever stood.
+    Unreachable(&'a str),
+}
+
+/// Judges what came back of an attempt's POST. `token` is the generation of the token that was used.
+pub fn judge(attempt: &DurableAttempt, came: Wire<'_>, token: u64) -> Answer {
+    let asked =
+        Asked { merchant_uid: attempt.merchant_uid(), customer_uid: attempt.customer_uid(), amount: attempt.amount(), token };
+    let came = match came {
+        Wire::Answer(status, body) => Ok(Reply { status, body: body.to_vec() }),
+        Wire::Broken(why) => Err(Failure::Broken { status: None, why: why.to_owned() }),
+        Wire::Unreachable(why) => Err(Failure::NotSent(why.to_owned())),
+    };
+    classify::answer(&asked, came)
+}

@@ -1,0 +1,107 @@
+//! A seeded simulation of the real engine and the real SQLite store: a virtual clock, a gateway whose ledger is the oracle, and
+//! a crash at any await. After each run PROTOCOL.md's invariants I1 to I12 are checked.
+//!
+//! `REBILLD_SIM_RUNS` sets how many seeds are run, `REBILLD_SIM_SEED` runs one and prints its log.
+
+#[path = "simulation/crash.rs"]
+mod crash;
+#[path = "simulation/faults.rs"]
+mod faults;
+#[path = "simulation/gateway.rs"]
+mod gateway;
+#[path = "simulation/logs.rs"]
+mod logs;
+#[path = "simulation/world.rs"]
+mod world;
+
+use std::collections::BTreeMap;
+
+use world::{Outcome, World};
+
+fn run(seed: u64) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", directory.path().join("sim.db").display());
+    runtime.block_on(async { World::new(seed, &url).await.run().await })
+}
+
+#[expect(clippy::disallowed_methods, reason = "the size of a campaign comes from the environment")]
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn complain(seed: u64, outcome: &Outcome) -> Option<String> {
+    let broken: Vec<String> = outcome
+        .verdicts
+        .iter()
+        .filter(|verdict| !verdict.holds())
+        .map(|verdict| format!("  {} {}: {:#?}", verdict.name, verdict.says, verdict.broken))
+        .collect();
+    (!broken.is_empty())
+        .then(|| format!("seed {seed} ({:?})\n{}\nagain: REBILLD_SIM_SEED={seed}", outcome.swarm, broken.join("\n")))
+}
+
+#[test]
+fn no_seed_breaks_an_invariant() {
+    logs::capture();
+    let seeds: Vec<u64> = match setting("REBILLD_SIM_SEED") {
+        Some(seed) => vec![seed],
+        None => (0..setting("REBILLD_SIM_RUNS").unwrap_or(120)).collect(),
+    };
+    let threads = 2.min(seeds.len());
+    let outcomes: Vec<(u64, Outcome)> = std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..threads)
+            .map(|thread| {
+                let seeds = &seeds;
+                scope
+                    .spawn(move || seeds.iter().skip(thread).step_by(threads).map(|seed| (*seed, run(*seed))).collect::<Vec<_>>())
+            })
+            .collect();
+        handles.into_iter().flat_map(|handle| handle.join().unwrap()).collect()
+    });
+    let complaints: Vec<String> = outcomes.iter().filter_map(|(seed, outcome)| complain(*seed, outcome)).collect();
+    summary(&outcomes);
+    assert!(complaints.is_empty(), "{} of {} seeds broke an invariant:\n{}", complaints.len(), seeds.len(), complaints[0]);
+    if seeds.len() >= 100 {
+        // the machinery has to reach the places that it is there for
+        let mut rules: BTreeMap<&str, u64> = BTreeMap::new();
+        for (_, outcome) in &outcomes {
+            for (rule, count) in &outcome.rules {
+                *rules.entry(rule).or_default() += count;
+            }
+        }
+        for rule in
+            ["R1 the answer says paid", "R1 a look-up shows it paid", "R4 lost: the same id again", "the answer says failed"]
+        {
+            assert!(rules.get(rule).copied().unwrap_or(0) >= 20, "{rule} was hardly reached: {rules:#?}");
+        }
+    }
+}
+
+fn summary(outcomes: &[(u64, Outcome)]) {
+    let mut states: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut played: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut rules: BTreeMap<&str, u64> = BTreeMap::new();
+    for (_, outcome) in outcomes {
+        outcome.states.iter().for_each(|(state, count)| *states.entry(state).or_default() += count);
+        outcome.played.iter().for_each(|(fault, count)| *played.entry(fault).or_default() += count);
+        outcome.rules.iter().for_each(|(rule, count)| *rules.entry(rule).or_default() += count);
+    }
+    let sum = |of: fn(&Outcome) -> u64| outcomes.iter().map(|(_, outcome)| of(outcome)).sum::<u64>();
+    println!(
+        "{} seeds, {} subscription-months, {} charges, {} crashes, {} incidents",
+        outcomes.len(),
+        sum(|outcome| outcome.months),
+        sum(|outcome| outcome.charges),
+        sum(|outcome| outcome.crashes),
+        sum(|outcome| outcome.incidents.len() as u64),
+    );
+    println!("states: {states:?}\nPOSTs by fault: {played:?}\nrules: {rules:#?}");
+}
+
+#[test]
+fn the_same_seed_has_the_same_history() {
+    for seed in [3, 11] {
+        assert_eq!(run(seed).history, run(seed).history, "seed {seed}");
+    }
+}
