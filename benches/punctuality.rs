@@ -2,6 +2,7 @@
 //!
 //! `cargo bench --bench punctuality`. The charges are opened ahead, as they would be; only their due times are set by SQL to
 //! fall at even distances. `REBILLD_BENCH_SECONDS` (30), `REBILLD_BENCH_ONLY=postgres|sqlite`.
+#![expect(clippy::float_arithmetic, reason = "figures for people, never money")]
 
 #[path = "rig/mod.rs"]
 mod rig;

@@ -5,6 +5,7 @@
 //!
 //! `REBILLD_BENCH_N` charges (100,000), `REBILLD_BENCH_ROUNDS` rounds (3), `REBILLD_BENCH_ONLY=postgres|sqlite`, and
 //! `REBILLD_BENCH_CASES=0x64,20x64,200x1024` (latency in ms x in flight).
+#![expect(clippy::float_arithmetic, reason = "figures for people, never money")]
 
 #[path = "rig/mod.rs"]
 mod rig;
