@@ -29,6 +29,18 @@ pub(crate) struct Batch {
     pub charges: Vec<Claimed>,
 }
 
+/// Room that a batch takes up among the claims of its account.
+struct Room<'a> {
+    account: &'a AccountRuntime,
+    charges: usize,
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.account.limits.done(self.charges);
+    }
+}
+
 impl Engine {
     /// Claims charges that are due for a send (W1), no more than there is room for. `None`: nothing is due.
     pub(crate) async fn claim_sends(&self, account: &Arc<AccountRuntime>) -> Result<Option<Batch>, StoreError> {
@@ -56,9 +68,9 @@ impl Engine {
 
     /// Takes a batch all the way. Each charge in it stands alone.
     pub(crate) async fn charge_batch(&self, batch: Batch) {
-        let claimed = batch.charges.len();
+        // given back however this ends: a crash here must not shrink the room of later batches
+        let _room = Room { account: &batch.account, charges: batch.charges.len() };
         self.charge_all(batch.account.as_ref(), &batch.token, batch.claimed_at, batch.charges).await;
-        batch.account.limits.done(claimed);
     }
 
     async fn charge_all(&self, account: &AccountRuntime, token: &ClaimToken, claimed_at: Duration, charges: Vec<Claimed>) {
