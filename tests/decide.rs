@@ -419,3 +419,34 @@ fn q_below_its_bound_is_refused() {
     assert!(Policy::new(SignedDuration::from_mins(44)).is_none());
     assert!(Policy::new(SignedDuration::from_mins(45)).is_some());
 }
+
+/// Attempt 02 is in doubt, and a look-up shows 01 paid and nothing under 02.
+fn paid_under_another_id(state: ChargeState, began: i64) -> (Charge, Fact) {
+    let two = IdNumber::new(2).unwrap();
+    let charge = doubt(|charge| {
+        charge.state = state;
+        (charge.attempts, charge.id_number) = (2, two);
+        charge.live = Some(Attempt { number: 2, id_number: two, ..live(true) });
+        charge.next_at = Some(at(began));
+    });
+    let late = record("imp_late", 1, RecordStatus::Paid, "");
+    (charge, Fact::LookedUp(findings(began, vec![(1, late, false, None)])))
+}
+
+#[test]
+fn a_payment_under_another_id_waits_for_the_open_send_and_then_settles() {
+    for state in [ChargeState::Doubt, ChargeState::Review] {
+        let (charge, fact) = paid_under_another_id(state, 10);
+        let first = decide(&charge, &fact, at(10), &Policy::default()).unwrap();
+        assert_eq!(first.charge.paid_elsewhere.as_ref().unwrap().imp_uid, "imp_late");
+        assert_eq!((first.charge.state, first.send), (state, None), "02 may still turn out paid");
+        assert!(first.charge.next_at > Some(at(10)), "it is not looked up again at once, for ever");
+        let (_, fact) = paid_under_another_id(state, 61);
+        let second = decide(&first.charge, &fact, at(61), &Policy::default()).unwrap();
+        assert_eq!((second.charge.state, second.charge.doubt.quiet_since), (state, Some(at(61))));
+        let (_, fact) = paid_under_another_id(state, 66);
+        let third = decide(&second.charge, &fact, at(66), &Policy::default()).unwrap();
+        assert_eq!((third.charge.state, third.charge.paid_imp_uid.as_deref()), (ChargeState::Paid, Some("imp_late")));
+        assert_eq!((third.send.is_some(), third.adopt.len(), third.incidents.len()), (true, 1, 0));
+    }
+}
