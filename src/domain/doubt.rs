@@ -40,10 +40,8 @@ fn shown(charge: &Charge, findings: &Findings, now: Timestamp) -> Option<Decisio
         }
         return Some(paid_wrong(charge, None, found.id_number, &found.record, mismatch, now));
     }
-    if let Some(found) = with(RecordStatus::Cancelled).find(|found| !found.known) {
-        if charge.state == ChargeState::Review {
-            return Some(still_in_doubt(charge, "the gateway shows it cancelled", now));
-        }
+    // once it is in review only the rest counts, so that R2 and R3 may come to hold for an operator's `void`
+    if let Some(found) = with(RecordStatus::Cancelled).next().filter(|_| charge.state != ChargeState::Review) {
         let why = format!("{} under {} is cancelled", found.record.imp_uid, found.record.merchant_uid);
         return Some(into_review(charge, "the gateway shows it cancelled", &why, now));
     }
