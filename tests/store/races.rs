@@ -60,10 +60,11 @@ both! {
             ("UPDATE accounts SET killed = TRUE", "UPDATE accounts SET killed = FALSE", NotBegun::Killed),
             ("UPDATE accounts SET held = TRUE", "UPDATE accounts SET held = FALSE", NotBegun::Held),
             ("UPDATE accounts SET paused = TRUE", "UPDATE accounts SET paused = FALSE", NotBegun::Paused),
+            ("UPDATE accounts SET endpoint_id = endpoint_id + 1", "UPDATE accounts SET endpoint_id = endpoint_id - 1", NotBegun::Held),
             ("UPDATE settings SET incarnation = 'x'", "UPDATE settings SET incarnation = 'incarnation-1'", NotBegun::Held),
         ] {
             world.sql(on).await.unwrap();
-            assert_eq!(world.db.brakes().await.unwrap().stop(world.account.id), Some(why), "{on}");
+            assert_eq!(world.db.brakes().await.unwrap().stop(world.account.id, world.account.endpoint), Some(why), "{on}");
             let begun = world.db.begin(begin_of(&world, "t", &claimed)).await.unwrap();
             assert_eq!(begun.attempts[0].as_ref().unwrap_err(), &why, "{on}");
             world.sql(off).await.unwrap();
