@@ -291,10 +291,17 @@ impl Kind {
                 let fits = is_name(value) && value.is_ascii();
                 say(fits, &format!("`{}` is no name: 1 to 64 letters, digits, `-` and `_`", shown(value)))
             }
-            Self::DatabaseUrl => {
-                let fits = ["sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| value.starts_with(scheme));
-                say(fits, "has to begin with `sqlite:` (a file) or `postgres://`")
-            }
+            Self::DatabaseUrl => match value.strip_prefix("sqlite:") {
+                Some(path) => {
+                    let path = path.strip_prefix("//").unwrap_or(path);
+                    let fits = !path.is_empty() && !path.contains(['?', ':']);
+                    say(fits, "has to name a file after `sqlite:`, without parameters: a database in memory would forget charges")
+                }
+                None => {
+                    let fits = ["postgres://", "postgresql://"].iter().any(|scheme| value.starts_with(scheme));
+                    say(fits, "has to begin with `sqlite:` (a file) or `postgres://`")
+                }
+            },
             Self::HttpUrl => http_url(value),
             Self::LogFilter => {
                 let parsed = tracing_subscriber::EnvFilter::builder().parse(value);

@@ -74,8 +74,7 @@ impl Engine {
             self.judge_all(token, ready.iter().map(|claimed| (&claimed.charge, Fact::LookUpFailed, None))).await;
             return;
         }
-        self.wait_until_due(&ready).await;
-        self.begin_and_send(account, token, claimed_at, ready).await;
+        self.send_as_they_fall_due(account, token, claimed_at, ready).await;
     }
 
     /// Ends the turn of charges that are not to be sent for a reason of their own.
@@ -161,12 +160,32 @@ impl Engine {
         ready
     }
 
-    /// Charges are claimed a little early, so that they are ready when they fall due; none is sent early.
-    async fn wait_until_due(&self, charges: &[Claimed]) {
-        let due = charges.iter().filter_map(|claimed| claimed.charge.next_at).max();
-        if let Some(due) = due.filter(|due| *due > self.now()) {
-            self.clock.sleep_until(due, false).await;
+    /// Charges are claimed a little early, so that they are ready when they fall due; none is sent early, and none waits for
+    /// another one's due time.
+    async fn send_as_they_fall_due(
+        &self,
+        account: &AccountRuntime,
+        token: &ClaimToken,
+        claimed_at: Duration,
+        mut charges: Vec<Claimed>,
+    ) {
+        let due_at = |claimed: &Claimed| claimed.charge.next_at.unwrap_or(claimed.charge.due_at);
+        charges.sort_by_key(due_at);
+        let mut under_way = FuturesUnordered::new();
+        while let Some(first) = charges.first() {
+            let (now, first) = (self.now(), due_at(first));
+            if first <= now {
+                let later = charges.split_off(charges.partition_point(|claimed| due_at(claimed) <= now));
+                let due = std::mem::replace(&mut charges, later);
+                under_way.push(self.begin_and_send(account, token, claimed_at, due));
+                continue;
+            }
+            tokio::select! {
+                () = self.clock.sleep_until(first, false) => {}
+                Some(()) = under_way.next(), if !under_way.is_empty() => {}
+            }
         }
+        while under_way.next().await.is_some() {}
     }
 
     async fn begin_and_send(&self, account: &AccountRuntime, token: &ClaimToken, claimed_at: Duration, charges: Vec<Claimed>) {
