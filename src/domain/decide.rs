@@ -295,7 +295,13 @@ fn answered(charge: &Charge, outcome: &Outcome, now: Timestamp, policy: &Policy)
 
 /// An operator's ruling (R8). None skips the look-up.
 fn ruled(charge: &Charge, ruling: &Ruling, findings: &Findings, now: Timestamp, policy: &Policy) -> Result<Decision, Refusal> {
-    let shows_more = findings.records.iter().any(|found| found.record.status != RecordStatus::Failed);
+    // nobody owes what was paid and cancelled, and nothing is charged for it by itself: it may be closed as void, no more
+    let over = |status: &RecordStatus| match status {
+        RecordStatus::Failed => true,
+        RecordStatus::Cancelled => *ruling == Ruling::Void,
+        _ => false,
+    };
+    let shows_more = findings.records.iter().any(|found| !over(&found.record.status));
     let quiet = charge.doubt.quiet_twice || doubt::confirms_quiet(charge, findings, policy);
     match ruling {
         Ruling::Paid { imp_uid } => {

@@ -98,13 +98,14 @@ impl Engine {
                 Status::Cancelled => Some(Fact::SubscriptionCancelled),
                 Status::Paused => Some(Fact::SubscriptionPaused),
                 Status::Active => {
+                    // the refused card stays refused, whatever the charge waited for in between (a pause, the gateway)
+                    if charge.refused_customer.as_deref() == Some(claimed.payer.customer_uid.as_str()) {
+                        return Some(Fact::CardNotReplaced);
+                    }
                     let day = crate::domain::decide::Policy::NEXT_ID_AFTER;
                     let asked = charge.newest_send_at.filter(|_| charge.tries > 0).and_then(|sent| sent.checked_add(day).ok());
-                    if charge.waiting == Waiting::Paused && asked.is_some_and(|until| until > self.now()) {
-                        return Some(Fact::ResumedEarly);
-                    }
-                    let same_card = charge.refused_customer.as_deref() == Some(claimed.payer.customer_uid.as_str());
-                    (charge.waiting == Waiting::Card && same_card).then_some(Fact::CardNotReplaced)
+                    let early = charge.waiting == Waiting::Paused && asked.is_some_and(|until| until > self.now());
+                    early.then_some(Fact::ResumedEarly)
                 }
             }
         };
@@ -301,12 +302,12 @@ impl Engine {
         let mut facts = Vec::new();
         for (claimed, why) in refused {
             match why {
-                NotBegun::ClaimLost => {}
+                // what is unresolved is about to be looked up: given back at once, it would be claimed without end
+                NotBegun::ClaimLost | NotBegun::PaidElsewhere | NotBegun::Unresolved => {}
                 NotBegun::Killed | NotBegun::Held | NotBegun::Paused => {
                     self.brakes.forget();
                     back.push(claimed);
                 }
-                NotBegun::PaidElsewhere | NotBegun::Unresolved => back.push(claimed),
                 NotBegun::OverBudget => {
                     let until = now.checked_add(SignedDuration::from_mins(10)).unwrap_or(now);
                     facts.push((claimed, Fact::OverBudget { until }));
@@ -388,7 +389,7 @@ impl Engine {
         }
         let read_at = self.clock.boot();
         let brakes = self.store.brakes().await?;
-        let stop = brakes.stop(id);
+        let stop = brakes.stop(id, account.account.endpoint);
         self.brakes.set(id, read_at, stop);
         Ok(stop)
     }

@@ -21,6 +21,8 @@ const MISSED_AFTER: SignedDuration = SignedDuration::from_hours(2);
 const COUNT_MISSED_EVERY: Duration = Duration::from_secs(300);
 /// Interrupted sends are adopted this often.
 const ADOPT_EVERY: Duration = Duration::from_secs(30);
+/// A reading of the database clock that took longer is none: half of it could pass for a jump.
+const SLOW_CLOCK: Duration = Duration::from_secs(5);
 /// After a failed database call.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -189,6 +191,10 @@ impl Loop {
         let before = self.engine.clock.boot();
         let database = self.engine.store.clock().await?;
         let after = self.engine.clock.boot();
+        if after.saturating_sub(before) > SLOW_CLOCK {
+            // a slow answer says nothing of the moment: taken for a jump, it would hold every send for Q
+            return Ok(());
+        }
         let middle = before + (after - before) / 2;
         let hold_for = self.engine.tuning.policy.quiet().unsigned_abs();
         if let Some(moved) = self.engine.steady.check(database.as_microsecond(), middle, hold_for) {

@@ -36,10 +36,10 @@ pub const LOCK_CHARGES: Statement = Statement::two(
 /// The account's row is what its batches of intents queue at, so that budgets add up. Differs because SQLite has one writer.
 pub const LOCK_BRAKES: Statement = Statement::two(
     "lock brakes",
-    "SELECT s.killed AS all_killed, s.held AS all_held, a.id, a.killed, a.held, a.paused,
+    "SELECT s.killed AS all_killed, s.held AS all_held, a.id, a.killed, a.held, a.paused, a.endpoint_id,
             a.audited_incarnation = s.incarnation AS audited
         FROM accounts a CROSS JOIN settings s WHERE a.id = $1",
-    "SELECT s.killed AS all_killed, s.held AS all_held, a.id, a.killed, a.held, a.paused,
+    "SELECT s.killed AS all_killed, s.held AS all_held, a.id, a.killed, a.held, a.paused, a.endpoint_id,
             a.audited_incarnation = s.incarnation AS audited
         FROM accounts a CROSS JOIN settings s WHERE a.id = $1 FOR NO KEY UPDATE OF a",
 );
