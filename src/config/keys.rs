@@ -143,7 +143,7 @@ pub const KEYS: &[Key] = &[
     key("worker.batch", Kind::Integer { least: 1, most: 5000 }, Default::Is("256"),
         "Charges that one transaction takes, at most. Larger is faster; all that is sent and not recorded is in doubt after \
          a crash. A trickle is never held back to fill a batch."),
-    key("worker.flights", Kind::Integer { least: 1, most: 64 }, Default::Is("4"),
+    key("worker.flights", Kind::Integer { least: 1, most: 256 }, Default::Is("64"),
         "Batches of one account that are under way at the same time, at most."),
     key("worker.interval", Kind::Span { least: "1s", most: "10m" }, Default::Is("\"10s\""),
         "The safety net: how long the worker sleeps at most, whatever wakes it otherwise."),

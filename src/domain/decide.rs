@@ -1,6 +1,6 @@
 //! The one function that decides.
 //!
-//! Every billing rule of PROTOCOL.md stands here, in one match over the charge's state and a fact. It is pure; the whole
+//! Every billing rule of docs/protocol.md stands here, in one match over the charge's state and a fact. It is pure; the whole
 //! table is a snapshot (`tests/decide.rs`) that a non-programmer can review. The rules that several arms share are in
 //! [`super::rules`] and [`super::doubt`].
 
@@ -265,7 +265,7 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
     Ok(rules::settle_elsewhere(decision))
 }
 
-/// What the answer to the open send means (PROTOCOL.md, What an answer means). `paid` has been handled.
+/// What the answer to the open send means (docs/protocol.md, What an answer means). `paid` has been handled.
 fn answered(charge: &Charge, outcome: &Outcome, now: Timestamp, policy: &Policy) -> Decision {
     match outcome {
         Outcome::Paid(_) | Outcome::PaidWrong(..) => rules::into_doubt(charge, "unreachable", LiveChange::Keep, now),

@@ -17,7 +17,7 @@ use crate::domain::charge::{Charge, Waiting};
 use crate::domain::decide::Fact;
 use crate::domain::outcome::{DoubtCause, NotSent, Outcome, Record, RecordStatus};
 use crate::domain::subscription::Status;
-use crate::ports::gateway::{Answer, ChargeRequest, DurableAttempt};
+use crate::ports::gateway::{Answer, ChargeRequest, DurableAttempt, Unavailable};
 use crate::ports::store::{Begin, Claim, ClaimToken, Claimed, Intent, Lane, NotBegun, Observation, StoreError};
 
 /// A batch of claimed charges of one account.
@@ -82,7 +82,7 @@ impl Engine {
         if let Err(why) = account.account.gateway.ready().await {
             // nothing was sent and nothing committed: the same charges after a backoff
             warn!(account = %account.account.name, %why, charges = ready.len(), "no access token: nothing is sent");
-            self.note_overload(account, &why);
+            self.heed_failure(account, &why).await;
             self.judge_all(token, ready.iter().map(|claimed| (&claimed.charge, Fact::LookUpFailed, None))).await;
             return;
         }
@@ -126,7 +126,7 @@ impl Engine {
         let mut bulk = self.bulk(account, &ids).await;
         if let Some(why) = bulk.failed.values().next() {
             warn!(account = %account.account.name, %why, charges = bulk.failed.len(), "the look-up before the send failed: not sent");
-            self.note_overload(account, why);
+            self.heed_failure(account, why).await;
         }
         let with_records: Vec<_> =
             charges.iter().zip(&ids).filter(|(_, id)| bulk.newest.contains_key(id.as_str())).map(|(c, _)| c.charge.id).collect();
@@ -416,7 +416,7 @@ impl Engine {
         if !second {
             return;
         }
-        let why = "the gateway refused two access tokens in a row (HTTP 401): check imp_key and imp_secret";
+        let why = "the gateway refused the key or its tokens again and again (HTTP 401): check imp_key and imp_secret, then `rebilld hold release --account`";
         error!(account = %account.account.name, "{why}; the account is paused");
         self.brakes.forget();
         if let Err(failed) = self.store.pause_account(account.account.id, self.now(), why).await {
@@ -424,10 +424,17 @@ impl Engine {
         }
     }
 
-    pub(crate) fn note_overload(&self, account: &AccountRuntime, why: &crate::ports::gateway::Unavailable) {
-        use crate::ports::gateway::Unavailable::{Overload, Unreachable};
-        if matches!(why, Overload(_) | Unreachable(_)) {
-            account.limits.overloaded(self.clock.boot());
+    /// What a call that cannot charge says about the account as a whole.
+    pub(crate) async fn heed_failure(&self, account: &AccountRuntime, why: &Unavailable) {
+        match why {
+            Unavailable::Overload(_) | Unavailable::Unreachable(_) => account.limits.overloaded(self.clock.boot()),
+            // the client has asked for a fresh token and tried again before it says so
+            Unavailable::Unauthorized => {
+                account.limits.overloaded(self.clock.boot());
+                let again = account.limits.refused_again();
+                self.pause_if(again, account).await;
+            }
+            Unavailable::Nonsense(_) => {}
         }
     }
 

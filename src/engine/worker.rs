@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinSet;
 use tracing::{debug, error, warn};
 
-use super::audit::{COMPLETE, QUICK};
+use super::audit::{AuditError, COMPLETE, QUICK};
 use super::charge::Batch;
 use super::{AccountRuntime, Engine};
 use crate::domain::charge::AccountId;
@@ -142,7 +142,8 @@ impl Loop {
     async fn dispatch_sends(&mut self, account: &Arc<AccountRuntime>) -> Result<bool, StoreError> {
         let engine = Arc::clone(&self.engine);
         let breaker = account.limits.breaker_until(engine.clock.boot()).is_some();
-        if breaker || !engine.trusts_time() || account.limits.room() == 0 {
+        let enough = self.count(Flight::Send(account.account.id)) >= engine.tuning.flights;
+        if breaker || enough || !engine.trusts_time() || account.limits.room() == 0 {
             return Ok(false);
         }
         // a braked account keeps its charges due, so that nothing is claimed in vain
@@ -213,9 +214,16 @@ impl Loop {
         if missed > before {
             engine.stats.missed.add(missed - before);
         }
-        if missed > 0 {
-            error!(charges = missed, "charges are past due by two hours and wait for nothing that is shown");
+        if missed == 0 {
+            return Ok(());
         }
+        for account in &engine.accounts {
+            if let Some(stop) = engine.brakes_for(account).await? {
+                warn!(charges = missed, account = %account.account.name, ?stop, "charges are past due by two hours: nothing may be sent (`rebilld hold status`)");
+                return Ok(());
+            }
+        }
+        error!(charges = missed, "charges are past due by two hours and wait for nothing that is shown");
         Ok(())
     }
 
@@ -309,6 +317,11 @@ async fn audit(engine: Arc<Engine>, account: Arc<AccountRuntime>, complete: bool
             engine.brakes.forget();
             engine.wake.ring();
         }
-        Err(why) => warn!(account = %account.account.name, %why, "the audit could not be finished: it counts for nothing"),
+        Err(why) => {
+            if let AuditError::Gateway(why) = &why {
+                engine.heed_failure(&account, why).await;
+            }
+            warn!(account = %account.account.name, %why, "the audit could not be finished: it counts for nothing");
+        }
     }
 }

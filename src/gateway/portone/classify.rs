@@ -1,4 +1,4 @@
-//! What an answer to a charge means: PROTOCOL.md's table, in its order. Whatever is not in it is doubt.
+//! What an answer to a charge means: docs/protocol.md's table, in its order. Whatever is not in it is doubt.
 
 use serde_json::{Map, Value, json};
 
