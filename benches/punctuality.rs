@@ -28,6 +28,7 @@ fn micros() -> i64 {
 #[tokio::main]
 async fn main() {
     let arguments: Vec<String> = std::env::args().collect();
+    let _ = rustls::crypto::ring::default_provider().install_default();
     if arguments.get(1).map(String::as_str) == Some("serve") {
         return rig::server::serve(Duration::ZERO).await;
     }
