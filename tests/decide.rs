@@ -504,3 +504,20 @@ fn a_refused_card_stays_refused_over_a_pause() {
     let decision = decide(&charge, &Fact::CardNotReplaced, at(60), &Policy::default()).unwrap();
     assert_eq!((decision.charge.state, decision.charge.waiting), (ChargeState::Due, Waiting::Card));
 }
+
+#[test]
+fn a_new_card_does_not_shorten_the_day_before_the_next_id() {
+    let policy = Policy::default();
+    let charge = doubt(|charge| charge.doubt.quiet_since = Some(at(61)));
+    let hard = record("imp_f", 1, RecordStatus::Failed, "[1204][실시간빌링실패|유효기간 만료]");
+    let fact = Fact::LookedUp(findings(66, vec![(1, hard.clone(), false, None)]));
+    let declined = decide(&charge, &fact, at(66), &policy).unwrap().charge;
+    assert_eq!((declined.waiting, declined.id_number), (Waiting::Card, IdNumber::new(2).unwrap()));
+    assert_eq!(declined.next_id_from(), Some(at(66 + 24 * 60)), "R7");
+    let declined = Charge { live: None, ..declined };
+    let early = decide(&declined, &Fact::ResumedEarly, at(70), &policy).unwrap().charge;
+    assert_eq!((early.waiting, early.next_at), (Waiting::Retry, Some(at(66 + 24 * 60))));
+    // its own answer says so: a new card may be asked at once
+    let answer = answered(Outcome::Declined(hard, Class::HardCard));
+    assert_eq!(decide(&sent(), &answer, at(1), &policy).unwrap().charge.next_id_from(), None);
+}

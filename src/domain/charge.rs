@@ -211,6 +211,13 @@ impl Charge {
         self.live.as_ref().map_or(self.id_number, |live| live.id_number)
     }
 
+    /// R7: when the next id may be used at the earliest, if a look-up and not an answer ended the last doubt. Only a charge
+    /// that waits for a new card needs it: the wait of any other is in `next_at`.
+    pub fn next_id_from(&self) -> Option<Timestamp> {
+        let ended = self.doubt.since.filter(|_| self.state == ChargeState::Due && self.refused_customer.is_some());
+        ended.and_then(|ended| ended.checked_add(super::decide::Policy::NEXT_ID_AFTER).ok())
+    }
+
     /// Whether a send of this charge has no proven end.
     pub fn in_doubt(&self) -> bool {
         self.live.as_ref().is_some_and(|attempt| attempt.open_send.is_some())

@@ -86,7 +86,7 @@ pub enum Fact {
     SubscriptionPaused,
     /// Its subscription was cancelled before this charge was paid.
     SubscriptionCancelled,
-    /// Its subscription was resumed within a day of the last try.
+    /// Its subscription was resumed within a day of the last try, or a new card came before R7 allows the next id.
     ResumedEarly,
     /// The day's budget is used up.
     OverBudget { until: Timestamp },

@@ -10,7 +10,8 @@ use super::decline::Class;
 use super::event::EventKind;
 use super::outcome::{Findings, Found, Mismatch, RecordStatus};
 use super::rules::{
-    advance_id, after, after_decline, declined, double_charge, into_review, open_send, paid_wrong, review, send_now, settle,
+    advance_id, after, after_decline, declined, double_charge, into_review, keep_r7, open_send, paid_wrong, review, send_now,
+    settle,
 };
 
 /// R5: minutes after a doubt began at which it is looked up; hourly after the last.
@@ -92,6 +93,7 @@ fn adopt_failure(charge: &Charge, rule: &'static str, found: &Found, now: Timest
     decision.charge.first_declined_at.get_or_insert(now);
     advance_id(&mut decision, found.id_number);
     after_decline(&mut decision, found.record.class(), &text, Some(customer_uid), now, policy);
+    keep_r7(&mut decision, now);
     decision
 }
 

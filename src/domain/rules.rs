@@ -154,7 +154,18 @@ pub(super) fn declined(
         advance_id(&mut decision, id_number);
     }
     after_decline(&mut decision, class, text, customer, now, policy);
+    if has_record && end == SendEnd::Found {
+        keep_r7(&mut decision, now);
+    }
     decision
+}
+
+/// R7 for a charge that waits for a new card: the card may come at any time, the next id not before its day has passed.
+pub(super) fn keep_r7(decision: &mut Decision, now: Timestamp) {
+    let charge = &mut decision.charge;
+    if charge.state == ChargeState::Due && charge.waiting == Waiting::Card && charge.mode == IdMode::PerAttempt {
+        charge.doubt.since = Some(now);
+    }
 }
 
 /// A failed record uses its id up, unless ids last for the whole period.
@@ -280,14 +291,17 @@ pub(super) fn as_doubt(charge: &Charge, now: Timestamp) -> Charge {
 
 /// Whether a card was asked for this charge within the last day.
 pub(super) fn asked_today(charge: &Charge, now: Timestamp) -> bool {
-    charge.tries > 0 && charge.newest_send_at.is_some_and(|sent| after(sent, Policy::NEXT_ID_AFTER) > now)
+    let asked = charge.newest_send_at.filter(|_| charge.tries > 0).map(|sent| after(sent, Policy::NEXT_ID_AFTER));
+    asked.max(charge.next_id_from()).is_some_and(|until| until > now)
 }
 
 /// Resumed, but the card was asked within the last day.
 pub(super) fn resumed_early(charge: &Charge) -> Decision {
-    let mut decision = Decision::of("resumed: the card is asked once a day", charge.clone());
+    let mut decision =
+        Decision::of("too early: the card is asked once a day, the next id comes a day after a doubt", charge.clone());
     decision.charge.waiting = Waiting::Retry;
-    decision.charge.next_at = charge.newest_send_at.map(|sent| after(sent, Policy::NEXT_ID_AFTER));
+    let asked = charge.newest_send_at.map(|sent| after(sent, Policy::NEXT_ID_AFTER));
+    decision.charge.next_at = charge.next_id_from().or(asked);
     decision
 }
 

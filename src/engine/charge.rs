@@ -105,7 +105,8 @@ impl Engine {
                     let day = crate::domain::decide::Policy::NEXT_ID_AFTER;
                     let asked = charge.newest_send_at.filter(|_| charge.tries > 0).and_then(|sent| sent.checked_add(day).ok());
                     let early = charge.waiting == Waiting::Paused && asked.is_some_and(|until| until > self.now());
-                    early.then_some(Fact::ResumedEarly)
+                    let r7 = charge.next_id_from().is_some_and(|from| from > self.now());
+                    (early || r7).then_some(Fact::ResumedEarly)
                 }
             }
         };
