@@ -14,6 +14,10 @@ use super::db::{Db, Fault};
 use super::sql::accounts;
 use crate::ports::store::StoreError;
 
+/// Page caches, in KiB (negative, as SQLite wants it): the daemon stays small, and the kernel caches the rest.
+const WRITER_CACHE: &str = "-8192";
+const READER_CACHE: &str = "-1024";
+
 /// How to open a database.
 #[derive(Debug, Clone)]
 pub struct OpenOptions {
@@ -113,8 +117,8 @@ pub(super) async fn sqlite(path: &Path, options: &OpenOptions) -> Result<Db, Ope
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(Duration::from_secs(5))
-        // negative: KiB
-        .pragma("cache_size", "-65536")
+        // a batch's rows come over in one go: a smaller buffer wakes the reading task for each few of them
+        .row_buffer_size(1024)
         .pragma("temp_store", "MEMORY")
         // pages: a checkpoint for each 32 MB and not for every other batch
         .pragma("wal_autocheckpoint", "8000")
@@ -129,9 +133,10 @@ pub(super) async fn sqlite(path: &Path, options: &OpenOptions) -> Result<Db, Ope
             .acquire_timeout(Duration::from_secs(30))
     };
     let told = |error: sqlx::Error| OpenError::Unreachable(format!("{}: {error}", path.display()));
-    let writer = pool(1).connect_with(connect.clone()).await.map_err(told)?;
+    let writer = pool(1).connect_with(connect.clone().pragma("cache_size", WRITER_CACHE)).await.map_err(told)?;
     let readers = options.max_connections.max(1);
-    let reader = pool(readers).connect_with(connect.pragma("query_only", "ON")).await.map_err(told)?;
+    let reader =
+        pool(readers).connect_with(connect.pragma("cache_size", READER_CACHE).pragma("query_only", "ON")).await.map_err(told)?;
     let db = Db::Sqlite { writer, reader };
     let mut tx = db.begin().await.map_err(|fault| OpenError::ReadOnly(fault.to_string()))?;
     let rows = tx.query(&accounts::DURABILITY, &[]).await?;
