@@ -229,6 +229,7 @@ fn facts() -> Vec<(&'static str, Fact)> {
         ("answer: cancelled", doubtful(DoubtCause::Cancelled)),
         ("answer: unreachable", answered(Outcome::NotSent(NotSent::Unreachable("refused".to_owned())))),
         ("answer: gate", answered(Outcome::NotSent(NotSent::Gate("stopping")))),
+        ("answer: unmarked", answered(Outcome::NotSent(NotSent::Unmarked))),
         (
             "answer to another send: declined",
             Fact::Answered {

@@ -46,12 +46,7 @@ impl Demo {
         };
         let bar = bar(context, self.months);
         let timer = Timer::start();
-        let run = demo(
-            &options,
-            |sources, csv| import(sources, csv),
-            |progress| show(&bar, progress),
-            |canaries| leaks(&log, canaries),
-        );
+        let run = demo(&options, import, |progress| show(&bar, progress), |canaries| leaks(&log, canaries));
         let interrupted = tokio::signal::ctrl_c();
         let report = tokio::select! {
             report = run => report?,

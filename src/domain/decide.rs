@@ -379,5 +379,6 @@ pub(super) fn not_sent_rule(why: &NotSent) -> &'static str {
         NotSent::Unreachable(_) => "not sent: the gateway could not be reached",
         NotSent::Unauthorized { .. } => "not sent: the token was refused",
         NotSent::Gate(_) => "not sent: the gate was closed",
+        NotSent::Unmarked => "not sent: the state directory cannot be written",
     }
 }

@@ -85,6 +85,8 @@ pub enum NotSent {
     Unauthorized { token: u64 },
     /// The gate closed between commit and write: too old, killed, held, paused or stopping.
     Gate(&'static str),
+    /// The high-water mark could not be written: nothing can be sent until the state directory takes it.
+    Unmarked,
 }
 
 impl NotSent {
@@ -93,6 +95,7 @@ impl NotSent {
             Self::Unreachable(_) => "unreachable",
             Self::Unauthorized { .. } => "unauthorized",
             Self::Gate(why) => why,
+            Self::Unmarked => "unmarked",
         }
     }
 }

@@ -219,8 +219,8 @@ pub(super) fn not_sent(charge: &Charge, why: &NotSent, now: Timestamp, policy: &
     let mut decision = wait(charge, not_sent_rule(why), now, policy);
     decision.send = open_send(charge).map(|send| (send.id, SendEnd::NotSent));
     decision.charge.doubt = Doubt::default();
-    if !matches!(why, NotSent::Unreachable(_)) {
-        // nothing was wrong with the gateway: its turn comes again at once
+    if !matches!(why, NotSent::Unreachable(_) | NotSent::Unmarked) {
+        // nothing is wrong that takes time to be put right: its turn comes again at once
         decision.charge.not_sent = charge.not_sent;
         decision.charge.next_at = Some(now);
         decision.charge.waiting = Waiting::Turn;

@@ -310,9 +310,12 @@ impl Engine {
             let until = self.now().checked_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::ZERO));
             self.clock.sleep_until(until.unwrap_or(begun_at), false).await;
         }
-        let closed = if marked { self.gate(account, claimed_at).await } else { Some("the state directory is not writable") };
+        let closed = match marked {
+            true => self.gate(account, claimed_at).await.map(NotSent::Gate),
+            false => Some(NotSent::Unmarked),
+        };
         let answer = match closed {
-            Some(why) => Answer { outcome: Outcome::NotSent(NotSent::Gate(why)), kept: note(why) },
+            Some(why) => Answer { kept: note(why.name()), outcome: Outcome::NotSent(why) },
             None => {
                 let before = self.clock.boot();
                 self.stats.sends.add(1);

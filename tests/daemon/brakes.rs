@@ -30,8 +30,7 @@ async fn brakes(rig: &Rig, command: &[&str]) {
     let pulled = clock.now();
     until("three seconds of looking", SOON, async || (clock.now() > pulled + SignedDuration::from_secs(3)).then_some(())).await;
     let ledger = rig.gateway.ledger();
-    let late: Vec<_> =
-        ledger.charges().filter(|post| post.received_at > pulled + SignedDuration::from_secs(1) + SKEW).collect();
+    let late: Vec<_> = ledger.charges().filter(|post| post.received_at > pulled + SignedDuration::from_secs(1) + SKEW).collect();
     assert!(late.is_empty(), "{} charges were asked for after {command:?}", late.len());
     assert!(ledger.charges().count() < 120, "there was more to send");
 }

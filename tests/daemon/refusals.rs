@@ -1,8 +1,9 @@
 //! What it refuses to start with, and how it says so: the exit code is for systemd, the sentence for people.
 
+use std::time::Duration;
+
 use crate::processes::Daemon;
 use crate::rig::Rig;
-use std::time::Duration;
 
 #[tokio::test]
 async fn one_daemon_a_sqlite_file() {
@@ -62,20 +63,30 @@ pub fn may_mount(test: &str) -> bool {
     may
 }
 
-#[tokio::test]
-async fn a_read_only_database() {
+/// Starts on a database of which `what`, in a shell's words, has been mounted read-only.
+async fn mounted_read_only(what: &str) {
     if !may_mount("a read-only database") {
         return;
     }
     let mut rig = Rig::new(None);
     let place = rig.beside("database");
-    let place = place.display();
-    rig.home.layer("place", &format!("[database]\nurl = \"sqlite:{place}/rebilld.db\"\n"));
+    rig.home.layer("place", &format!("[database]\nurl = \"sqlite:{}/rebilld.db\"\n", place.display()));
     rig.done(&["migrate"]);
-    let script = format!("mount --bind {place} {place}; mount -o remount,ro,bind {place}; exec \"$@\"");
+    let what = format!("{}{what}", place.display());
+    let script = format!("mount --bind {what} {what}; mount -o remount,ro,bind {what}; exec \"$@\"");
     let mut daemon = Daemon::wrapped(&rig.home, "daemon", &script);
     let status = daemon.ended(Duration::from_secs(60)).await;
     let said = rig.home.log("daemon");
     assert_eq!(status.code(), Some(69), "{said}");
-    assert!(said.contains("read-only"), "{said}");
+    assert!(said.contains("the database is read-only"), "{said}");
+}
+
+#[tokio::test]
+async fn a_read_only_file_system() {
+    mounted_read_only("").await;
+}
+
+#[tokio::test]
+async fn a_read_only_file() {
+    mounted_read_only("/rebilld.db").await;
 }
