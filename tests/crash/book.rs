@@ -75,7 +75,9 @@ impl Book {
         let values: Vec<String> = self.rows[first..]
             .iter()
             .map(|Subscription { reference, customer, plan, starts_on, .. }| {
-                format!("('main', '{reference}', '{plan}', '{customer}', '{starts_on}', '{starts_on}', '{name}', '{mail}', '{phone}')")
+                format!(
+                    "('main', '{reference}', '{plan}', '{customer}', '{starts_on}', '{starts_on}', '{name}', '{mail}', '{phone}')"
+                )
             })
             .collect();
         format!(

@@ -15,10 +15,13 @@ use rebilld::time::SystemClock;
 
 use crate::book::Book;
 use crate::finish::{self, Hands, Proven};
-use crate::processes::{Daemon, Gateway, Home, Tail, WEBHOOK_SECRET, until};
+use crate::processes::{Daemon, Gateway, Home, Tail, WEBHOOK_SECRET, within};
 
 /// From a start to the first POST.
 const PUNCTUAL: Duration = Duration::from_secs(10);
+
+/// Subscriptions that are written in each life that is not too short.
+const MORE: usize = 30;
 
 #[expect(clippy::disallowed_methods, reason = "the size of a campaign comes from the environment")]
 fn setting(name: &str) -> Option<u64> {
@@ -66,7 +69,7 @@ impl World {
         home.layer(
             "places",
             &format!(
-                "[accounts.main]\nbase_url = \"{}\"\n[worker]\nbatch = 16\n\
+                "[accounts.main]\nbase_url = \"{}\"\nin_flight = 8\n[worker]\nbatch = 6\n\
                  [[webhooks]]\nname = \"app\"\nurl = \"{}\"\nsecret_file = \"{}\"\nallow_private = true\n",
                 gateway.url(),
                 receiver.url(),
@@ -89,7 +92,8 @@ impl World {
             hands,
             clock,
         };
-        world.insert(usize::try_from(60 + 16 * kills).expect("a number of subscriptions")).await;
+        // a kill leaves what was claimed to the end of its claim: there has to be more
+        world.insert(150).await;
         world
     }
 
@@ -125,7 +129,7 @@ impl World {
                     self.posts(before + 1).await;
                     self.starts.push(self.clock.boot() - started);
                     // rows come in while it works
-                    self.insert(3).await;
+                    self.insert(MORE).await;
                     self.posts(before + count).await;
                     tokio::time::sleep(slack).await;
                 }
@@ -148,7 +152,7 @@ impl World {
                 End::Posts(more, slack) => {
                     let before = self.tail.charges();
                     self.posts(before + more).await;
-                    self.insert(3).await;
+                    self.insert(MORE).await;
                     tokio::time::sleep(slack).await;
                 }
             }
@@ -183,17 +187,28 @@ impl World {
 
     /// Until the gateway has been asked for so many charges.
     async fn posts(&mut self, count: usize) {
-        let what = format!("{} (seed {}): POST number {count}", self.name, self.seed);
-        until(&what, PUNCTUAL, async || (self.tail.charges() >= count).then_some(())).await;
+        if within(PUNCTUAL, async || (self.tail.charges() >= count).then_some(())).await.is_none() {
+            let waiting = "SELECT count(*) AS n FROM charges WHERE state = 'due' AND waiting = 'turn'";
+            let claimed = self.home.sql(&format!("{waiting} AND claim_token IS NOT NULL")).await[0].int("n");
+            let all = self.home.sql(waiting).await[0].int("n");
+            let (name, seed) = (self.name, self.seed);
+            panic!(
+                "{name}, seed {seed}: no POST number {count} within {PUNCTUAL:?}; {all:?} charges wait, {claimed:?} of them claimed"
+            );
+        }
     }
 
     async fn prove(self) {
         let (name, seed, kills, subscriptions) = (self.name, self.seed, self.kills, self.book.len());
         let slowest = self.starts.iter().max().copied().unwrap_or_default();
         let mean = self.starts.iter().sum::<Duration>() / u32::try_from(self.starts.len().max(1)).expect("few starts");
+        let patience = Duration::from_secs(120 + 6 * kills);
         let logs: Vec<String> = self.logs.iter().map(|log| self.home.log(log)).collect();
-        let Proven { verdicts, incidents, figures } = finish::finish(self.home, self.gateway, self.book, self.receiver, self.hands, &logs).await;
-        println!("{name}: seed {seed}, {kills} kills, {subscriptions} subscriptions; first POST after a start: mean {mean:?}, slowest {slowest:?}; {figures}");
+        let Proven { verdicts, incidents, figures } =
+            finish::finish(self.home, self.gateway, self.book, self.receiver, self.hands, &logs, patience).await;
+        println!(
+            "{name}: seed {seed}, {kills} kills, {subscriptions} subscriptions; first POST after a start: mean {mean:?}, slowest {slowest:?}; {figures}"
+        );
         let broken: Vec<String> = verdicts
             .iter()
             .filter(|verdict| !verdict.holds())
