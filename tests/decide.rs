@@ -229,7 +229,6 @@ fn facts() -> Vec<(&'static str, Fact)> {
         ("answer: cancelled", doubtful(DoubtCause::Cancelled)),
         ("answer: unreachable", answered(Outcome::NotSent(NotSent::Unreachable("refused".to_owned())))),
         ("answer: gate", answered(Outcome::NotSent(NotSent::Gate("stopping")))),
-        ("answer: unmarked", answered(Outcome::NotSent(NotSent::Unmarked))),
         (
             "answer to another send: declined",
             Fact::Answered {
@@ -419,4 +418,89 @@ fn no_decision_breaks_a_hard_line() {
 fn q_below_its_bound_is_refused() {
     assert!(Policy::new(SignedDuration::from_mins(44)).is_none());
     assert!(Policy::new(SignedDuration::from_mins(45)).is_some());
+}
+
+/// Attempt 02 is in doubt, and a look-up shows 01 paid and nothing under 02.
+fn paid_under_another_id(state: ChargeState, began: i64) -> (Charge, Fact) {
+    let two = IdNumber::new(2).unwrap();
+    let charge = doubt(|charge| {
+        charge.state = state;
+        (charge.attempts, charge.id_number) = (2, two);
+        charge.live = Some(Attempt { number: 2, id_number: two, ..live(true) });
+        charge.next_at = Some(at(began));
+    });
+    let late = record("imp_late", 1, RecordStatus::Paid, "");
+    (charge, Fact::LookedUp(findings(began, vec![(1, late, false, None)])))
+}
+
+#[test]
+fn a_payment_under_another_id_waits_for_the_open_send_and_then_settles() {
+    for state in [ChargeState::Doubt, ChargeState::Review] {
+        let (charge, fact) = paid_under_another_id(state, 10);
+        let first = decide(&charge, &fact, at(10), &Policy::default()).unwrap();
+        assert_eq!(first.charge.paid_elsewhere.as_ref().unwrap().imp_uid, "imp_late");
+        assert_eq!((first.charge.state, first.send), (state, None), "02 may still turn out paid");
+        assert!(first.charge.next_at > Some(at(10)), "it is not looked up again at once, for ever");
+        let (_, fact) = paid_under_another_id(state, 61);
+        let second = decide(&first.charge, &fact, at(61), &Policy::default()).unwrap();
+        assert_eq!((second.charge.state, second.charge.doubt.quiet_since), (state, Some(at(61))));
+        let (_, fact) = paid_under_another_id(state, 66);
+        let third = decide(&second.charge, &fact, at(66), &Policy::default()).unwrap();
+        assert_eq!((third.charge.state, third.charge.paid_imp_uid.as_deref()), (ChargeState::Paid, Some("imp_late")));
+        assert_eq!((third.send.is_some(), third.adopt.len(), third.incidents.len()), (true, 1, 0));
+    }
+}
+
+#[test]
+fn each_refused_card_is_told_apart() {
+    let refused = |attempt: u16| {
+        let mut charge = hinted(Hint::RefusedKey);
+        charge.attempts = attempt;
+        decide(&charge, &Fact::LookedUp(findings(1, vec![])), at(1), &Policy::default()).unwrap().events.remove(0).id
+    };
+    assert_ne!(refused(1), refused(2));
+}
+
+#[test]
+fn a_cancelled_payment_may_be_closed_as_void_and_as_nothing_else() {
+    let cancelled = |began| findings(began, vec![(1, record("imp_c", 1, RecordStatus::Cancelled, ""), true, None)]);
+    let policy = Policy::default();
+    // the answer said cancelled: the send is open, and has to be proven to have ended
+    let mut charge = doubt(|charge| (charge.state, charge.waiting) = (ChargeState::Review, Waiting::Operator));
+    let rule = |charge: &Charge, ruling, began| decide(charge, &Fact::Ruled(ruling, cancelled(began)), at(began), &policy);
+    assert!(rule(&charge, Ruling::Void, 61).is_err(), "seen once");
+    for began in [61, 66] {
+        charge = decide(&charge, &Fact::LookedUp(cancelled(began)), at(began), &policy).unwrap().charge;
+        assert_eq!(charge.state, ChargeState::Review);
+    }
+    for ruling in [Ruling::Unpaid, Ruling::Resend, Ruling::Retry] {
+        assert!(rule(&charge, ruling, 70).is_err());
+    }
+    assert_eq!(rule(&charge, Ruling::Void, 70).unwrap().charge.state, ChargeState::Void);
+    let due = decide(&fresh(), &Fact::LookedUp(cancelled(1)), at(1), &policy).unwrap();
+    assert_eq!(due.charge.state, ChargeState::Review, "a payment that we know as declined was paid and cancelled since");
+}
+
+#[test]
+fn a_closed_gate_is_not_run_into_without_end() {
+    let shut = |not_sent| {
+        let charge = Charge { not_sent, ..sent() };
+        let fact = answered(Outcome::NotSent(NotSent::Gate("the state directory is not writable")));
+        decide(&charge, &fact, at(1), &Policy::default()).unwrap().charge
+    };
+    assert_eq!(shut(0).next_at, Some(at(1) + SignedDuration::from_secs(5)));
+    assert_eq!((shut(9).next_at, shut(9).not_sent), (Some(at(16)), 10));
+}
+
+#[test]
+fn a_refused_card_stays_refused_over_a_pause() {
+    let charge = Charge {
+        waiting: Waiting::Paused,
+        refused_customer: Some("card-1".to_owned()),
+        tries: 1,
+        first_declined_at: Some(start()),
+        ..fresh()
+    };
+    let decision = decide(&charge, &Fact::CardNotReplaced, at(60), &Policy::default()).unwrap();
+    assert_eq!((decision.charge.state, decision.charge.waiting), (ChargeState::Due, Waiting::Card));
 }

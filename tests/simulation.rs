@@ -1,5 +1,5 @@
 //! A seeded simulation of the real engine and the real SQLite store: a virtual clock, a gateway whose ledger is the oracle, and
-//! a crash at any await. After each run PROTOCOL.md's invariants I1 to I12 are checked.
+//! a crash at any await. After each run docs/protocol.md's invariants I1 to I12 are checked.
 //!
 //! `REBILLD_SIM_RUNS` sets how many seeds are run, `REBILLD_SIM_SEED` runs one and prints its log.
 

@@ -41,10 +41,8 @@ async fn talk(mut stream: TcpStream, latency: Duration, counts: Arc<Counts>) {
         let request = std::str::from_utf8(&buffer[..head + length]).unwrap_or_default();
         let (line, body) = (request.lines().next().unwrap_or_default(), &request[head..]);
         let (status, answer) = answer(line, body, latency, &counts).await;
-        let reply = format!(
-            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{answer}",
-            answer.len()
-        );
+        let reply =
+            format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{answer}", answer.len());
         if stream.write_all(reply.as_bytes()).await.is_err() {
             return;
         }

@@ -345,7 +345,8 @@ BEGIN
                 AND ((waiting = 'card' AND NEW.customer_uid IS DISTINCT FROM OLD.customer_uid)
                     OR (NEW.status IS DISTINCT FROM OLD.status AND (waiting <> 'retry' OR NEW.status = 'cancelled')));
     END IF;
-    UPDATE schedules SET next_look_at = to_timestamp(0), version = version + 1 WHERE subscription_id = NEW.id;
+    UPDATE schedules SET next_look_at = to_timestamp(0), version = version + 1,
+        not_before = CASE WHEN NEW.starts_on IS NOT DISTINCT FROM OLD.starts_on THEN not_before END WHERE subscription_id = NEW.id;
     NOTIFY rebilld;
     RETURN NULL;
 END $$;

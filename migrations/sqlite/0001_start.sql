@@ -337,7 +337,8 @@ BEGIN
         WHERE subscription_id = NEW.id AND state IN ('due', 'doubt', 'review') AND state = 'due'
             AND ((waiting = 'card' AND NEW.customer_uid IS NOT OLD.customer_uid)
                 OR (NEW.status IS NOT OLD.status AND (waiting <> 'retry' OR NEW.status = 'cancelled')));
-    UPDATE schedules SET next_look_at = 0, version = version + 1 WHERE subscription_id = NEW.id;
+    UPDATE schedules SET next_look_at = 0, version = version + 1,
+        not_before = CASE WHEN NEW.starts_on IS OLD.starts_on THEN not_before END WHERE subscription_id = NEW.id;
 END;
 CREATE TRIGGER subscriptions_stay BEFORE DELETE ON subscriptions
     WHEN EXISTS (SELECT 1 FROM charges WHERE subscription_id = OLD.id)

@@ -50,7 +50,7 @@ pub(super) async fn open(settings: &Settings, create: bool) -> Result<Arc<Databa
     Ok(Arc::new(Database::open(settings.database.url.reveal(), options).await?))
 }
 
-/// Tells one place to send to from another: PROTOCOL.md wants a hash of imp_key, tier and base URL.
+/// Tells one place to send to from another: docs/protocol.md wants a hash of imp_key, tier and base URL.
 pub(super) fn fingerprint(imp_key: &str, tier: Option<&str>, base_url: &str) -> String {
     base32(&digest(&["endpoint/1", imp_key, tier.unwrap_or_default(), base_url]), 26)
 }
@@ -172,6 +172,7 @@ fn tuning(settings: &Settings) -> Result<Tuning, AppError> {
     let signed = |duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
     let mut tuning = Tuning::new(settings.tag);
     tuning.batch = worker.batch;
+    tuning.flights = worker.flights as usize;
     tuning.interval = worker.interval;
     tuning.open_ahead = signed(worker.open_ahead);
     tuning.policy = Policy::new(signed(worker.quiet)).ok_or(AppError::Quiet)?;

@@ -1,4 +1,4 @@
-//! Is this the database that last sent? A restored or copied one comes up on hold (PROTOCOL.md, Clock, restore, audit).
+//! Is this the database that last sent? A restored or copied one comes up on hold (docs/protocol.md, Clock, restore, audit).
 
 use std::sync::Arc;
 

@@ -50,7 +50,10 @@ fn named<'a>(assembled: &'a Assembled, name: &str) -> Result<&'a Arc<Account>, A
 
 fn chosen(assembled: &Assembled, name: Option<&str>) -> Result<Vec<Arc<Account>>, AppError> {
     match name {
-        None => Ok(assembled.accounts.clone()),
+        None => match assembled.moved.first() {
+            Some(held) if assembled.accounts.is_empty() => Err(AppError::NoAccount(held.name.clone())),
+            _ => Ok(assembled.accounts.clone()),
+        },
         Some(name) => Ok(vec![Arc::clone(named(assembled, name)?)]),
     }
 }
@@ -130,7 +133,7 @@ fn summary(report: &AuditReport) -> serde_json::Value {
     })
 }
 
-/// Ends a hold, once the audit has read back to two days before the newest row and Q has passed (PROTOCOL.md, Clock, restore,
+/// Ends a hold, once the audit has read back to two days before the newest row and Q has passed (docs/protocol.md, Clock, restore,
 /// audit). Returns what to tell the operator.
 pub async fn release_hold(loaded: &Loaded, reach: &Reach, signed: &Signed) -> Result<String, AppError> {
     match reach {
@@ -159,7 +162,7 @@ async fn audited_clean(assembled: &Assembled, accounts: &[Arc<Account>], now: Ti
         let report = assembled.engine.audit(account, back.max(COMPLETE)).await?;
         if report.incidents > 0 {
             return Err(AppError::Refused(format!(
-                "the audit of account {} found {} differences between the ledgers: see `rebilld hold status` and the incidents; the hold stays",
+                "the audit of account {} found {} differences between the ledgers: see `rebilld events list --kind incident.opened`; the hold stays",
                 account.name, report.incidents
             )));
         }

@@ -1,13 +1,15 @@
 //! `rebilld hold` and `rebilld kill`.
 
 use clap::Subcommand;
+use jiff::tz::TimeZone;
+use serde_json::json;
 
 use super::context::{Context, Opened, Why};
 use super::failure::{Code, Failure};
-use super::output::{Field, Listing, at, field, say};
+use super::output::{Field, Listing, Output, at, field, print_json, say};
 use crate::app;
 use crate::config::closest;
-use crate::store::desk::Reach;
+use crate::store::desk::{AccountStatus, Reach};
 
 #[derive(Debug, Subcommand)]
 pub enum Hold {
@@ -98,7 +100,11 @@ impl Kill {
 }
 
 fn tell(context: &Context, text: &str) -> Result<(), Failure> {
-    if context.quiet { Ok(()) } else { say(text) }
+    match context.output {
+        Output::Json => print_json(&json!({ "done": text })),
+        _ if context.quiet => Ok(()),
+        _ => say(text),
+    }
 }
 
 fn subject(reach: &Reach) -> String {
@@ -137,58 +143,54 @@ async fn status(context: &Context, account: Option<String>) -> Result<(), Failur
     if account.is_none()
         && let Some(status) = desk.status().await?
     {
-        rows.push(brake("database", status.killed, status.kill_reason, status.held, status.hold_reason, false, None, None));
-        rows[0].push(at("held_since", status.held_at, &zone));
-        rows[0].push(at("audited", None, &zone));
+        // the database as a whole has no endpoint, no pause and no audit of its own
+        let database = AccountStatus {
+            name: "database".to_owned(),
+            base_url: None,
+            killed: status.killed,
+            kill_reason: status.kill_reason,
+            held: status.held,
+            hold_reason: status.hold_reason,
+            held_at: status.held_at,
+            paused: false,
+            pause_reason: None,
+            paused_at: None,
+            audited: true,
+            audited_at: None,
+            audited_quick_at: None,
+        };
+        rows.push(brake(database, &zone));
     }
-    for row in desk.accounts().await?.into_iter().filter(|row| account.as_ref().is_none_or(|name| *name == row.name)) {
-        let mut fields = brake(
-            &format!("account {}", row.name),
-            row.killed,
-            row.kill_reason,
-            row.held,
-            row.hold_reason,
-            row.paused,
-            row.pause_reason,
-            Some(row.audited),
-        );
-        fields.push(at("held_since", row.held_at.or(row.paused_at), &zone));
-        fields.push(at("audited", row.audited_at, &zone));
-        rows.push(fields);
+    for mut row in desk.accounts().await?.into_iter().filter(|row| account.as_ref().is_none_or(|name| *name == row.name)) {
+        row.name = format!("account {}", row.name);
+        rows.push(brake(row, &zone));
     }
     Listing { rows, none: "the database knows no account yet: run `rebilld migrate`" }.print(context.output)
 }
 
-#[expect(clippy::too_many_arguments, reason = "one row of a table, whose columns these are")]
-fn brake(
-    what: &str,
-    killed: bool,
-    kill_reason: Option<String>,
-    held: bool,
-    hold_reason: Option<String>,
-    paused: bool,
-    pause_reason: Option<String>,
-    audited: Option<bool>,
-) -> Vec<Field> {
-    let unaudited = audited == Some(false);
+/// A row of `status`: the first thing that stops sends, and all reasons.
+fn brake(row: AccountStatus, zone: &TimeZone) -> Vec<Field> {
     let state = match () {
-        () if killed => "killed",
-        () if held => "held",
-        () if unaudited => "not audited",
-        () if paused => "paused",
+        () if row.killed => "killed",
+        () if row.held => "held",
+        () if !row.audited => "not audited",
+        () if row.paused => "paused",
         () => "sends",
     };
-    let reasons = [(killed, kill_reason), (held, hold_reason), (paused, pause_reason)];
-    let mut reasons: Vec<String> = reasons.into_iter().filter(|(on, _)| *on).filter_map(|(_, why)| why).collect();
-    if unaudited {
-        reasons.push("no complete audit in this incarnation of the database yet".to_owned());
-    }
+    let unaudited = Some("no complete audit in this incarnation of the database yet".to_owned());
+    let reasons =
+        [(row.killed, row.kill_reason), (row.held, row.hold_reason), (row.paused, row.pause_reason), (!row.audited, unaudited)];
+    let reasons: Vec<String> = reasons.into_iter().filter(|(on, _)| *on).filter_map(|(_, why)| why).collect();
     vec![
-        field("what", what),
+        field("what", row.name),
         field("state", state),
-        field("killed", killed).hidden(),
-        field("held", held).hidden(),
-        field("paused", paused).hidden(),
+        field("killed", row.killed).hidden(),
+        field("held", row.held).hidden(),
+        field("paused", row.paused).hidden(),
+        field("audited", row.audited).hidden(),
+        field("base_url", row.base_url).hidden(),
         field("why", reasons.join("; ")),
+        at("held_since", row.held_at.or(row.paused_at), zone),
+        at("audited_at", row.audited_at, zone),
     ]
 }

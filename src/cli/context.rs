@@ -23,7 +23,7 @@ pub struct Why {
     pub reason: String,
     /// Who, if it is not the user of this machine who runs the command.
     #[arg(long = "as", value_name = "NAME")]
-    pub name: Option<String>,
+    pub by: Option<String>,
 }
 
 /// Settings and database, open.
@@ -63,7 +63,7 @@ impl Context {
             return Err(Failure::new(Code::Usage, "--reason is empty: say why, for whoever reads the journal"));
         }
         let user = user(&self.sources.environment);
-        let who = match &why.name {
+        let who = match &why.by {
             Some(name) => format!("{} ({user})", name.trim()),
             None => user,
         };

@@ -244,7 +244,7 @@ fn tell(report: &DemoReport, seconds: f64, kept: Option<&std::path::Path>) -> Re
     say("")?;
     say(&format!("The gateway saw {} charges and spoilt {}: {}.", grouped(report.posts), grouped(faults), told_faults(report),))?;
     say(&format!(
-        "{} charges were in doubt for a while; {} look-ups made them clear, {} were proven lost and sent again under the same id.",
+        "{} charges were in doubt for a while, and look-ups made them clear ({} look-ups with those before each send); {} were proven lost and sent again under the same id.",
         grouped(report.doubted),
         grouped(report.look_ups),
         grouped(report.resends),

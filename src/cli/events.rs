@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::context::{Context, Why};
 use super::failure::{Code, Failure};
-use super::output::{Listing, at, field, say};
+use super::output::{Listing, Output, at, field, print_json, say};
 use crate::config::{Environment, SecretSource, closest};
 use crate::courier::verify;
 use crate::domain::event::EventKind;
@@ -163,8 +163,9 @@ async fn replay_events(context: &Context, replay: Replay, why: &Why) -> Result<(
         return Err(unknown_endpoint(webhooks, name));
     }
     let due = opened.database.desk().replay(opened.now, &replay, &signed).await?;
-    if context.quiet {
-        return Ok(());
+    match context.output {
+        Output::Json => print_json(&serde_json::json!({ "due": due })),
+        _ if context.quiet => Ok(()),
+        _ => say(&format!("{due} deliveries are due again")),
     }
-    say(&format!("{due} deliveries are due again"))
 }

@@ -10,7 +10,12 @@ use crate::config::{Log, LogFormat};
 /// Sets up the process's logs, once.
 pub fn start(log: &Log) -> Result<(), Failure> {
     let wrong = |error: &dyn std::fmt::Display| Failure::new(Code::Config, format!("`log.level`: {error}"));
-    let filter = EnvFilter::builder().parse(&log.level).map_err(|error| wrong(&error))?;
+    // libraries chat about their own start-up; whoever writes directives decides for himself
+    let level = match log.level.contains([',', '=']) {
+        true => log.level.clone(),
+        false => format!("{},tokio_cron_scheduler=warn,sqlx=warn", log.level),
+    };
+    let filter = EnvFilter::builder().parse(&level).map_err(|error| wrong(&error))?;
     let terminal = std::io::stderr().is_terminal();
     let text = match log.format {
         LogFormat::Text => true,

@@ -2,10 +2,11 @@
 
 use rand::TryRng;
 use rand::rngs::SysRng;
+use serde_json::json;
 
 use super::context::{Context, connect};
 use super::failure::{Code, Failure};
-use super::output::{Listing, field, say};
+use super::output::{Listing, Output, field, print_json, say};
 
 /// Brings the schema up to date, binds a new database to the config's tag, and makes the config's accounts known to it.
 #[derive(Debug, clap::Args)]
@@ -29,6 +30,10 @@ impl Migrate {
         database.bind_identity(loaded.settings.tag, &random_text()?, now).await?;
         let accounts: Vec<String> = loaded.settings.accounts.keys().cloned().collect();
         database.desk().add_accounts(&accounts).await?;
+        if context.output == Output::Json {
+            let applied: Vec<_> = pending.iter().map(|(version, name)| json!({ "version": version, "name": name })).collect();
+            return print_json(&json!({ "applied": applied, "database": loaded.settings.database.url.to_string() }));
+        }
         if context.quiet {
             return Ok(());
         }

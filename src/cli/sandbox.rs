@@ -70,6 +70,10 @@ impl Sandbox {
                 any = true;
             }
         }
+        if rates.max_seconds == 0 {
+            // how late at most
+            rates.max_seconds = Rates::bad_day().max_seconds;
+        }
         if any { FaultPlan::seeded(self.fault_seed.unwrap_or(1), rates) } else { FaultPlan::none() }
     }
 

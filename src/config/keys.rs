@@ -143,7 +143,7 @@ pub const KEYS: &[Key] = &[
     key("worker.batch", Kind::Integer { least: 1, most: 5000 }, Default::Is("256"),
         "Charges that one transaction takes, at most. Larger is faster; all that is sent and not recorded is in doubt after \
          a crash. A trickle is never held back to fill a batch."),
-    key("worker.flights", Kind::Integer { least: 1, most: 64 }, Default::Is("4"),
+    key("worker.flights", Kind::Integer { least: 1, most: 256 }, Default::Is("64"),
         "Batches of one account that are under way at the same time, at most."),
     key("worker.interval", Kind::Span { least: "1s", most: "10m" }, Default::Is("\"10s\""),
         "The safety net: how long the worker sleeps at most, whatever wakes it otherwise."),
@@ -291,10 +291,17 @@ impl Kind {
                 let fits = is_name(value) && value.is_ascii();
                 say(fits, &format!("`{}` is no name: 1 to 64 letters, digits, `-` and `_`", shown(value)))
             }
-            Self::DatabaseUrl => {
-                let fits = ["sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| value.starts_with(scheme));
-                say(fits, "has to begin with `sqlite:` (a file) or `postgres://`")
-            }
+            Self::DatabaseUrl => match value.strip_prefix("sqlite:") {
+                Some(path) => {
+                    let path = path.strip_prefix("//").unwrap_or(path);
+                    let fits = !path.is_empty() && !path.contains(['?', ':']);
+                    say(fits, "has to name a file after `sqlite:`, without parameters: a database in memory would forget charges")
+                }
+                None => {
+                    let fits = ["postgres://", "postgresql://"].iter().any(|scheme| value.starts_with(scheme));
+                    say(fits, "has to begin with `sqlite:` (a file) or `postgres://`")
+                }
+            },
             Self::HttpUrl => http_url(value),
             Self::LogFilter => {
                 let parsed = tracing_subscriber::EnvFilter::builder().parse(value);

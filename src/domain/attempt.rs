@@ -76,7 +76,7 @@ impl fmt::Display for Tag {
 /// The 28 characters that all ids of one charge share: tag and hash, without the number.
 ///
 /// Derived only from facts that outlive the database, so that a restored or re-imported row derives the same ids and the
-/// gateway refuses the duplicate (PROTOCOL.md, The id).
+/// gateway refuses the duplicate (docs/protocol.md, The id).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IdBase(String);
 

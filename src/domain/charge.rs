@@ -122,7 +122,7 @@ impl Waiting {
     }
 }
 
-/// How ids advance (PROTOCOL.md, The id). Fixed per charge when it opens.
+/// How ids advance (docs/protocol.md, The id). Fixed per charge when it opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum IdMode {
     /// A failed record uses its id up.

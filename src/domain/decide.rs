@@ -1,6 +1,6 @@
 //! The one function that decides.
 //!
-//! Every billing rule of PROTOCOL.md stands here, in one match over the charge's state and a fact. It is pure; the whole
+//! Every billing rule of docs/protocol.md stands here, in one match over the charge's state and a fact. It is pure; the whole
 //! table is a snapshot (`tests/decide.rs`) that a non-programmer can review. The rules that several arms share are in
 //! [`super::rules`] and [`super::doubt`].
 
@@ -265,7 +265,7 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
     Ok(rules::settle_elsewhere(decision))
 }
 
-/// What the answer to the open send means (PROTOCOL.md, What an answer means). `paid` has been handled.
+/// What the answer to the open send means (docs/protocol.md, What an answer means). `paid` has been handled.
 fn answered(charge: &Charge, outcome: &Outcome, now: Timestamp, policy: &Policy) -> Decision {
     match outcome {
         Outcome::Paid(_) | Outcome::PaidWrong(..) => rules::into_doubt(charge, "unreachable", LiveChange::Keep, now),
@@ -295,7 +295,13 @@ fn answered(charge: &Charge, outcome: &Outcome, now: Timestamp, policy: &Policy)
 
 /// An operator's ruling (R8). None skips the look-up.
 fn ruled(charge: &Charge, ruling: &Ruling, findings: &Findings, now: Timestamp, policy: &Policy) -> Result<Decision, Refusal> {
-    let shows_more = findings.records.iter().any(|found| found.record.status != RecordStatus::Failed);
+    // nobody owes what was paid and cancelled, and nothing is charged for it by itself: it may be closed as void, no more
+    let over = |status: &RecordStatus| match status {
+        RecordStatus::Failed => true,
+        RecordStatus::Cancelled => *ruling == Ruling::Void,
+        _ => false,
+    };
+    let shows_more = findings.records.iter().any(|found| !over(&found.record.status));
     let quiet = charge.doubt.quiet_twice || doubt::confirms_quiet(charge, findings, policy);
     match ruling {
         Ruling::Paid { imp_uid } => {
@@ -379,6 +385,5 @@ pub(super) fn not_sent_rule(why: &NotSent) -> &'static str {
         NotSent::Unreachable(_) => "not sent: the gateway could not be reached",
         NotSent::Unauthorized { .. } => "not sent: the token was refused",
         NotSent::Gate(_) => "not sent: the gate was closed",
-        NotSent::Unmarked => "not sent: the state directory cannot be written",
     }
 }

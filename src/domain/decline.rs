@@ -62,9 +62,13 @@ impl Class {
         matches!(self, Self::HardCard | Self::SoftFunds | Self::SoftContact)
     }
 
-    /// What the payer may be told, in Korean and English: no card detail, no bank detail.
-    pub fn payer_message(self) -> (&'static str, &'static str) {
+    /// What the payer may be told, in Korean and English: no card detail, no bank detail. `again`: another try follows.
+    pub fn payer_message(self, again: bool) -> (&'static str, &'static str) {
         match self {
+            Self::SoftFunds if !again => (
+                "카드의 잔액 또는 한도가 부족하여 결제되지 않았습니다. 결제 수단을 확인해 주세요.",
+                "The payment failed because of the balance or limit of your card. Please check your payment method.",
+            ),
             Self::HardCard => (
                 "등록하신 카드로 결제할 수 없습니다. 다른 카드를 등록해 주세요.",
                 "Your card cannot be charged. Please register another card.",
@@ -211,7 +215,7 @@ mod tests {
             Class::Unknown,
         ] {
             assert_eq!(Class::from_name(class.name()), Some(class));
-            assert!(!class.payer_message().0.is_empty());
+            assert!([true, false].iter().all(|again| !class.payer_message(*again).0.is_empty()));
         }
     }
 

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::attempt::{AttemptState, Hint, SendEnd};
+use super::attempt::{AttemptState, Hint, Send, SendEnd};
 use super::charge::{Charge, ChargeState, Doubt, Waiting};
 use super::decide::{Adopted, Decision, LiveChange, Policy};
 use super::decline::Class;
@@ -40,10 +40,8 @@ fn shown(charge: &Charge, findings: &Findings, now: Timestamp) -> Option<Decisio
         }
         return Some(paid_wrong(charge, None, found.id_number, &found.record, mismatch, now));
     }
-    if let Some(found) = with(RecordStatus::Cancelled).find(|found| !found.known) {
-        if charge.state == ChargeState::Review {
-            return Some(still_in_doubt(charge, "the gateway shows it cancelled", now));
-        }
+    // once it is in review only the rest counts, so that R2 and R3 may come to hold for an operator's `void`
+    if let Some(found) = with(RecordStatus::Cancelled).next().filter(|_| charge.state != ChargeState::Review) {
         let why = format!("{} under {} is cancelled", found.record.imp_uid, found.record.merchant_uid);
         return Some(into_review(charge, "the gateway shows it cancelled", &why, now));
     }
@@ -123,7 +121,11 @@ pub(super) fn confirms_quiet(charge: &Charge, findings: &Findings, policy: &Poli
 /// A look-up of a charge in doubt or in review.
 pub(super) fn looked_up(charge: &Charge, findings: &Findings, now: Timestamp, policy: &Policy) -> Decision {
     if let Some(decision) = shown(charge, findings, now) {
-        return decision;
+        let settled = decision.charge.state == ChargeState::Paid || !decision.incidents.is_empty();
+        return match open_send(charge) {
+            Some(send) if decision.is_truth && !settled => paid_elsewhere(decision, send, findings, now, policy),
+            _ => decision,
+        };
     }
     let failure = newest_unknown_failure(charge, findings);
     if let Some(decision) = refusal_confirmed(charge, findings, failure, now, policy) {
@@ -132,6 +134,11 @@ pub(super) fn looked_up(charge: &Charge, findings: &Findings, now: Timestamp, po
     if confirms_quiet(charge, findings, policy) {
         return conclude(charge, failure, now, policy);
     }
+    not_yet(charge, findings, now, policy)
+}
+
+/// Looked up again when R2 and R3 may first hold.
+fn not_yet(charge: &Charge, findings: &Findings, now: Timestamp, policy: &Policy) -> Decision {
     let mut decision = still_in_doubt(charge, "R2 too early to believe that it is not paid", now);
     let charge = &mut decision.charge;
     if may_be_believed(charge, findings, policy) {
@@ -144,6 +151,26 @@ pub(super) fn looked_up(charge: &Charge, findings: &Findings, now: Timestamp, po
         // be there when it may first be believed
         let believable = after(newest, policy.quiet());
         charge.next_at = charge.next_at.map(|next| if believable > now { next.min(believable) } else { next });
+    }
+    decision
+}
+
+/// Paid under another id while a send is open: that send ends like any other (R2, R3), and then the payment settles the charge.
+fn paid_elsewhere(mut decision: Decision, send: Send, findings: &Findings, now: Timestamp, policy: &Policy) -> Decision {
+    let id = decision.charge.live_id();
+    let mine: Vec<&Found> = findings.records.iter().filter(|found| found.id_number == id && !found.known).collect();
+    let over = |found: &&Found| matches!(found.record.status, RecordStatus::Failed | RecordStatus::Cancelled);
+    if !mine.iter().all(over) {
+        let mut waits = still_in_doubt(&decision.charge, decision.rule, now);
+        (waits.charge.doubt.quiet_since, waits.is_truth) = (None, true);
+        return waits;
+    }
+    if !confirms_quiet(&decision.charge, findings, policy) {
+        return Decision { rule: decision.rule, is_truth: true, ..not_yet(&decision.charge, findings, now, policy) };
+    }
+    decision.send = Some((send.id, if mine.is_empty() { SendEnd::Absent } else { SendEnd::Found }));
+    if let Some(failed) = mine.iter().rfind(|found| found.record.status == RecordStatus::Failed) {
+        decision.live = LiveChange::End { state: AttemptState::Declined, imp_uid: Some(failed.record.imp_uid.clone()) };
     }
     decision
 }

@@ -102,7 +102,7 @@ impl Event {
 
 /// The fields that tell a payer and an operator why a try failed.
 pub fn decline_fields(class: Class, text: &str, next_try_at: Option<Timestamp>) -> Value {
-    let (ko, en) = class.payer_message();
+    let (ko, en) = class.payer_message(next_try_at.is_some());
     json!({
         "class": class.name(),
         "gateway_text": text,

@@ -44,13 +44,14 @@ impl Record {
         super::decline::classify(self.pg_provider.as_deref(), self.fail_reason.as_deref().unwrap_or_default())
     }
 
-    /// The first thing in which a paid record differs from what was asked, if any.
+    /// The first thing in which a paid record differs from what was asked, if any. Without `customers` nobody knows any more
+    /// whose card was asked (a restored database that the audit settles): id, amount and currency decide then.
     pub fn mismatch(&self, amount: Money, customers: &[&str]) -> Option<Mismatch> {
         if self.amount != Some(amount) {
             return Some(Mismatch::Amount);
         }
         match &self.customer_uid {
-            Some(customer) if !customers.contains(&customer.as_str()) => Some(Mismatch::Customer),
+            Some(customer) if !customers.is_empty() && !customers.contains(&customer.as_str()) => Some(Mismatch::Customer),
             _ => None,
         }
     }
@@ -85,8 +86,6 @@ pub enum NotSent {
     Unauthorized { token: u64 },
     /// The gate closed between commit and write: too old, killed, held, paused or stopping.
     Gate(&'static str),
-    /// The high-water mark could not be written: nothing can be sent until the state directory takes it.
-    Unmarked,
 }
 
 impl NotSent {
@@ -95,7 +94,6 @@ impl NotSent {
             Self::Unreachable(_) => "unreachable",
             Self::Unauthorized { .. } => "unauthorized",
             Self::Gate(why) => why,
-            Self::Unmarked => "unmarked",
         }
     }
 }
@@ -173,4 +171,28 @@ pub struct Found {
     pub known: bool,
     /// In what a paid record differs from what was asked under that id.
     pub mismatch: Option<Mismatch>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payment_whose_card_nobody_knows_any_more_is_judged_by_its_amount() {
+        let record = Record {
+            imp_uid: "imp_1".to_owned(),
+            merchant_uid: "m".to_owned(),
+            status: RecordStatus::Paid,
+            amount: Some(Money::krw(9_900)),
+            customer_uid: Some("card-1".to_owned()),
+            fail_reason: None,
+            pg_provider: None,
+            pg_tid: None,
+            at: None,
+            cancelled_amount: 0,
+        };
+        assert_eq!(record.mismatch(Money::krw(9_900), &[]), None);
+        assert_eq!(record.mismatch(Money::krw(9_901), &[]), Some(Mismatch::Amount));
+        assert_eq!(record.mismatch(Money::krw(9_900), &["card-2"]), Some(Mismatch::Customer));
+    }
 }

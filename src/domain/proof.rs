@@ -1,4 +1,4 @@
-//! The invariants of PROTOCOL.md, checked after a run: this database's books against the gateway's ledger.
+//! The invariants of docs/protocol.md, checked after a run: this database's books against the gateway's ledger.
 //!
 //! Pure, and shared by the demo, the simulation and the kill tests. The ledger is never told what the daemon believes.
 
@@ -365,7 +365,8 @@ impl Index<'_> {
         let broken = self.ledger.posts.iter().filter(|post| stopped(post.at));
         let broken = broken.map(|post| format!("{} was sent at {}", post.merchant_uid, post.at)).collect();
         let says = "nothing sent in hold or with the kill switch on";
-        Verdict { name: "I9", says, checked: self.around.braked.len(), broken }
+        let checked = self.ledger.posts.len() * usize::from(!self.around.braked.is_empty());
+        Verdict { name: "I9", says, checked, broken }
     }
 
     fn one_event(&self) -> Verdict {
@@ -392,7 +393,8 @@ impl Index<'_> {
             };
             checked += 1;
             let count = told.get(&(charge.id, kind)).copied().unwrap_or(0);
-            if count != 1 {
+            // a closed charge that an operator tries again may be closed again; a payment is told once
+            if count == 0 || (count > 1 && charge.state == ChargeState::Paid) {
                 broken.push(format!("{} is {} and was told {count} times", charge.base, charge.state.name()));
             }
         }

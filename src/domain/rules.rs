@@ -195,7 +195,7 @@ pub(super) fn after_decline(
         _ => policy.ladder.next_try(charge.tries, first, class),
     };
     let Some(mut next) = next else {
-        let fact = charge.tries.to_string();
+        let fact = told(charge);
         shut(decision, ChargeState::Unpaid, now);
         decision.event(EventKind::ChargeDeclined, &fact, decline_fields(class, text, None));
         decision.event(EventKind::ChargeUnpaid, &fact, decline_fields(class, text, None));
@@ -210,8 +210,13 @@ pub(super) fn after_decline(
     (charge.waiting, charge.refused_customer) =
         if class == Class::HardCard { (Waiting::Card, customer) } else { (Waiting::Retry, None) };
     let shown = (class != Class::HardCard).then_some(next);
-    let fact = charge.tries.to_string();
+    let fact = told(charge);
     decision.event(EventKind::ChargeDeclined, &fact, decline_fields(class, text, shown));
+}
+
+/// Tells apart what is told of one charge several times: a refused billing key is an attempt, but no try.
+fn told(charge: &Charge) -> String {
+    format!("{} {}", charge.tries, charge.attempts)
 }
 
 /// Proven not to have left: the same id after a backoff, no waiting for Q, and no try is used up.
@@ -219,8 +224,8 @@ pub(super) fn not_sent(charge: &Charge, why: &NotSent, now: Timestamp, policy: &
     let mut decision = wait(charge, not_sent_rule(why), now, policy);
     decision.send = open_send(charge).map(|send| (send.id, SendEnd::NotSent));
     decision.charge.doubt = Doubt::default();
-    if !matches!(why, NotSent::Unreachable(_) | NotSent::Unmarked) {
-        // nothing is wrong that takes time to be put right: its turn comes again at once
+    if matches!(why, NotSent::Unauthorized { .. }) {
+        // nothing was wrong with the gateway: its turn comes again at once. Behind a gate that stays closed it would spin
         decision.charge.not_sent = charge.not_sent;
         decision.charge.next_at = Some(now);
         decision.charge.waiting = Waiting::Turn;
@@ -254,6 +259,8 @@ pub(super) fn card_not_replaced(charge: &Charge, now: Timestamp, policy: &Policy
         return close(charge, "no new card came in time", ChargeState::Unpaid, now);
     };
     let mut decision = Decision::of("still the refused card", charge.clone());
+    // it may have been paused meanwhile; only a new card wakes it now
+    decision.charge.waiting = Waiting::Card;
     decision.charge.next_at = Some(until);
     decision
 }
@@ -327,7 +334,7 @@ pub(super) fn close(charge: &Charge, rule: &'static str, state: ChargeState, now
     }
     shut(&mut decision, state, now);
     let kind = if state == ChargeState::Void { EventKind::ChargeVoid } else { EventKind::ChargeUnpaid };
-    decision.event(kind, &charge.tries.to_string(), json!({ "reason": rule }));
+    decision.event(kind, &told(charge), json!({ "reason": rule }));
     decision
 }
 

@@ -128,6 +128,19 @@ impl Terms {
         }
     }
 
+    /// The first local date that may be charged for.
+    ///
+    /// `seen` is what this said when the row was last looked at: the days of a pause are never charged for, not even once
+    /// the pause is long over.
+    pub fn not_before(&self, seen: Option<Date>, was_paused: bool, today: Date) -> Date {
+        match self.starts_on.max(seen) {
+            Some(day) if was_paused => day.max(today),
+            Some(day) => day,
+            None if was_paused => today,
+            None => today.max(self.anchor),
+        }
+    }
+
     /// The period that opens next.
     ///
     /// `opened_until` is where the last opened period ends; the next one starts there, whatever has changed since. For
@@ -163,5 +176,47 @@ impl Terms {
             tax_free: self.tax_free.or(plan.tax_free),
             vat_amount: self.vat_amount.or(plan.vat_amount),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::civil::date;
+
+    fn terms(starts_on: Option<Date>) -> Terms {
+        Terms {
+            id: SubscriptionId(1),
+            account: "main".to_owned(),
+            external_ref: "sub-0001".to_owned(),
+            status: Status::Active,
+            plan: "monthly".to_owned(),
+            amount: Some(9_900),
+            currency: None,
+            anchor: date(2026, 1, 1),
+            starts_on,
+            zone: None,
+            charge_time: None,
+            tax_free: None,
+            vat_amount: None,
+        }
+    }
+
+    #[test]
+    fn the_months_of_a_pause_are_never_charged_for() {
+        for starts_on in [None, Some(date(2026, 1, 1))] {
+            let terms = terms(starts_on);
+            let resumed = terms.not_before(Some(date(2026, 1, 1)), true, date(2026, 4, 15));
+            assert_eq!(resumed, date(2026, 4, 15));
+            // the pause is over and forgotten by the schedule, but what it was looked at with is kept
+            assert_eq!(terms.not_before(Some(resumed), false, date(2026, 5, 1)), date(2026, 4, 15));
+        }
+    }
+
+    #[test]
+    fn a_start_in_the_future_outlasts_a_pause() {
+        let terms = terms(Some(date(2026, 12, 1)));
+        assert_eq!(terms.not_before(None, true, date(2026, 9, 1)), date(2026, 12, 1));
+        assert_eq!(terms.not_before(Some(date(2026, 9, 1)), true, date(2026, 9, 1)), date(2026, 12, 1));
     }
 }

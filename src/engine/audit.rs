@@ -133,7 +133,7 @@ impl Engine {
             match (&record.status, charge) {
                 (RecordStatus::Paid, Some(charge)) => {
                     if charge.paid_imp_uid.as_deref() != Some(record.imp_uid.as_str()) {
-                        self.settle_late(account, charge.id, report).await?;
+                        self.settle_late(account, charge.id, record, report).await?;
                     } else if record.cancelled_amount > 0 {
                         self.refund(charge, record, report).await?;
                     }
@@ -149,13 +149,22 @@ impl Engine {
     }
 
     /// Paid there and not (or otherwise) here: the charge is looked up in full and the truth written.
-    async fn settle_late(&self, account: &super::Account, id: ChargeId, report: &mut AuditReport) -> Result<(), AuditError> {
+    async fn settle_late(
+        &self,
+        account: &super::Account,
+        id: ChargeId,
+        listed: &Record,
+        report: &mut AuditReport,
+    ) -> Result<(), AuditError> {
         for _ in 0..TRIES {
             let Some(charge) = self.store.load(&[id]).await?.pop() else { return Ok(()) };
             let history = History::new(self.store.attempts_of(&[id]).await?);
             let began_at = self.now();
             let mut records = Vec::new();
-            for number in history.ids(&charge) {
+            // a restored database may not know of the id that the list shows
+            let mut numbers = history.ids(&charge);
+            numbers.extend(charge.base.number_of(&listed.merchant_uid).filter(|number| !numbers.contains(number)));
+            for number in numbers {
                 let found = account.gateway.find_all(&charge.base.number(number)).await?;
                 records.extend(found.into_iter().map(|record| (number, record)));
             }

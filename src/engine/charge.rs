@@ -17,7 +17,7 @@ use crate::domain::charge::{Charge, Waiting};
 use crate::domain::decide::Fact;
 use crate::domain::outcome::{DoubtCause, NotSent, Outcome, Record, RecordStatus};
 use crate::domain::subscription::Status;
-use crate::ports::gateway::{Answer, ChargeRequest, DurableAttempt};
+use crate::ports::gateway::{Answer, ChargeRequest, DurableAttempt, Unavailable};
 use crate::ports::store::{Begin, Claim, ClaimToken, Claimed, Intent, Lane, NotBegun, Observation, StoreError};
 
 /// A batch of claimed charges of one account.
@@ -27,6 +27,18 @@ pub(crate) struct Batch {
     /// CLOCK_BOOTTIME just before the claim: the gate counts from here.
     pub claimed_at: Duration,
     pub charges: Vec<Claimed>,
+}
+
+/// Room that a batch takes up among the claims of its account.
+struct Room<'a> {
+    account: &'a AccountRuntime,
+    charges: usize,
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.account.limits.done(self.charges);
+    }
 }
 
 impl Engine {
@@ -56,9 +68,9 @@ impl Engine {
 
     /// Takes a batch all the way. Each charge in it stands alone.
     pub(crate) async fn charge_batch(&self, batch: Batch) {
-        let claimed = batch.charges.len();
+        // given back however this ends: a crash here must not shrink the room of later batches
+        let _room = Room { account: &batch.account, charges: batch.charges.len() };
         self.charge_all(batch.account.as_ref(), &batch.token, batch.claimed_at, batch.charges).await;
-        batch.account.limits.done(claimed);
     }
 
     async fn charge_all(&self, account: &AccountRuntime, token: &ClaimToken, claimed_at: Duration, charges: Vec<Claimed>) {
@@ -70,12 +82,11 @@ impl Engine {
         if let Err(why) = account.account.gateway.ready().await {
             // nothing was sent and nothing committed: the same charges after a backoff
             warn!(account = %account.account.name, %why, charges = ready.len(), "no access token: nothing is sent");
-            self.note_overload(account, &why);
+            self.heed_failure(account, &why).await;
             self.judge_all(token, ready.iter().map(|claimed| (&claimed.charge, Fact::LookUpFailed, None))).await;
             return;
         }
-        self.wait_until_due(&ready).await;
-        self.begin_and_send(account, token, claimed_at, ready).await;
+        self.send_as_they_fall_due(account, token, claimed_at, ready).await;
     }
 
     /// Ends the turn of charges that are not to be sent for a reason of their own.
@@ -87,13 +98,14 @@ impl Engine {
                 Status::Cancelled => Some(Fact::SubscriptionCancelled),
                 Status::Paused => Some(Fact::SubscriptionPaused),
                 Status::Active => {
+                    // the refused card stays refused, whatever the charge waited for in between (a pause, the gateway)
+                    if charge.refused_customer.as_deref() == Some(claimed.payer.customer_uid.as_str()) {
+                        return Some(Fact::CardNotReplaced);
+                    }
                     let day = crate::domain::decide::Policy::NEXT_ID_AFTER;
                     let asked = charge.newest_send_at.filter(|_| charge.tries > 0).and_then(|sent| sent.checked_add(day).ok());
-                    if charge.waiting == Waiting::Paused && asked.is_some_and(|until| until > self.now()) {
-                        return Some(Fact::ResumedEarly);
-                    }
-                    let same_card = charge.refused_customer.as_deref() == Some(claimed.payer.customer_uid.as_str());
-                    (charge.waiting == Waiting::Card && same_card).then_some(Fact::CardNotReplaced)
+                    let early = charge.waiting == Waiting::Paused && asked.is_some_and(|until| until > self.now());
+                    early.then_some(Fact::ResumedEarly)
                 }
             }
         };
@@ -114,7 +126,7 @@ impl Engine {
         let mut bulk = self.bulk(account, &ids).await;
         if let Some(why) = bulk.failed.values().next() {
             warn!(account = %account.account.name, %why, charges = bulk.failed.len(), "the look-up before the send failed: not sent");
-            self.note_overload(account, why);
+            self.heed_failure(account, why).await;
         }
         let with_records: Vec<_> =
             charges.iter().zip(&ids).filter(|(_, id)| bulk.newest.contains_key(id.as_str())).map(|(c, _)| c.charge.id).collect();
@@ -160,12 +172,32 @@ impl Engine {
         ready
     }
 
-    /// Charges are claimed a little early, so that they are ready when they fall due; none is sent early.
-    async fn wait_until_due(&self, charges: &[Claimed]) {
-        let due = charges.iter().filter_map(|claimed| claimed.charge.next_at).max();
-        if let Some(due) = due.filter(|due| *due > self.now()) {
-            self.clock.sleep_until(due, false).await;
+    /// Charges are claimed a little early, so that they are ready when they fall due; none is sent early, and none waits for
+    /// another one's due time.
+    async fn send_as_they_fall_due(
+        &self,
+        account: &AccountRuntime,
+        token: &ClaimToken,
+        claimed_at: Duration,
+        mut charges: Vec<Claimed>,
+    ) {
+        let due_at = |claimed: &Claimed| claimed.charge.next_at.unwrap_or(claimed.charge.due_at);
+        charges.sort_by_key(due_at);
+        let mut under_way = FuturesUnordered::new();
+        while let Some(first) = charges.first() {
+            let (now, first) = (self.now(), due_at(first));
+            if first <= now {
+                let later = charges.split_off(charges.partition_point(|claimed| due_at(claimed) <= now));
+                let due = std::mem::replace(&mut charges, later);
+                under_way.push(self.begin_and_send(account, token, claimed_at, due));
+                continue;
+            }
+            tokio::select! {
+                () = self.clock.sleep_until(first, false) => {}
+                Some(()) = under_way.next(), if !under_way.is_empty() => {}
+            }
         }
+        while under_way.next().await.is_some() {}
     }
 
     async fn begin_and_send(&self, account: &AccountRuntime, token: &ClaimToken, claimed_at: Duration, charges: Vec<Claimed>) {
@@ -270,12 +302,12 @@ impl Engine {
         let mut facts = Vec::new();
         for (claimed, why) in refused {
             match why {
-                NotBegun::ClaimLost => {}
+                // what is unresolved is about to be looked up: given back at once, it would be claimed without end
+                NotBegun::ClaimLost | NotBegun::PaidElsewhere | NotBegun::Unresolved => {}
                 NotBegun::Killed | NotBegun::Held | NotBegun::Paused => {
                     self.brakes.forget();
                     back.push(claimed);
                 }
-                NotBegun::PaidElsewhere | NotBegun::Unresolved => back.push(claimed),
                 NotBegun::OverBudget => {
                     let until = now.checked_add(SignedDuration::from_mins(10)).unwrap_or(now);
                     facts.push((claimed, Fact::OverBudget { until }));
@@ -310,12 +342,9 @@ impl Engine {
             let until = self.now().checked_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::ZERO));
             self.clock.sleep_until(until.unwrap_or(begun_at), false).await;
         }
-        let closed = match marked {
-            true => self.gate(account, claimed_at).await.map(NotSent::Gate),
-            false => Some(NotSent::Unmarked),
-        };
+        let closed = if marked { self.gate(account, claimed_at).await } else { Some("the state directory is not writable") };
         let answer = match closed {
-            Some(why) => Answer { kept: note(why.name()), outcome: Outcome::NotSent(why) },
+            Some(why) => Answer { outcome: Outcome::NotSent(NotSent::Gate(why)), kept: note(why) },
             None => {
                 let before = self.clock.boot();
                 self.stats.sends.add(1);
@@ -360,7 +389,7 @@ impl Engine {
         }
         let read_at = self.clock.boot();
         let brakes = self.store.brakes().await?;
-        let stop = brakes.stop(id);
+        let stop = brakes.stop(id, account.account.endpoint);
         self.brakes.set(id, read_at, stop);
         Ok(stop)
     }
@@ -387,7 +416,7 @@ impl Engine {
         if !second {
             return;
         }
-        let why = "the gateway refused two access tokens in a row (HTTP 401): check imp_key and imp_secret";
+        let why = "the gateway refused the key or its tokens again and again (HTTP 401): check imp_key and imp_secret, then `rebilld hold release --account`";
         error!(account = %account.account.name, "{why}; the account is paused");
         self.brakes.forget();
         if let Err(failed) = self.store.pause_account(account.account.id, self.now(), why).await {
@@ -395,10 +424,17 @@ impl Engine {
         }
     }
 
-    pub(crate) fn note_overload(&self, account: &AccountRuntime, why: &crate::ports::gateway::Unavailable) {
-        use crate::ports::gateway::Unavailable::{Overload, Unreachable};
-        if matches!(why, Overload(_) | Unreachable(_)) {
-            account.limits.overloaded(self.clock.boot());
+    /// What a call that cannot charge says about the account as a whole.
+    pub(crate) async fn heed_failure(&self, account: &AccountRuntime, why: &Unavailable) {
+        match why {
+            Unavailable::Overload(_) | Unavailable::Unreachable(_) => account.limits.overloaded(self.clock.boot()),
+            // the client has asked for a fresh token and tried again before it says so
+            Unavailable::Unauthorized => {
+                account.limits.overloaded(self.clock.boot());
+                let again = account.limits.refused_again();
+                self.pause_if(again, account).await;
+            }
+            Unavailable::Nonsense(_) => {}
         }
     }
 

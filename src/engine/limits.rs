@@ -16,6 +16,8 @@ pub const GATE: Duration = Duration::from_secs(10);
 const CLAIM_AHEAD: Duration = Duration::from_secs(8);
 /// How old the reading of the brakes may be at the gate.
 pub const BRAKES_AGE: Duration = Duration::from_secs(1);
+/// So many 401s in a row on calls that cannot charge pause the account.
+const REFUSALS: usize = 3;
 /// The breaker's pauses after so many overload answers in a row; the last one repeats.
 const BREAKER_PAUSES: [Duration; 6] = [
     Duration::from_secs(1),
@@ -46,6 +48,8 @@ pub struct AccountLimits {
     latency: AtomicU64,
     /// The token generation that got a 401 last, plus one; 0: none since the last good answer.
     refused_token: AtomicU64,
+    /// 401s in a row on calls that cannot charge.
+    refusals: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +71,7 @@ impl AccountLimits {
             breaker: Mutex::new(Breaker::default()),
             latency: AtomicU64::new(0),
             refused_token: AtomicU64::new(0),
+            refusals: AtomicUsize::new(0),
         }
     }
 
@@ -126,12 +131,18 @@ impl AccountLimits {
         let mut breaker = lock(&self.breaker);
         breaker.failures = 0;
         self.refused_token.store(0, Ordering::Relaxed);
+        self.refusals.store(0, Ordering::Relaxed);
     }
 
     /// Until when the breaker holds sends back, if it does.
     pub fn breaker_until(&self, now: Duration) -> Option<Duration> {
         let breaker = lock(&self.breaker);
         (breaker.open_until > now).then_some(breaker.open_until)
+    }
+
+    /// A 401 on a look-up or a token. Returns whether it is the third in a row: then the account is paused.
+    pub fn refused_again(&self) -> bool {
+        self.refusals.fetch_add(1, Ordering::Relaxed) + 1 >= REFUSALS
     }
 
     /// A 401 on a send. Returns whether it is the second in a row, with another token: then the account is paused.
@@ -245,6 +256,14 @@ mod tests {
         assert!(!limits.unauthorized(1));
         assert!(!limits.unauthorized(1), "the same revoked token counts once");
         assert!(limits.unauthorized(2));
+    }
+
+    #[test]
+    fn the_third_refused_look_up_in_a_row_pauses() {
+        let limits = AccountLimits::new(None, 10, 256);
+        assert_eq!([1, 2, 3].map(|_| limits.refused_again()), [false, false, true]);
+        limits.answered_well();
+        assert!(!limits.refused_again());
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub struct Tuning {
     pub tag: Tag,
     /// Charges a transaction. All that is sent and not recorded is in doubt after a crash, so this bounds that too.
     pub batch: u32,
+    /// Batches of one account under way at the same time, at most.
+    pub flights: usize,
     /// The safety net: looked at this often even if nothing rings.
     pub interval: Duration,
     /// Periods open this long before they fall due.
@@ -67,6 +69,7 @@ impl Tuning {
         Self {
             tag,
             batch: 256,
+            flights: 8,
             interval: Duration::from_secs(10),
             open_ahead: SignedDuration::from_secs(60),
             lead: SignedDuration::from_millis(500),

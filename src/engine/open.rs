@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use tracing::{info, warn};
 
 use super::Engine;
@@ -44,7 +45,8 @@ impl Engine {
         }
         self.stats.opened.add(opened);
         self.park_refused(now, &steps, &results).await?;
-        Ok(true)
+        // rows that another session holds are looked at later: asked for at once again, they would be asked for without end
+        Ok(results.iter().any(|result| *result != Stepped::Stale))
     }
 
     /// A period that the schema refuses would stay due for ever: it is shown as a problem until somebody looks.
@@ -66,6 +68,9 @@ impl Engine {
     fn step(&self, schedule: &DueSchedule, now: Timestamp) -> ScheduleStep {
         let terms = &schedule.terms;
         let step = |action, not_before| ScheduleStep { subscription: terms.id, version: schedule.version, not_before, action };
+        // the end of a pause is kept even if nothing can be opened yet
+        let end_of_pause = schedule.was_paused.then(|| now.to_zoned(TimeZone::UTC).date());
+        let kept = schedule.not_before.max(end_of_pause);
         match terms.status {
             Status::Active => {}
             Status::Paused => return step(ScheduleAction::Park { paused: true }, schedule.not_before),
@@ -73,23 +78,18 @@ impl Engine {
         }
         let Some(plan) = self.plans.get(&terms.plan) else {
             let text = format!("there is no plan `{}` in the config", terms.plan);
-            return step(ScheduleAction::Problem { text }, schedule.not_before);
+            return step(ScheduleAction::Problem { text }, kept);
         };
         match self.next(schedule, plan, now) {
             Ok((action, not_before)) => step(action, Some(not_before)),
-            Err(problem) => step(ScheduleAction::Problem { text: problem.to_string() }, schedule.not_before),
+            Err(problem) => step(ScheduleAction::Problem { text: problem.to_string() }, kept),
         }
     }
 
     fn next(&self, schedule: &DueSchedule, plan: &Plan, now: Timestamp) -> Result<(ScheduleAction, Date), Problem> {
         let terms = &schedule.terms;
         let today = now.to_zoned(terms.zone(plan)?).date();
-        let not_before = match (terms.starts_on, schedule.not_before) {
-            _ if schedule.was_paused => schedule.not_before.unwrap_or(today).max(today),
-            (Some(starts_on), _) => starts_on,
-            (None, Some(seen)) => seen,
-            (None, None) => today.max(terms.anchor),
-        };
+        let not_before = terms.not_before(schedule.not_before, schedule.was_paused, today);
         let next = terms.next_period(plan, schedule.opened_until, not_before)?;
         let look_at = |due_at: Timestamp| due_at.checked_sub(self.tuning.open_ahead).unwrap_or(due_at);
         if look_at(next.due_at) > now {

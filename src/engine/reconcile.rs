@@ -85,7 +85,7 @@ impl Engine {
         let bulk = self.bulk(&account, &uids).await;
         if let Some(why) = bulk.failed.values().next() {
             warn!(account = %account.account.name, %why, "a look-up failed: nothing is concluded from it");
-            self.note_overload(&account, why);
+            self.heed_failure(&account, why).await;
         }
         // R2's "not paid" is not believed for Q after a clock jump: such a look-up counts as one that began long ago
         let believed_from = if self.trusts_time() { began_at } else { Timestamp::UNIX_EPOCH };

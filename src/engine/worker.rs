@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinSet;
 use tracing::{debug, error, warn};
 
-use super::audit::{COMPLETE, QUICK};
+use super::audit::{AuditError, COMPLETE, QUICK};
 use super::charge::Batch;
 use super::{AccountRuntime, Engine};
 use crate::domain::charge::AccountId;
@@ -21,6 +21,8 @@ const MISSED_AFTER: SignedDuration = SignedDuration::from_hours(2);
 const COUNT_MISSED_EVERY: Duration = Duration::from_secs(300);
 /// Interrupted sends are adopted this often.
 const ADOPT_EVERY: Duration = Duration::from_secs(30);
+/// A reading of the database clock that took longer is none: half of it could pass for a jump.
+const SLOW_CLOCK: Duration = Duration::from_secs(5);
 /// After a failed database call.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -140,7 +142,8 @@ impl Loop {
     async fn dispatch_sends(&mut self, account: &Arc<AccountRuntime>) -> Result<bool, StoreError> {
         let engine = Arc::clone(&self.engine);
         let breaker = account.limits.breaker_until(engine.clock.boot()).is_some();
-        if breaker || !engine.trusts_time() || account.limits.room() == 0 {
+        let enough = self.count(Flight::Send(account.account.id)) >= engine.tuning.flights;
+        if breaker || enough || !engine.trusts_time() || account.limits.room() == 0 {
             return Ok(false);
         }
         // a braked account keeps its charges due, so that nothing is claimed in vain
@@ -189,6 +192,10 @@ impl Loop {
         let before = self.engine.clock.boot();
         let database = self.engine.store.clock().await?;
         let after = self.engine.clock.boot();
+        if after.saturating_sub(before) > SLOW_CLOCK {
+            // a slow answer says nothing of the moment: taken for a jump, it would hold every send for Q
+            return Ok(());
+        }
         let middle = before + (after - before) / 2;
         let hold_for = self.engine.tuning.policy.quiet().unsigned_abs();
         if let Some(moved) = self.engine.steady.check(database.as_microsecond(), middle, hold_for) {
@@ -207,9 +214,16 @@ impl Loop {
         if missed > before {
             engine.stats.missed.add(missed - before);
         }
-        if missed > 0 {
-            error!(charges = missed, "charges are past due by two hours and wait for nothing that is shown");
+        if missed == 0 {
+            return Ok(());
         }
+        for account in &engine.accounts {
+            if let Some(stop) = engine.brakes_for(account).await? {
+                warn!(charges = missed, account = %account.account.name, ?stop, "charges are past due by two hours: nothing may be sent (`rebilld hold status`)");
+                return Ok(());
+            }
+        }
+        error!(charges = missed, "charges are past due by two hours and wait for nothing that is shown");
         Ok(())
     }
 
@@ -303,6 +317,11 @@ async fn audit(engine: Arc<Engine>, account: Arc<AccountRuntime>, complete: bool
             engine.brakes.forget();
             engine.wake.ring();
         }
-        Err(why) => warn!(account = %account.account.name, %why, "the audit could not be finished: it counts for nothing"),
+        Err(why) => {
+            if let AuditError::Gateway(why) = &why {
+                engine.heed_failure(&account, why).await;
+            }
+            warn!(account = %account.account.name, %why, "the audit could not be finished: it counts for nothing");
+        }
     }
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 /// The time as this process sees it. One clock serves a whole daemon; tests and the demo move a simulated one.
 #[async_trait]
 pub trait Clock: Send + Sync + 'static {
-    /// The wall clock, brought in line with the database's (ages use the database clock: PROTOCOL.md).
+    /// The wall clock, brought in line with the database's (ages use the database clock: docs/protocol.md).
     fn now(&self) -> Timestamp;
 
     /// Time since boot that no operator and no NTP step moves, sleep included (CLOCK_BOOTTIME).

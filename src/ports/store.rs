@@ -40,7 +40,7 @@ pub struct DueSchedule {
     pub opened_until: Option<Date>,
     /// Periods before this local date are not opened: set when the row is first seen, and at the end of a pause.
     pub not_before: Option<Date>,
-    /// Whether the schedule was parked because the subscription was paused.
+    /// Whether the schedule was parked because the subscription was paused or cancelled.
     pub was_paused: bool,
     /// What the row was when it was read: a step is refused if it has changed since.
     pub version: i64,
@@ -243,15 +243,20 @@ pub struct AccountBrakes {
     pub paused: bool,
     /// Whether a complete clean audit of 35 days has been made in this incarnation of the database.
     pub audited: bool,
+    /// Where an operator has confirmed that it sends.
+    pub endpoint: Option<i64>,
 }
 
 impl Brakes {
-    /// The first thing that stops sends of an account, if any.
-    pub fn stop(&self, account: AccountId) -> Option<NotBegun> {
+    /// The first thing that stops sends of an account to an endpoint, if any. One that an operator has moved meanwhile does
+    /// not send to the old place any more: a look-up at the new one would not see it.
+    pub fn stop(&self, account: AccountId, endpoint: i64) -> Option<NotBegun> {
         let of_account = self.accounts.get(&account).cloned().unwrap_or_default();
         match () {
             () if self.killed || of_account.killed => Some(NotBegun::Killed),
-            () if self.held || of_account.held || !of_account.audited => Some(NotBegun::Held),
+            () if self.held || of_account.held || !of_account.audited || of_account.endpoint != Some(endpoint) => {
+                Some(NotBegun::Held)
+            }
             () if of_account.paused => Some(NotBegun::Paused),
             () => None,
         }

@@ -88,7 +88,7 @@ impl Database {
         let ids: Vec<i64> = intents.iter().map(|intent| intent.charge.0).collect();
         let mut refused = claims_lost(tx, batch, intents, &ids).await?;
         let brakes = tx.query(&writes::LOCK_BRAKES, &[batch.account.0.into()]).await?;
-        let stop = brakes_of(&brakes)?.stop(batch.account);
+        let stop = brakes_of(&brakes)?.stop(batch.account, batch.endpoint);
         let live = live_attempts(tx, &ids).await?;
         let mut seen = HashSet::new();
         for (intent, refusal) in intents.iter().zip(&mut refused) {

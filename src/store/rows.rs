@@ -147,7 +147,8 @@ pub(super) fn due_schedule(row: &Row) -> Result<DueSchedule, Fault> {
         account: AccountId(row.int("account_id")?),
         opened_until: row.day_opt("opened_until")?,
         not_before: row.day_opt("not_before")?,
-        was_paused: row.text_opt("parked")?.as_deref() == Some("paused"),
+        // a cancelled subscription that is taken up again owes nothing for the time between either
+        was_paused: matches!(row.text_opt("parked")?.as_deref(), Some("paused" | "ended")),
         version: row.int("version")?,
     })
 }

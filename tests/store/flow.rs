@@ -201,6 +201,25 @@ both! {
         assert_eq!(world.db.claim(&claim_of(&world, Lane::Send, "u", 10)).await.unwrap().len(), 1);
     }
 
+    async fn what_ended_starts_anew_and_a_new_start_is_heeded(world: World) {
+        world.subscribe("s", 1..=1).await;
+        let due = world.db.due_schedules(now(), 10).await.unwrap().remove(0);
+        let seen = Some(day(3));
+        let step = |due: &rebilld::ports::store::DueSchedule| rebilld::ports::store::ScheduleStep {
+            subscription: due.terms.id,
+            version: due.version,
+            not_before: seen,
+            action: rebilld::ports::store::ScheduleAction::Park { paused: false },
+        };
+        world.db.step_schedules(now(), &[step(&due)]).await.unwrap();
+        world.sql("UPDATE subscriptions SET status = 'active'").await.unwrap();
+        let due = world.db.due_schedules(now(), 10).await.unwrap().remove(0);
+        assert_eq!((due.was_paused, due.not_before), (true, seen), "nothing is owed for the time between");
+        world.sql("UPDATE subscriptions SET starts_on = '2026-12-01'").await.unwrap();
+        let due = world.db.due_schedules(now(), 10).await.unwrap().remove(0);
+        assert_eq!((due.terms.starts_on, due.not_before), (Some(day(1)), None));
+    }
+
     async fn what_is_forgotten_is_counted(world: World) {
         world.open_charges(2).await;
         let grace = jiff::SignedDuration::from_hours(2);

@@ -37,7 +37,7 @@ both! {
         let begun = world.db.begin(begin_of(&world, "t", &claimed)).await.unwrap();
         assert_eq!(begun.attempts[0].as_ref().unwrap_err(), &NotBegun::ClaimLost);
         assert_eq!(world.count("SELECT count(*) AS n FROM attempts").await, 0);
-        assert_eq!(world.count("SELECT count(*) AS n FROM ids").await, 0);
+        assert_eq!(world.count("SELECT count(*) AS n FROM ids").await, 1, "that of the period, from its opening");
         assert_eq!(world.count("SELECT high_water AS n FROM settings").await, 0);
     }
 
@@ -60,10 +60,11 @@ both! {
             ("UPDATE accounts SET killed = TRUE", "UPDATE accounts SET killed = FALSE", NotBegun::Killed),
             ("UPDATE accounts SET held = TRUE", "UPDATE accounts SET held = FALSE", NotBegun::Held),
             ("UPDATE accounts SET paused = TRUE", "UPDATE accounts SET paused = FALSE", NotBegun::Paused),
+            ("UPDATE accounts SET endpoint_id = endpoint_id + 1", "UPDATE accounts SET endpoint_id = endpoint_id - 1", NotBegun::Held),
             ("UPDATE settings SET incarnation = 'x'", "UPDATE settings SET incarnation = 'incarnation-1'", NotBegun::Held),
         ] {
             world.sql(on).await.unwrap();
-            assert_eq!(world.db.brakes().await.unwrap().stop(world.account.id), Some(why), "{on}");
+            assert_eq!(world.db.brakes().await.unwrap().stop(world.account.id, world.account.endpoint), Some(why), "{on}");
             let begun = world.db.begin(begin_of(&world, "t", &claimed)).await.unwrap();
             assert_eq!(begun.attempts[0].as_ref().unwrap_err(), &why, "{on}");
             world.sql(off).await.unwrap();
@@ -88,7 +89,9 @@ both! {
     }
 
     async fn an_id_of_another_charge_is_refused_and_its_neighbours_are_not(world: World) {
-        let claimed = world.claimed(256, "t").await;
+        let mut claimed = world.claimed(256, "t").await;
+        // the first id of a charge is its own from the opening of its period
+        claimed[7].charge.id_number = rebilld::domain::attempt::IdNumber::new(2).unwrap();
         let uid = claimed[7].charge.base.number(claimed[7].charge.id_number);
         world.sql(&format!("INSERT INTO ids (merchant_uid, charge_id) VALUES ('{uid}', 999999)")).await.unwrap();
         let begun = world.db.begin(begin_of(&world, "t", &claimed)).await.unwrap();

@@ -177,7 +177,7 @@ fn crates_away_from_home_are_found() {
     }
     let fine = sources(&[
         ("src/store/sqlite.rs", "use sqlx::Row;"),
-        ("src/gateway/backoff.rs", "use backoff::ExponentialBackoff;"),
+        ("src/ports/retry.rs", "use backoff::ExponentialBackoff;"),
         ("src/courier/mod.rs", "use crate::gateway::backoff::x; use reqwest::Client;"),
         ("src/domain/charge.rs", "use serde::Serialize; use std::fmt; // tokio::spawn"),
         ("src/app.rs", "use crate::config; fn f() -> config::Settings {}"),

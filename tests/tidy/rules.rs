@@ -67,7 +67,7 @@ pub const HOMES: &[Home] = &[
     Home { krate: "sqlx", places: &["src/store"] },
     Home { krate: "reqwest", places: &["src/gateway/portone", "src/courier"] },
     // unmaintained (deny.toml): one file wraps it behind our own policy
-    Home { krate: "backoff", places: &["src/gateway/backoff", "src/time/retry"] },
+    Home { krate: "backoff", places: &["src/ports/retry"] },
     Home { krate: "tokio_cron_scheduler", places: &["src/time"] },
     Home { krate: "axum", places: &["src/http", "src/gateway/sandbox"] },
     Home { krate: "config", places: &["src/config"] },

@@ -25,6 +25,7 @@ use crate::gateway::sandbox::{FaultPlan, LedgerSnapshot, Rates, Sandbox, Sandbox
 use crate::http::receiver::{Received, Receiver};
 use crate::ports::clock::Clock;
 use crate::ports::secret::Secret;
+use crate::store::desk::{Reach, Signed};
 use crate::time::SimulatedClock;
 pub use invent::Invented;
 pub use tally::{Month, Tally};
@@ -126,6 +127,20 @@ where
 
     clock.set_horizon(end);
     let running = tokio::spawn(worker::run(Arc::clone(&engine)));
+    let mut braked = Vec::new();
+    if let Some((on, off)) = kill_day(start, end) {
+        // one day in the middle somebody throws the kill switch: nothing may leave, and nothing may be forgotten
+        let signed = Signed { who: "demo".to_owned(), reason: "a day off, to show the kill switch".to_owned() };
+        for (until, killed) in [(on, true), (off, false)] {
+            clock.set_horizon(until);
+            engine.wake.ring();
+            watch(&clock, &engine.stats, (start, end), &mut progress).await;
+            database.desk().kill(until, &Reach::Database, killed, &signed).await?;
+        }
+        braked.push((on, off));
+        clock.set_horizon(end);
+        engine.wake.ring();
+    }
     watch(&clock, &engine.stats, (start, end), &mut progress).await;
     sandbox.set_faults(FaultPlan::none());
     let settled = end.checked_add(SETTLING).unwrap_or(end);
@@ -143,9 +158,9 @@ where
         end: settled,
         expected: expected(&book, &loaded, settled)?,
         received: Some(received.ids.clone()),
+        braked,
         leaks: leaks(&canaries(&book)),
         may_wait: true,
-        ..Circumstances::default()
     };
     let verdicts = proof::check(&ledger.neutral(), &books, &around);
     let tally = tally::tally(&books, &seoul);
@@ -167,6 +182,14 @@ where
     database.close().await;
     sandbox.stop().await;
     Ok(report)
+}
+
+/// From when to when the kill switch is on; a run of a few weeks has no such day.
+fn kill_day(start: Timestamp, end: Timestamp) -> Option<(Timestamp, Timestamp)> {
+    let hours = end.duration_since(start).as_hours();
+    let on = start.checked_add(SignedDuration::from_hours(hours * 2 / 5 / 24 * 24)).ok()?;
+    let off = on.checked_add(SignedDuration::from_hours(36)).ok()?;
+    (off < end).then_some((on, off))
 }
 
 async fn gateway(seed: u64, clock: &Arc<SimulatedClock>, book: &[Invented]) -> Result<Sandbox, AppError> {

@@ -150,14 +150,11 @@ pub fn lines(opened: &Opened, story: &Story) -> Vec<Line> {
         };
         match send.ended_at {
             Some(ended_at) => add(ended_at, 3, "send", tone, text.to_owned(), String::new()),
-            None => add(
-                opened.now,
-                9,
-                "send",
-                tone,
-                text.to_owned(),
-                format!("since {}", local(send.begun_at, &zone(opened, charge))),
-            ),
+            // after everything that is known so far
+            None => {
+                let since = format!("since {}", local(send.begun_at, &zone(opened, charge)));
+                add(newest(story).max(send.begun_at), 9, "send", tone, text.to_owned(), since);
+            }
         }
     }
     for seen in &story.observations {
@@ -166,7 +163,7 @@ pub fn lines(opened: &Opened, story: &Story) -> Vec<Line> {
         let took = seen.at.duration_since(seen.began_at).as_millis();
         let took = if took > 0 { format!(" ({took} ms)") } else { String::new() };
         let text = format!("{}{took}: {detail}", words::observation(&seen.source));
-        add(seen.at, 2, if seen.source == "answer" { "answer" } else { "look-up" }, tone, text, rule);
+        add(seen.at, 2, words::source(&seen.source), tone, text, rule);
     }
     for event in &story.events {
         let delivery = |delivery: &crate::store::desk::DeliveryRow| {
@@ -201,6 +198,14 @@ pub fn lines(opened: &Opened, story: &Story) -> Vec<Line> {
     }
     lines.sort_by_key(|line| (line.at, line.rank));
     lines
+}
+
+/// The newest instant in a story.
+fn newest(story: &Story) -> Timestamp {
+    let seen = story.observations.iter().map(|seen| seen.at);
+    let others = story.events.iter().map(|event| event.at).chain(story.incidents.iter().map(|incident| incident.opened_at));
+    let journal = story.journal.iter().map(|entry| entry.at);
+    seen.chain(others).chain(journal).max().unwrap_or(story.charge.due_at)
 }
 
 /// What an observation says, in short.

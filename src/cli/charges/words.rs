@@ -30,7 +30,11 @@ pub fn next(opened: &Opened, story: &Story, status: Option<&Status>, account: Op
         Some(at) => format!("at {}", local(at, &zone)),
         None => "when something changes".to_owned(),
     };
+    let open_send = story.sends.iter().any(|send| send.state == "open");
     let mut said = vec![match (charge.state, charge.waiting) {
+        (ChargeState::Due, _) if open_send => {
+            format!("A send has no proven end: the gateway is asked {when}, before anything else is sent.")
+        }
         (ChargeState::Paid, _) if charge.refunded => "Nothing: it is paid, and was refunded at the gateway.".to_owned(),
         (ChargeState::Paid, _) => "Nothing: it is paid, and that is final.".to_owned(),
         (ChargeState::Unpaid, _) => format!(
@@ -55,10 +59,6 @@ pub fn next(opened: &Opened, story: &Story, status: Option<&Status>, account: Op
         (ChargeState::Due, _) => format!("It is sent {when}."),
     }];
     let sends = matches!(charge.state, ChargeState::Due);
-    let open_send = story.sends.iter().any(|send| send.state == "open");
-    if sends && open_send {
-        said.push("A send has no proven end yet: the gateway is asked before anything else.".to_owned());
-    }
     if let (true, Some(status)) = (sends, status) {
         let because = |why: &Option<String>| why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
         if status.killed {
@@ -102,5 +102,16 @@ pub fn observation(source: &str) -> &'static str {
         "audit" => "the audit saw",
         "worker" => "the worker noted",
         _ => "noted",
+    }
+}
+
+/// Whose observation it is, in one word.
+pub fn source(source: &str) -> &'static str {
+    match source {
+        "answer" => "answer",
+        "look_up" => "look-up",
+        "operator" => "ruling",
+        "audit" => "audit",
+        _ => "worker",
     }
 }

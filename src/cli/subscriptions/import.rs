@@ -32,7 +32,7 @@ pub struct ImportFile {
     reason: String,
     /// Who, if it is not the user of this machine who runs the command
     #[arg(long = "as", value_name = "NAME")]
-    name: Option<String>,
+    by: Option<String>,
 }
 
 /// What an import comes to.
@@ -51,13 +51,13 @@ struct Summary {
 impl ImportFile {
     /// As if it had been given on the command line.
     pub fn of(file: PathBuf, reason: &str) -> Self {
-        Self { file, dry_run: false, reason: reason.to_owned(), name: None }
+        Self { file, dry_run: false, reason: reason.to_owned(), by: None }
     }
 
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let file = self.file.display().to_string();
         let bytes = std::fs::read(&self.file).map_err(|error| Failure::data(format!("{file} cannot be read: {error}")))?;
-        let signed = context.signed(&Why { reason: self.reason.clone(), name: self.name.clone() })?;
+        let signed = context.signed(&Why { reason: self.reason.clone(), by: self.by.clone() })?;
         let opened = context.open().await?;
         let bar = bar(context, bytes.len() as u64 * 2);
 

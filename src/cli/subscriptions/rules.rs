@@ -46,9 +46,8 @@ impl<'a> Rules<'a> {
             Kind::Text(least, most) => {
                 let length = text.chars().count();
                 if length < least || length > most {
-                    return Err(
-                        format!("has {length} characters, and may have {most}").replace(", and may have 3", ", and needs 3")
-                    );
+                    let bound = if least == most { "needs" } else { "may have" };
+                    return Err(format!("has {length} characters, and {bound} {most}"));
                 }
                 if text.chars().any(|char| char.is_control() && !"\n\t".contains(char)) {
                     return Err("holds a control character".to_owned());
@@ -118,7 +117,7 @@ impl<'a> Rules<'a> {
         wrong
     }
 
-    /// How a currency's whole numbers are called; empty if it is not known.
+    /// What tells a row from all others; empty texts where a cell is wrong.
     pub fn account_and_ref(values: &[Option<String>]) -> (&str, &str) {
         (values[ACCOUNT].as_deref().unwrap_or_default(), values[EXTERNAL_REF].as_deref().unwrap_or_default())
     }

@@ -1,4 +1,4 @@
-//! What an answer to a charge means: PROTOCOL.md's table, in its order. Whatever is not in it is doubt.
+//! What an answer to a charge means: docs/protocol.md's table, in its order. Whatever is not in it is doubt.
 
 use serde_json::{Map, Value, json};
 
@@ -74,7 +74,9 @@ fn judge(asked: &Asked<'_>, reply: &Reply, kept: &mut Map<String, Value>) -> Out
     let envelope = Envelope::read(&reply.body);
     if let Ok(envelope) = &envelope {
         kept.insert("code".to_owned(), json!(envelope.code));
-        kept.insert("message".to_owned(), json!(envelope.message));
+        if !envelope.message.is_empty() {
+            kept.insert("message".to_owned(), json!(envelope.message));
+        }
     }
     match reply.status {
         // refused before processing
@@ -152,13 +154,14 @@ fn keep(record: &Record, kept: &mut Map<String, Value>) {
         "status": status,
         "amount": record.amount.map(|amount| amount.decimal()),
         "currency": record.amount.map(|amount| amount.currency().code().to_owned()),
-        "cancelled_minor": record.cancelled_amount,
+        "cancelled_minor": Some(record.cancelled_amount).filter(|amount| *amount != 0),
         "fail_reason": record.fail_reason,
         "pg_provider": record.pg_provider,
         "pg_tid": record.pg_tid,
         "at": record.at,
     });
     if let Value::Object(fields) = fields {
-        kept.extend(fields);
+        // what was not said is not kept: one of these is stored for every charge
+        kept.extend(fields.into_iter().filter(|(_, value)| !value.is_null()));
     }
 }

@@ -15,7 +15,7 @@ use reqwest::{Client, Method, Url, redirect, retry};
 use super::{ConfigError, PortOneConfig};
 use crate::ports::gateway::Unavailable;
 
-/// The largest answer to a charge or a token call (PROTOCOL.md, What an answer means).
+/// The largest answer to a charge or a token call (docs/protocol.md, What an answer means).
 pub(super) const SMALL_ANSWER: usize = 256 * 1024;
 
 /// The largest answer to a look-up: a thousand records of up to 8 KiB.

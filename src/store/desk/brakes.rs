@@ -130,7 +130,7 @@ impl Desk<'_> {
         signed_off(tx, changed, now, signed, "hold set", reach).await
     }
 
-    /// Ends a hold, and an account's pause. Whether it may be ended is for the caller to know (PROTOCOL.md: audited, Q passed).
+    /// Ends a hold, and an account's pause. Whether it may be ended is for the caller to know (docs/protocol.md: audited, Q passed).
     pub async fn release_hold(&self, now: Timestamp, reach: &Reach, signed: &Signed) -> Result<bool, Fault> {
         let mut tx = self.database.begin_write().await?;
         let changed = match reach {

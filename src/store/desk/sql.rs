@@ -140,20 +140,20 @@ macro_rules! schedule {
 
 /// Differs because Postgres stores JSON as JSONB.
 pub const JOURNAL: Statement = Statement::two(
-    "journal",
+    "desk: journal",
     "INSERT INTO journal (at, who, action, subject, reason, detail) VALUES ($1, $2, $3, $4, $5, $6)",
     "INSERT INTO journal (at, who, action, subject, reason, detail) VALUES ($1, $2, $3, $4, $5, CAST($6 AS JSONB))",
 );
 
 pub const JOURNAL_LIST: Statement = Statement::same(
-    "journal list",
+    "desk: journal list",
     "SELECT id, at, who, action, subject, reason, detail FROM journal
         WHERE CAST($1 AS TEXT) IS NULL OR subject LIKE '%' || CAST($1 AS TEXT) || '%' ORDER BY id DESC LIMIT $2",
 );
 
 /// Differs because each engine has its own lists.
 pub const JOURNAL_OF: Statement = Statement::two(
-    "journal of",
+    "desk: journal of",
     "SELECT id, at, who, action, subject, reason, detail FROM journal
         WHERE subject IN (SELECT value FROM json_each($1)) ORDER BY id",
     "SELECT id, at, who, action, subject, reason, detail FROM journal WHERE subject = ANY ($1) ORDER BY id",
@@ -161,7 +161,7 @@ pub const JOURNAL_OF: Statement = Statement::two(
 
 /// Which rows of a batch exist. Differs because SQLite has one writer and no row locks.
 pub const EXISTING: Statement = Statement::two(
-    "existing subscriptions",
+    "desk: existing subscriptions",
     concat!(
         "SELECT s.id, ",
         columns!("s."),
@@ -178,14 +178,14 @@ pub const EXISTING: Statement = Statement::two(
 
 /// Differs because each engine unfolds JSON in its own way.
 pub const ADD_SUBSCRIPTIONS: Statement = Statement::two(
-    "add subscriptions",
+    "desk: add subscriptions",
     concat!("INSERT INTO subscriptions (", columns!(""), ") SELECT ", from_json!(), " FROM json_each($1)"),
     concat!("INSERT INTO subscriptions (", columns!(""), ") SELECT ", columns!("r."), " FROM ", record!()),
 );
 
 /// `account` and `external_ref` never change. Differs because each engine unfolds JSON in its own way.
 pub const CHANGE_SUBSCRIPTIONS: Statement = Statement::two(
-    "change subscriptions",
+    "desk: change subscriptions",
     concat!(
         "UPDATE subscriptions AS s SET (",
         columns!(""),
@@ -199,7 +199,7 @@ pub const CHANGE_SUBSCRIPTIONS: Statement = Statement::two(
         columns!(""),
         ", updated_at) = (SELECT ",
         columns!("r."),
-        ", $2) FROM ",
+        ", CAST($2 AS TIMESTAMPTZ)) FROM ",
         record!(),
         " WHERE s.account = r.account AND s.external_ref = r.external_ref"
     ),
@@ -207,7 +207,7 @@ pub const CHANGE_SUBSCRIPTIONS: Statement = Statement::two(
 
 /// Differs because SQLite has one writer and no row locks.
 pub const LOCK_SUBSCRIPTION: Statement = Statement::two(
-    "lock subscription",
+    "desk: lock subscription",
     concat!(
         "SELECT s.id, ",
         columns!("s."),
@@ -226,7 +226,7 @@ pub const LOCK_SUBSCRIPTION: Statement = Statement::two(
 
 /// Differs because each engine has its own lists.
 pub const FIND_SUBSCRIPTIONS: Statement = Statement::two(
-    "find subscriptions",
+    "desk: find subscriptions",
     concat!(
         "SELECT s.id, ",
         columns!("s."),
@@ -246,7 +246,7 @@ pub const FIND_SUBSCRIPTIONS: Statement = Statement::two(
 );
 
 pub const LIST_SUBSCRIPTIONS: Statement = Statement::same(
-    "list subscriptions",
+    "desk: list subscriptions",
     concat!(
         "SELECT s.id, ",
         columns!("s."),
@@ -263,22 +263,22 @@ pub const LIST_SUBSCRIPTIONS: Statement = Statement::same(
 
 /// Differs because Postgres stores JSON as JSONB.
 pub const ADD_EVENT: Statement = Statement::two(
-    "add event",
+    "desk: add event",
     "INSERT INTO events (id, kind, at, subscription_id, data) VALUES ($1, $2, $3, $4, $5) RETURNING seq",
     "INSERT INTO events (id, kind, at, subscription_id, data) VALUES ($1, $2, $3, $4, CAST($5 AS JSONB)) RETURNING seq",
 );
 
 /// Differs because each engine has its own lists.
 pub const ADD_DELIVERIES: Statement = Statement::two(
-    "add deliveries",
+    "desk: add deliveries",
     "INSERT INTO deliveries (event_seq, endpoint, subscription_id, state, next_at)
         SELECT $1, value, $2, 'pending', $3 FROM json_each($4)",
     "INSERT INTO deliveries (event_seq, endpoint, subscription_id, state, next_at)
-        SELECT $1, endpoint, $2, 'pending', $3 FROM unnest($4) AS endpoint",
+        SELECT $1, endpoint, $2, 'pending', $3 FROM unnest(CAST($4 AS TEXT[])) AS endpoint",
 );
 
 pub const EVENTS: Statement = Statement::same(
-    "events",
+    "desk: events",
     "SELECT e.seq, e.id, e.kind, e.at, e.subscription_id, e.charge_id, e.data,
             (SELECT count(*) FROM deliveries d WHERE d.event_seq = e.seq AND d.state = 'pending') AS pending,
             (SELECT count(*) FROM deliveries d WHERE d.event_seq = e.seq AND d.state = 'delivered') AS delivered,
@@ -290,7 +290,7 @@ pub const EVENTS: Statement = Statement::same(
 );
 
 pub const REPLAY: Statement = Statement::same(
-    "replay",
+    "desk: replay",
     "UPDATE deliveries SET state = 'pending', tries = 0, next_at = $1, last_error = NULL, delivered_at = NULL
         WHERE event_seq BETWEEN $2 AND $3 AND (CAST($4 AS TEXT) IS NULL OR endpoint = CAST($4 AS TEXT))
             AND ($5 = 0 OR state = 'failed')",
@@ -298,49 +298,49 @@ pub const REPLAY: Statement = Statement::same(
 
 /// Endpoints that were added to the config after an event. Differs because each engine has its own lists.
 pub const REPLAY_TO_NEW: Statement = Statement::two(
-    "replay to new endpoints",
+    "desk: replay to new endpoints",
     "INSERT INTO deliveries (event_seq, endpoint, subscription_id, state, next_at)
         SELECT e.seq, n.value, COALESCE(e.subscription_id, 0), 'pending', $1 FROM events e, json_each($4) n
         WHERE e.seq BETWEEN $2 AND $3 AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.event_seq = e.seq AND d.endpoint = n.value)",
     "INSERT INTO deliveries (event_seq, endpoint, subscription_id, state, next_at)
-        SELECT e.seq, n.value, COALESCE(e.subscription_id, 0), 'pending', $1 FROM events e, unnest($4) AS n (value)
+        SELECT e.seq, n.value, COALESCE(e.subscription_id, 0), 'pending', $1 FROM events e, unnest(CAST($4 AS TEXT[])) AS n (value)
         WHERE e.seq BETWEEN $2 AND $3 AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.event_seq = e.seq AND d.endpoint = n.value)",
 );
 
 pub const STATUS: Statement = Statement::same(
-    "status",
+    "desk: status",
     "SELECT tag, incarnation, high_water, killed, kill_reason, held, hold_reason, held_at FROM settings",
 );
 
 /// An audit counts in the incarnation of the database that it was made in.
 pub const ACCOUNTS: Statement = Statement::same(
-    "accounts",
+    "desk: accounts",
     "SELECT a.name, a.killed, a.kill_reason, a.held, a.hold_reason, a.held_at, a.paused, a.pause_reason, a.paused_at,
             a.audited_at, a.audited_quick_at, e.base_url,
             COALESCE(a.audited_incarnation = (SELECT incarnation FROM settings), 1 = 0) AS audited
         FROM accounts a LEFT JOIN endpoints e ON e.id = a.endpoint_id ORDER BY a.name",
 );
 
-pub const KILL: Statement = Statement::same("kill", "UPDATE settings SET killed = $1, kill_reason = $2");
+pub const KILL: Statement = Statement::same("desk: kill", "UPDATE settings SET killed = $1, kill_reason = $2");
 
 pub const KILL_ACCOUNT: Statement =
-    Statement::same("kill account", "UPDATE accounts SET killed = $1, kill_reason = $2 WHERE name = $3");
+    Statement::same("desk: kill account", "UPDATE accounts SET killed = $1, kill_reason = $2 WHERE name = $3");
 
-pub const HOLD: Statement = Statement::same("hold", "UPDATE settings SET held = $1, hold_reason = $2, held_at = $3");
+pub const HOLD: Statement = Statement::same("desk: hold", "UPDATE settings SET held = $1, hold_reason = $2, held_at = $3");
 
 pub const HOLD_ACCOUNT: Statement =
-    Statement::same("hold account", "UPDATE accounts SET held = $1, hold_reason = $2, held_at = $3 WHERE name = $4");
+    Statement::same("desk: hold account", "UPDATE accounts SET held = $1, hold_reason = $2, held_at = $3 WHERE name = $4");
 
 /// Also ends the pause after a refused key. Differs because SQLite's booleans are numbers.
 pub const RELEASE_ACCOUNT: Statement = Statement::two(
-    "release account",
+    "desk: release account",
     "UPDATE accounts SET held = 0, hold_reason = NULL, held_at = NULL, paused = 0, pause_reason = NULL, paused_at = NULL WHERE name = $1",
     "UPDATE accounts SET held = false, hold_reason = NULL, held_at = NULL, paused = false, pause_reason = NULL, paused_at = NULL
         WHERE name = $1",
 );
 
 /// Differs because SQLite has no way to wake another process: its daemon looks again within seconds.
-pub const WAKE: Statement = Statement::two("wake", "SELECT 1 AS woken", "SELECT 1 AS woken FROM pg_notify('rebilld', '')");
+pub const WAKE: Statement = Statement::two("desk: wake", "SELECT 1 AS woken", "SELECT 1 AS woken FROM pg_notify('rebilld', '')");
 
 macro_rules! charge {
     () => {
@@ -363,7 +363,7 @@ macro_rules! charge_filter {
 
 /// Differs because SQLite stores dates as texts.
 pub const CHARGES: Statement = Statement::two(
-    "charges",
+    "desk: charges",
     concat!("SELECT ", charge!(), " WHERE ", charge_filter!("$3", "$4"), " ORDER BY c.id DESC LIMIT $5"),
     concat!(
         "SELECT ",
@@ -376,7 +376,7 @@ pub const CHARGES: Statement = Statement::two(
 
 /// The same for a few subscriptions. Differs because SQLite stores dates as texts and each engine has its own lists.
 pub const CHARGES_OF: Statement = Statement::two(
-    "charges of subscriptions",
+    "desk: charges of subscriptions",
     concat!(
         "SELECT ",
         charge!(),
@@ -395,23 +395,23 @@ pub const CHARGES_OF: Statement = Statement::two(
 
 /// Differs because each engine has its own lists.
 pub const CHARGES_BY_ID: Statement = Statement::two(
-    "charges by id",
+    "desk: charges by id",
     concat!("SELECT ", charge!(), " WHERE c.id IN (SELECT value FROM json_each($1)) ORDER BY c.id"),
     concat!("SELECT ", charge!(), " WHERE c.id = ANY ($1) ORDER BY c.id"),
 );
 
-pub const CHARGE_OF_UID: Statement = Statement::same("charge of id", "SELECT charge_id FROM ids WHERE merchant_uid = $1");
+pub const CHARGE_OF_UID: Statement = Statement::same("desk: charge of id", "SELECT charge_id FROM ids WHERE merchant_uid = $1");
 
 /// Differs because each engine has its own lists.
 pub const CHARGE_OF_PERIOD: Statement = Statement::two(
-    "charge of period",
+    "desk: charge of period",
     "SELECT id FROM charges WHERE subscription_id IN (SELECT value FROM json_each($1)) AND period_start = $2 ORDER BY id",
     "SELECT id FROM charges WHERE subscription_id = ANY ($1) AND period_start = $2 ORDER BY id",
 );
 
 /// In two parts, because each has its own partial index.
 pub const ATTEMPTS: Statement = Statement::same(
-    "attempts of a charge",
+    "desk: attempts of a charge",
     "SELECT id, number, id_number, amount, customer_uid, state, hint, resends, imp_uid FROM attempts
         WHERE charge_id = $1 AND state IN ('live', 'paid')
     UNION ALL SELECT id, number, id_number, amount, customer_uid, state, hint, resends, imp_uid FROM attempts
@@ -421,7 +421,7 @@ pub const ATTEMPTS: Statement = Statement::same(
 
 /// Answered sends are found through what was observed of them: there is no index for them by attempt.
 pub const SENDS: Statement = Statement::same(
-    "sends of a charge",
+    "desk: sends of a charge",
     "SELECT w.id, w.attempt_id, w.state, w.begun_at, w.ended_at, w.body_hash, e.base_url, e.tier
         FROM sends w JOIN attempts a ON a.id = w.attempt_id LEFT JOIN endpoints e ON e.id = w.endpoint_id
         WHERE w.id IN (
@@ -438,21 +438,21 @@ pub const SENDS: Statement = Statement::same(
 );
 
 pub const OBSERVATIONS: Statement = Statement::same(
-    "observations of a charge",
+    "desk: observations of a charge",
     "SELECT id, send_id, source, began_at, at, detail, rule FROM observations WHERE charge_id = $1 ORDER BY id",
 );
 
 pub const LAST_RULE: Statement = Statement::same(
-    "last rule of a charge",
+    "desk: last rule of a charge",
     "SELECT rule FROM observations WHERE charge_id = $1 AND rule IS NOT NULL ORDER BY id DESC LIMIT 1",
 );
 
 pub const STORY_EVENTS: Statement =
-    Statement::same("events of a charge", "SELECT seq, id, kind, at, data FROM events WHERE charge_id = $1 ORDER BY seq");
+    Statement::same("desk: events of a charge", "SELECT seq, id, kind, at, data FROM events WHERE charge_id = $1 ORDER BY seq");
 
 /// Differs because each engine has its own lists.
 pub const DELIVERIES: Statement = Statement::two(
-    "deliveries",
+    "desk: deliveries",
     "SELECT event_seq, endpoint, state, tries, next_at, last_error, delivered_at FROM deliveries
         WHERE event_seq IN (SELECT value FROM json_each($1)) ORDER BY event_seq, endpoint",
     "SELECT event_seq, endpoint, state, tries, next_at, last_error, delivered_at FROM deliveries
@@ -460,6 +460,6 @@ pub const DELIVERIES: Statement = Statement::two(
 );
 
 pub const INCIDENTS: Statement = Statement::same(
-    "incidents of a charge",
+    "desk: incidents of a charge",
     "SELECT id, kind, detail, opened_at, closed_at FROM incidents WHERE charge_id = $1 ORDER BY id",
 );

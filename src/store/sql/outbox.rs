@@ -13,7 +13,7 @@ pub const INSERT_EVENTS: Statement = Statement::two(
         FROM json_each($1) RETURNING seq, subscription_id",
     "INSERT INTO events (id, kind, at, subscription_id, charge_id, data)
         SELECT x.id, x.kind, $2, x.subscription, x.charge, x.data
-        FROM jsonb_to_recordset($1::jsonb) AS x(id text, kind text, subscription bigint, charge bigint, data jsonb)
+        FROM json_to_recordset($1::json) AS x(id text, kind text, subscription bigint, charge bigint, data jsonb)
         RETURNING seq, subscription_id",
 );
 
@@ -24,7 +24,7 @@ pub const INSERT_DELIVERIES: Statement = Statement::two(
         SELECT value->>'$.seq', value->>'$.endpoint', value->>'$.subscription', 'pending', $2 FROM json_each($1)",
     "INSERT INTO deliveries (event_seq, endpoint, subscription_id, state, next_at)
         SELECT x.seq, x.endpoint, x.subscription, 'pending', $2
-        FROM jsonb_to_recordset($1::jsonb) AS x(seq bigint, endpoint text, subscription bigint)",
+        FROM json_to_recordset($1::json) AS x(seq bigint, endpoint text, subscription bigint)",
 );
 
 /// With each, when an older one of the same endpoint and subscription is tried, if there is one. Differs because SQLite has one
@@ -51,7 +51,7 @@ pub const MOVE_DELIVERIES: Statement = Statement::two(
     "UPDATE deliveries SET next_at = x.next_at
         FROM (SELECT CAST(value->>'$.id' AS INTEGER) AS id, value->>'$.next_at' AS next_at FROM json_each($1)) AS x
         WHERE deliveries.id = x.id",
-    "UPDATE deliveries d SET next_at = x.next_at FROM jsonb_to_recordset($1::jsonb) AS x(id bigint, next_at timestamptz)
+    "UPDATE deliveries d SET next_at = x.next_at FROM json_to_recordset($1::json) AS x(id bigint, next_at timestamptz)
         WHERE d.id = x.id",
 );
 
@@ -68,7 +68,7 @@ pub const END_DELIVERIES: Statement = Statement::two(
         ) AS x WHERE deliveries.id = x.id AND deliveries.state = 'pending'",
     "UPDATE deliveries d SET state = x.state, tries = d.tries + 1, next_at = COALESCE(x.next_at, d.next_at),
             last_error = x.error, delivered_at = CASE WHEN x.state = 'delivered' THEN $2::timestamptz END
-        FROM jsonb_to_recordset($1::jsonb) AS x(id bigint, state text, next_at timestamptz, error text)
+        FROM json_to_recordset($1::json) AS x(id bigint, state text, next_at timestamptz, error text)
         WHERE d.id = x.id AND d.state IS NOT DISTINCT FROM 'pending'",
 );
 

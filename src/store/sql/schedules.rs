@@ -67,7 +67,7 @@ pub const LAST_BEFORE: Statement = Statement::two(
             SELECT max(b.period_start) FROM charges b
                 WHERE b.subscription_id = x.value->>'$.id' AND b.period_start < x.value->>'$.period_end')",
     "SELECT c.subscription_id, c.period_start, c.period_end
-        FROM jsonb_to_recordset($1::jsonb) AS x(id bigint, period_end date)
+        FROM json_to_recordset($1::json) AS x(id bigint, period_end date)
         CROSS JOIN LATERAL (
             SELECT b.subscription_id, b.period_start, b.period_end FROM charges b
                 WHERE b.subscription_id = x.id AND b.period_start < x.period_end ORDER BY b.period_start DESC LIMIT 1
@@ -88,7 +88,7 @@ pub const INSERT_CHARGES: Statement = Statement::two(
             id_mode, state, waiting, next_at)
         SELECT x.id, x.account, x.period_start, x.period_end, x.due_at, x.amount, x.currency, x.tax_free, x.vat_amount,
             x.id_mode, 'due', 'turn', x.due_at
-        FROM jsonb_to_recordset($1::jsonb) AS x(id bigint, account bigint, period_start date, period_end date,
+        FROM json_to_recordset($1::json) AS x(id bigint, account bigint, period_start date, period_end date,
             due_at timestamptz, amount bigint, currency text, tax_free bigint, vat_amount bigint, id_mode text)
         ON CONFLICT (subscription_id, period_start) DO NOTHING RETURNING id, subscription_id, period_start",
 );
@@ -106,7 +106,7 @@ pub const UPDATE_SCHEDULES: Statement = Statement::two(
         ) AS x WHERE schedules.subscription_id = x.id",
     "UPDATE schedules h SET next_look_at = x.next_look_at, opened_until = COALESCE(x.opened_until, h.opened_until),
             not_before = x.not_before, parked = x.parked, problem = x.problem, version = h.version + 1
-        FROM jsonb_to_recordset($1::jsonb) AS x(id bigint, next_look_at timestamptz, opened_until date, not_before date,
+        FROM json_to_recordset($1::json) AS x(id bigint, next_look_at timestamptz, opened_until date, not_before date,
             parked text, problem text)
         WHERE h.subscription_id = x.id",
 );

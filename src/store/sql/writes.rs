@@ -36,10 +36,10 @@ pub const LOCK_CHARGES: Statement = Statement::two(
 /// The account's row is what its batches of intents queue at, so that budgets add up. Differs because SQLite has one writer.
 pub const LOCK_BRAKES: Statement = Statement::two(
     "lock brakes",
-    "SELECT s.killed AS all_killed, s.held AS all_held, a.id, a.killed, a.held, a.paused,
+    "SELECT s.killed AS all_killed, s.held AS all_held, a.id, a.killed, a.held, a.paused, a.endpoint_id,
             a.audited_incarnation = s.incarnation AS audited
         FROM accounts a CROSS JOIN settings s WHERE a.id = $1",
-    "SELECT s.killed AS all_killed, s.held AS all_held, a.id, a.killed, a.held, a.paused,
+    "SELECT s.killed AS all_killed, s.held AS all_held, a.id, a.killed, a.held, a.paused, a.endpoint_id,
             a.audited_incarnation = s.incarnation AS audited
         FROM accounts a CROSS JOIN settings s WHERE a.id = $1 FOR NO KEY UPDATE OF a",
 );
@@ -61,7 +61,7 @@ pub const INSERT_IDS: Statement = Statement::two(
     "INSERT INTO ids (merchant_uid, charge_id) SELECT value->>'$.uid', value->>'$.charge' FROM json_each($1) WHERE TRUE
         ON CONFLICT DO NOTHING",
     "INSERT INTO ids (merchant_uid, charge_id)
-        SELECT x.uid, x.charge FROM jsonb_to_recordset($1::jsonb) AS x(uid text, charge bigint) ON CONFLICT DO NOTHING",
+        SELECT x.uid, x.charge FROM json_to_recordset($1::json) AS x(uid text, charge bigint) ON CONFLICT DO NOTHING",
 );
 
 pub const BUDGETS: Statement =
@@ -82,7 +82,7 @@ pub const INSERT_ATTEMPTS: Statement = Statement::two(
         FROM json_each($1) RETURNING id, charge_id",
     "INSERT INTO attempts (charge_id, number, id_number, amount, customer_uid, state)
         SELECT x.charge, x.number, x.id_number, x.amount, x.customer, 'live'
-        FROM jsonb_to_recordset($1::jsonb)
+        FROM json_to_recordset($1::json)
             AS x(charge bigint, number smallint, id_number smallint, amount bigint, customer text)
         RETURNING id, charge_id",
 );
@@ -94,7 +94,7 @@ pub const INSERT_SENDS: Statement = Statement::two(
         SELECT value->>'$.attempt', $2, 'open', $3, value->>'$.body', value->>'$.hash' FROM json_each($1) RETURNING id, attempt_id",
     "INSERT INTO sends (attempt_id, endpoint_id, state, begun_at, body, body_hash)
         SELECT x.attempt, $2, 'open', $3, x.body, x.hash
-        FROM jsonb_to_recordset($1::jsonb) AS x(attempt bigint, body text, hash text) RETURNING id, attempt_id",
+        FROM json_to_recordset($1::json) AS x(attempt bigint, body text, hash text) RETURNING id, attempt_id",
 );
 
 /// Refuses (no row) if the brakes of the whole database were pulled after they were read.
@@ -119,7 +119,7 @@ pub const INSERT_OBSERVATIONS: Statement = Statement::two(
         FROM json_each($1)",
     "INSERT INTO observations (charge_id, send_id, source, began_at, at, detail, rule)
         SELECT x.charge, x.send, x.source, x.began_at, $2, x.detail, x.rule
-        FROM jsonb_to_recordset($1::jsonb)
+        FROM json_to_recordset($1::json)
             AS x(charge bigint, send bigint, source text, began_at timestamptz, detail jsonb, rule text)",
 );
 
@@ -134,7 +134,7 @@ pub const UPDATE_ATTEMPTS: Statement = Statement::two(
             FROM json_each($1)
         ) AS x WHERE attempts.id = x.id AND attempts.state = 'live'",
     "UPDATE attempts a SET state = x.state, imp_uid = x.imp_uid, hint = x.hint, resends = x.resends
-        FROM jsonb_to_recordset($1::jsonb) AS x(id bigint, state text, imp_uid text, hint text, resends smallint)
+        FROM json_to_recordset($1::json) AS x(id bigint, state text, imp_uid text, hint text, resends smallint)
         WHERE a.id = x.id AND a.state IS NOT DISTINCT FROM 'live'",
 );
 
@@ -147,7 +147,7 @@ pub const ADOPT_ATTEMPTS: Statement = Statement::two(
         FROM json_each($1)",
     "INSERT INTO attempts (charge_id, number, id_number, amount, customer_uid, state, imp_uid)
         SELECT x.charge, x.number, x.id_number, x.amount, x.customer, x.state, x.imp_uid
-        FROM jsonb_to_recordset($1::jsonb)
+        FROM json_to_recordset($1::json)
             AS x(charge bigint, number smallint, id_number smallint, amount bigint, customer text, state text, imp_uid text)",
 );
 
@@ -159,7 +159,7 @@ pub const END_SENDS: Statement = Statement::two(
             SELECT CAST(value->>'$.id' AS INTEGER) AS id, value->>'$.state' AS state, value->>'$.keep' AS keep FROM json_each($1)
         ) AS x WHERE sends.id = x.id AND sends.state = 'open'",
     "UPDATE sends o SET state = x.state, ended_at = $2, body = CASE WHEN x.keep THEN o.body END
-        FROM jsonb_to_recordset($1::jsonb) AS x(id bigint, state text, keep boolean)
+        FROM json_to_recordset($1::json) AS x(id bigint, state text, keep boolean)
         WHERE o.id = x.id AND o.state IS NOT DISTINCT FROM 'open'",
 );
 
@@ -202,7 +202,7 @@ pub const UPDATE_CHARGES: Statement = Statement::two(
             elsewhere_number = x.elsewhere_number, imp_uid = x.imp_uid,
             paid_at = CASE WHEN x.state = 'paid' THEN COALESCE(c.paid_at, $2) END,
             claim_token = NULL, claim_until = NULL, version = c.version + 1
-        FROM jsonb_to_recordset($1::jsonb) AS x(id bigint, state text, waiting text, next_at timestamptz, id_number smallint,
+        FROM json_to_recordset($1::json) AS x(id bigint, state text, waiting text, next_at timestamptz, id_number smallint,
             attempts smallint, tries smallint, first_declined_at timestamptz, refused_customer text, not_sent smallint,
             doubt_since timestamptz, doubt_looks smallint, quiet_since timestamptz, quiet_twice boolean, alarmed boolean,
             newest_send_at timestamptz, elsewhere_imp_uid text, elsewhere_number smallint, imp_uid text)

@@ -1,0 +1,12 @@
+//! The real binary, as an operator calls it: on SQLite, and what touches SQL on PostgreSQL too.
+
+mod support;
+
+mod cli {
+    pub mod rig;
+
+    mod charges;
+    mod config;
+    mod desk;
+    mod import;
+}
