@@ -138,7 +138,10 @@ pub(super) async fn sqlite(path: &Path, options: &OpenOptions) -> Result<Db, Ope
     let reader =
         pool(readers).connect_with(connect.pragma("cache_size", READER_CACHE).pragma("query_only", "ON")).await.map_err(told)?;
     let db = Db::Sqlite { writer, reader };
-    let mut tx = db.begin().await.map_err(|fault| OpenError::ReadOnly(fault.to_string()))?;
+    let read_only = |fault: Fault| OpenError::ReadOnly(fault.to_string());
+    let mut tx = db.begin().await.map_err(read_only)?;
+    // BEGIN IMMEDIATE of a file that cannot be written begins a transaction that reads: only a write tells
+    tx.execute(&accounts::TRY_TO_WRITE, &[]).await.map_err(read_only)?;
     let rows = tx.query(&accounts::DURABILITY, &[]).await?;
     for row in &rows {
         let wanted = [

@@ -21,7 +21,7 @@ use crate::domain::period::instant;
 use crate::domain::proof::{self, Circumstances, Expected, Verdict};
 use crate::engine::stats::Stats;
 use crate::engine::worker;
-use crate::gateway::sandbox::{FaultPlan, LedgerSnapshot, PaymentStatus, Rates, Sandbox, SandboxOptions, Seeded};
+use crate::gateway::sandbox::{FaultPlan, LedgerSnapshot, Rates, Sandbox, SandboxOptions, Seeded};
 use crate::http::receiver::{Received, Receiver};
 use crate::ports::clock::Clock;
 use crate::ports::secret::Secret;
@@ -162,7 +162,7 @@ where
         leaks: leaks(&canaries(&book)),
         may_wait: true,
     };
-    let verdicts = proof::check(&neutral(&ledger), &books, &around);
+    let verdicts = proof::check(&ledger.neutral(), &books, &around);
     let tally = tally::tally(&books, &seoul);
     let report = DemoReport {
         seed: options.seed,
@@ -309,29 +309,6 @@ fn expected(book: &[Invented], loaded: &Loaded, end: Timestamp) -> Result<Vec<Ex
         }
     }
     Ok(expected)
-}
-
-/// The sandbox's ledger in the words of the proof.
-fn neutral(ledger: &LedgerSnapshot) -> proof::Ledger {
-    let posts = ledger.charges().map(|post| proof::LedgerPost {
-        merchant_uid: post.merchant_uid.clone().unwrap_or_default(),
-        customer_uid: post.customer_uid.clone().unwrap_or_default(),
-        amount: post.amount_minor.unwrap_or(0),
-        at: post.received_at,
-        processed: post.processed.is_some(),
-    });
-    let payments = ledger.payments.iter().map(|payment| proof::LedgerPayment {
-        imp_uid: payment.imp_uid.clone(),
-        merchant_uid: payment.merchant_uid.clone(),
-        customer_uid: payment.customer_uid.clone(),
-        amount: payment.amount_minor,
-        status: match payment.status {
-            PaymentStatus::Paid => proof::LedgerStatus::Paid,
-            PaymentStatus::Failed => proof::LedgerStatus::Failed,
-            PaymentStatus::Ready | PaymentStatus::Cancelled => proof::LedgerStatus::Other,
-        },
-    });
-    proof::Ledger { posts: posts.collect(), payments: payments.collect() }
 }
 
 fn faults(ledger: &LedgerSnapshot) -> std::collections::BTreeMap<String, u64> {

@@ -52,7 +52,7 @@ pub fn next(opened: &Opened, story: &Story, status: Option<&Status>, account: Op
             .replace("REF", &charge.external_ref),
         (ChargeState::Due, Waiting::Retry) => format!("The next try is made {when}."),
         (ChargeState::Due, Waiting::Backoff) => {
-            format!("The gateway could not be reached; it is sent {when}, under the same id.")
+            format!("It could not be sent; the story says why. It is sent {when}, under the same id.")
         }
         (ChargeState::Due, Waiting::Resend) => format!("The send was lost for certain; the same bytes are sent again {when}."),
         (ChargeState::Due, Waiting::Budget) => format!("The day's budget is used up; it is sent {when}."),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::cards::CardBehaviour;
 use super::{Endpoint, Fault};
 use crate::domain::money::Money;
+use crate::domain::proof;
 
 /// Everything up to one moment. Nothing is ever taken out of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +30,29 @@ impl LedgerSnapshot {
     /// The payments under one merchant_uid.
     pub fn payments_of<'a>(&'a self, merchant_uid: &'a str) -> impl Iterator<Item = &'a PaymentRecord> {
         self.payments.iter().filter(move |payment| payment.merchant_uid == merchant_uid)
+    }
+
+    /// The same in the words of the proof.
+    pub fn neutral(&self) -> proof::Ledger {
+        let posts = self.charges().map(|post| proof::LedgerPost {
+            merchant_uid: post.merchant_uid.clone().unwrap_or_default(),
+            customer_uid: post.customer_uid.clone().unwrap_or_default(),
+            amount: post.amount_minor.unwrap_or(0),
+            at: post.received_at,
+            processed: post.processed.is_some(),
+        });
+        let payments = self.payments.iter().map(|payment| proof::LedgerPayment {
+            imp_uid: payment.imp_uid.clone(),
+            merchant_uid: payment.merchant_uid.clone(),
+            customer_uid: payment.customer_uid.clone(),
+            amount: payment.amount_minor,
+            status: match payment.status {
+                PaymentStatus::Paid => proof::LedgerStatus::Paid,
+                PaymentStatus::Failed => proof::LedgerStatus::Failed,
+                PaymentStatus::Ready | PaymentStatus::Cancelled => proof::LedgerStatus::Other,
+            },
+        });
+        proof::Ledger { posts: posts.collect(), payments: payments.collect() }
     }
 }
 

@@ -6,6 +6,7 @@ pub const ALL: &[&Statement] = &[
     &CLOCK,
     &SYSTEM_IDENTIFIER,
     &DURABILITY,
+    &TRY_TO_WRITE,
     &MIGRATIONS_TABLE,
     &APPLIED_MIGRATIONS,
     &SETTINGS,
@@ -45,6 +46,9 @@ pub const DURABILITY: Statement = Statement::two(
     "SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
         current_setting('synchronous_commit') AS synchronous_commit",
 );
+
+/// Writes to the file's header, for a transaction that is rolled back. Differs because Postgres refuses to begin one that writes.
+pub const TRY_TO_WRITE: Statement = Statement::two("try to write", "PRAGMA user_version = 1", "SELECT 1 AS written");
 
 /// Differs because each engine keeps its own catalog.
 pub const MIGRATIONS_TABLE: Statement = Statement::two(

@@ -1,0 +1,206 @@
+//! The end of a run: time is moved until every doubt that the kills left is resolved, then everything is proven.
+//!
+//! Q is an hour and is never shortened, so the last life is a worker in this process under a simulated clock. The gateway goes
+//! on from its ledger's file at the same address, under the same clock.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use rebilld::app::assemble;
+use rebilld::config::{Environment, Sources, load};
+use rebilld::domain::charge::ChargeState;
+use rebilld::domain::proof::{self, Circumstances, Ledger, Verdict};
+use rebilld::engine::worker;
+use rebilld::gateway::sandbox::{Fault, LedgerSnapshot, Sandbox, SandboxOptions};
+use rebilld::http::receiver::Receiver;
+use rebilld::ports::clock::Clock;
+use rebilld::store::{Database, OpenOptions};
+use rebilld::time::{SimulatedClock, SystemClock};
+
+use crate::book::{Book, CANARIES};
+use crate::processes::{Gateway, Home, WEBHOOK_SECRET, until};
+
+/// Long enough for Q, for the day that R7 keeps between ids, and for what is `ready` to be given up.
+const SETTLING: SignedDuration = SignedDuration::from_hours(50);
+/// Clocks of two processes, one of which is corrected by the database's, may differ by so much.
+const SKEW: SignedDuration = SignedDuration::from_millis(250);
+
+/// A clock that is the machine's until a simulated one takes over.
+#[derive(Default)]
+pub struct Hands {
+    real: SystemClock,
+    simulated: OnceLock<Arc<SimulatedClock>>,
+}
+
+#[async_trait]
+impl Clock for Hands {
+    fn now(&self) -> Timestamp {
+        self.simulated.get().map_or_else(|| self.real.now(), |clock| clock.now())
+    }
+
+    fn boot(&self) -> Duration {
+        self.real.boot()
+    }
+
+    async fn sleep_until(&self, until: Timestamp, busy: bool) {
+        self.real.sleep_until(until, busy).await;
+    }
+}
+
+pub struct Proven {
+    pub verdicts: Vec<Verdict>,
+    pub incidents: Vec<String>,
+    pub figures: Figures,
+}
+
+#[derive(Debug, Default)]
+pub struct Figures {
+    posts: usize,
+    /// POSTs while the processes were killed.
+    posts_in_life: usize,
+    faulty: usize,
+    payments: usize,
+    charges: usize,
+    /// Sends without a proven end after the last kill.
+    in_doubt: usize,
+    /// How the sends ended that no answer ended.
+    ended_by_look_up: usize,
+    review: usize,
+    delivered: usize,
+    repeats: u64,
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} POSTs ({} of them before the last kill, {} with a fault), {} paid, {} charges ({} in review); \
+             {} sends in doubt after the last kill, {} ended by look-ups in all, 0 left; {} events delivered, {} repeated",
+            self.posts,
+            self.posts_in_life,
+            self.faulty,
+            self.payments,
+            self.charges,
+            self.review,
+            self.in_doubt,
+            self.ended_by_look_up,
+            self.delivered,
+            self.repeats
+        )
+    }
+}
+
+/// Whether the gateway is done with all that it was asked, and shows it.
+fn settled(ledger: &LedgerSnapshot, now: Timestamp) -> bool {
+    let dropped = |faults: &[Fault]| faults.contains(&Fault::DropRequest);
+    ledger.charges().all(|post| post.processed.is_some() || dropped(&post.faults))
+        && ledger.payments.iter().all(|payment| payment.visible_from <= now)
+}
+
+/// The ledger as the proof reads it.
+fn neutral(ledger: &LedgerSnapshot) -> Ledger {
+    let mut neutral = ledger.neutral();
+    neutral.posts.iter_mut().for_each(|post| post.at += SKEW);
+    neutral
+}
+
+async fn ended_by_look_up(home: &Home) -> usize {
+    let rows = home.sql("SELECT count(*) AS n FROM sends WHERE state IN ('absent', 'found')").await;
+    rows[0].small("n").expect("a count")
+}
+
+/// Moves time on, and checks everything. `patience` is the longest that the settling may take of real time.
+pub async fn finish(
+    home: Home,
+    mut gateway: Gateway,
+    book: Book,
+    receiver: Receiver,
+    hands: Arc<Hands>,
+    logs: &[String],
+    patience: Duration,
+) -> Proven {
+    until("the gateway is done", Duration::from_secs(20), async || {
+        settled(&gateway.ledger(), SystemClock::new().now()).then_some(())
+    })
+    .await;
+    let before = gateway.ledger();
+    let in_doubt = home.books().await.sends.iter().filter(|send| send.ended_at.is_none()).count();
+    gateway.stop();
+
+    let start = SystemClock::new().now();
+    let end = start + SETTLING;
+    let clock = Arc::new(SimulatedClock::new(start));
+    clock.set_horizon(end);
+    assert!(hands.simulated.set(Arc::clone(&clock)).is_ok(), "time is moved once");
+    let mut options = SandboxOptions::new(Arc::clone(&clock) as _);
+    options.bind = gateway.address;
+    options.ledger_file = Some(gateway.ledger_file.clone());
+    let sandbox = Sandbox::start(options).await.expect("the gateway goes on at the same address");
+
+    let mut files = home.files.clone();
+    let quick = home.path("quick.toml");
+    std::fs::write(&quick, "[accounts.main]\nrate = 100000\nin_flight = 32\n[worker]\nbatch = 256\n").expect("a file");
+    files.push(quick);
+    let sources = Sources { files, environment: Environment::of([]), ..Sources::default() };
+    let loaded = load(&sources).expect("the daemons' own config");
+    let options = OpenOptions { endpoints: vec!["app".to_owned()], create: false, max_connections: 4 };
+    let database = Arc::new(Database::open(&home.database, options).await.expect("the database opens"));
+    let assembled = assemble(&loaded, database, Arc::clone(&clock) as Arc<dyn Clock>, true, |tuning| {
+        // under a simulated clock every look costs a turn, and there is nobody to be punctual for
+        tuning.interval = Duration::from_secs(24 * 3600);
+        tuning.lead = SignedDuration::ZERO;
+        tuning.clock_check = None;
+    })
+    .await
+    .expect("the engine is put together");
+    let running = tokio::spawn(worker::run(Arc::clone(&assembled.engine)));
+    let over = tokio::time::timeout(patience, clock.horizon_reached()).await;
+    assert!(over.is_ok(), "simulated time stands still at {}", clock.now());
+    assembled.engine.stop();
+    running.await.expect("the worker ends");
+    assembled.database.close().await;
+
+    let ledger = sandbox.ledger();
+    sandbox.stop().await;
+    let books = home.books().await;
+    let received = receiver.received();
+    assert_eq!(received.forged, 0, "every delivery is signed");
+    let canaries = CANARIES.into_iter().chain(["sandbox-secret", WEBHOOK_SECRET, "Bearer "]);
+    let leaks: Vec<String> = canaries.filter(|word| logs.iter().any(|log| log.contains(word))).map(str::to_owned).collect();
+    let around = Circumstances {
+        end,
+        expected: book.expected(end),
+        received: Some(received.ids.clone()),
+        leaks,
+        may_wait: true,
+        ..Circumstances::default()
+    };
+    let verdicts = proof::check(&neutral(&ledger), &books, &around);
+    // what stays `ready` at the gateway stays open for ever, in review; nothing else does
+    let ready: HashSet<i64> =
+        books.attempts.iter().filter(|attempt| attempt.customer_uid.starts_with("ready-")).map(|attempt| attempt.id).collect();
+    let open = books.sends.iter().filter(|send| send.ended_at.is_none() && send.begun_at < start);
+    let stuck: Vec<_> = open.filter(|send| !ready.contains(&send.attempt)).collect();
+    assert!(stuck.is_empty(), "sends of the killed daemons are still open: {stuck:#?}");
+    let figures = Figures {
+        posts: ledger.charges().count(),
+        posts_in_life: before.charges().count(),
+        faulty: ledger.charges().filter(|post| !post.faults.is_empty()).count(),
+        payments: paid(&ledger),
+        charges: books.charges.len(),
+        in_doubt,
+        ended_by_look_up: ended_by_look_up(&home).await,
+        review: books.charges.iter().filter(|charge| charge.state == ChargeState::Review).count(),
+        delivered: received.ids.len(),
+        repeats: received.repeats,
+    };
+    Proven { verdicts, incidents: books.incidents, figures }
+}
+
+fn paid(ledger: &LedgerSnapshot) -> usize {
+    ledger.neutral().payments.iter().filter(|payment| payment.status == proof::LedgerStatus::Paid).count()
+}

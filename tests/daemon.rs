@@ -1,0 +1,18 @@
+//! The daemon as its user meets it: the real program, its exit codes and messages, its brakes, and what it does when something
+//! around it is down, full, copied or changed.
+
+#[path = "daemon/brakes.rs"]
+mod brakes;
+#[path = "daemon/charges.rs"]
+mod charges;
+#[path = "support/processes.rs"]
+mod processes;
+#[path = "daemon/refusals.rs"]
+mod refusals;
+#[path = "daemon/restored.rs"]
+mod restored;
+#[path = "daemon/rig.rs"]
+mod rig;
+mod support;
+#[path = "daemon/trouble.rs"]
+mod trouble;

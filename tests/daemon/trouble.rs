@@ -1,0 +1,59 @@
+//! What happens while something around the daemon is down or full.
+
+use std::fs;
+
+use crate::processes::{Daemon, until};
+use crate::refusals::may_mount;
+use crate::rig::{Rig, SOON};
+
+/// Until so many charges are shown as waiting for a later moment.
+async fn until_waiting(rig: &Rig, count: usize) {
+    until("the charges are shown as waiting", SOON, async || {
+        let rows = rig.home.json(&["charges", "list", "--state", "due"]);
+        let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
+        let wait = rows.iter().filter(|row| row["waiting"] == "backoff" && row["next_at"].is_string());
+        (wait.count() == count).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn charges_wait_visibly_for_a_gateway_that_is_down() {
+    let mut rig = Rig::new(None);
+    let _daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_logged("both ledgers agree").await;
+    rig.gateway.stop();
+    rig.insert(5).await;
+    until_waiting(&rig, 5).await;
+    rig.gateway.start_again();
+    rig.until_paid(5).await;
+    let ledger = rig.gateway.ledger();
+    assert_eq!((ledger.charges().count(), ledger.payments.len()), (5, 5), "each is charged once");
+}
+
+#[tokio::test]
+async fn nothing_is_sent_while_the_state_directory_is_full() {
+    if !may_mount("a full disk") {
+        return;
+    }
+    let mut rig = Rig::new(None);
+    let state = rig.beside("state");
+    rig.home.layer("state", &format!("state_dir = \"{}\"\n", state.display()));
+    rig.insert(2).await;
+    let script = format!(
+        "mount -t tmpfs -o size=64k tmpfs {0}; head -c 1000000 /dev/zero >{0}/fill 2>/dev/null || true; exec \"$@\"",
+        state.display()
+    );
+    let daemon = Daemon::wrapped(&rig.home, "daemon", &script);
+    rig.until_logged("the high-water mark cannot be written to the state directory").await;
+    until_waiting(&rig, 2).await;
+    assert_eq!(rig.gateway.charges(), 0, "nothing was sent");
+    // seen from outside, its directory lies behind its process
+    let inside = format!("/proc/{}/root{}/fill", daemon.pid(), state.display());
+    fs::remove_file(inside).expect("the disk can be emptied");
+    rig.until_paid(2).await;
+    let ledger = rig.gateway.ledger();
+    assert_eq!((ledger.charges().count(), ledger.payments.len()), (2, 2));
+    let sends = rig.home.books().await.sends.len();
+    assert!(sends <= 20, "{sends} intents for 2 charges: it tried again without a pause");
+}
