@@ -80,6 +80,10 @@ pub async fn assemble(
         })
         .collect();
     let rows = database.sync_accounts(&configured, now).await?;
+    if guarded {
+        // the config may have been put right: a schedule that is parked for it is looked at by nobody else
+        database.retry_problems(now).await?;
+    }
     let mode = |row: &AccountRow| settings.accounts.get(&row.name).map(|account| (row.id, account.id_mode));
     let id_modes: BTreeMap<AccountId, IdMode> = rows.iter().filter_map(mode).collect();
     let (mut accounts, mut moved) = (Vec::new(), Vec::new());

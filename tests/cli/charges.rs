@@ -134,6 +134,43 @@ async fn reviews_are_listed_with_what_led_there() {
     }
 }
 
+#[tokio::test]
+async fn a_daemon_looks_again_at_what_its_config_had_wrong() {
+    use rebilld::store::sql::Statement;
+    use rebilld::store::{Database, OpenOptions};
+    let rig = Rig::sqlite();
+    let (config, _) = super::rig::CONFIG.split_once("[accounts.second]").unwrap();
+    rig.write("rebilld.toml", format!("state_dir = \"state\"\n{config}[plans.monthly]\nevery = \"1 month\"\namount = 9900\n"));
+    let url = format!("sqlite:{}", rig.path().join("problem.db").display());
+    let rig = Rig { database: Some(url.clone()), ..rig };
+    rig.ok(&["migrate"]);
+    let database = Database::open(&url, OpenOptions::default()).await.unwrap();
+    let write = async |statement: &Statement| {
+        let mut tx = database.begin_write().await.unwrap();
+        let rows = tx.query(statement, &[]).await.unwrap();
+        tx.commit().await.unwrap();
+        rows
+    };
+    write(&Statement::same("account", "INSERT INTO accounts (name) VALUES ('main') ON CONFLICT DO NOTHING")).await;
+    let row = "INSERT INTO subscriptions (account, external_ref, plan, customer_uid, anchor)
+        VALUES ('main', 's-1', 'monthly', 'card-1', '2026-01-01')";
+    write(&Statement::same("row", row)).await;
+    write(&Statement::same("park", "UPDATE schedules SET parked = 'problem', problem = 'no plan', next_look_at = NULL")).await;
+    let mut child = rig.command(&["run"]).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut looked_at = false;
+    for _ in 0..200 {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        let parked = write(&Statement::same("parked", "SELECT count(*) AS n FROM schedules WHERE parked IS NOT NULL")).await;
+        looked_at = parked[0].int("n").unwrap() == 0;
+        if looked_at {
+            break;
+        }
+    }
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM).unwrap();
+    child.wait().unwrap();
+    assert!(looked_at, "it would never be billed again");
+}
+
 #[test]
 fn the_sandbox_serves_on_a_free_port_and_stops_when_told() {
     use std::io::{BufRead, BufReader};
