@@ -190,6 +190,11 @@ impl Engine {
             if first <= now {
                 let later = charges.split_off(charges.partition_point(|claimed| due_at(claimed) <= now));
                 let due = std::mem::replace(&mut charges, later);
+                if self.clock.boot().saturating_sub(claimed_at) >= GATE {
+                    // the gate would turn every one away: better claimed anew than committed in vain
+                    self.give_back(token, &due).await;
+                    continue;
+                }
                 under_way.push(self.begin_and_send(account, token, claimed_at, due));
                 continue;
             }

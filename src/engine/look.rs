@@ -38,12 +38,29 @@ impl Engine {
                         bulk.newest.entry(record.merchant_uid.clone()).or_default().push(record);
                     }
                 }
+                // one record that makes no sense must not keep its neighbours from being judged
+                Err(Unavailable::Nonsense(_)) if chunk.len() > 1 => self.one_by_one(account, chunk, &mut bulk).await,
                 Err(why) => {
                     bulk.failed.extend(chunk.iter().map(|id| (id.as_str().to_owned(), why.clone())));
                 }
             }
         }
         bulk
+    }
+
+    async fn one_by_one(&self, account: &AccountRuntime, ids: &[MerchantUid], bulk: &mut Bulk) {
+        for id in ids {
+            self.stats.look_ups.add(1);
+            match account.account.gateway.look_up(std::slice::from_ref(id)).await {
+                Ok(records) if records.is_empty() => {}
+                Ok(records) => {
+                    bulk.newest.insert(id.as_str().to_owned(), records);
+                }
+                Err(why) => {
+                    bulk.failed.insert(id.as_str().to_owned(), why);
+                }
+            }
+        }
     }
 
     /// Every record under the given ids of a charge and under every later id that shows one.

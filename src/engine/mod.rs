@@ -57,6 +57,8 @@ pub struct Tuning {
     /// How long a claim lasts. Longer than the gate and the deadline of a POST together.
     pub claim: SignedDuration,
     pub policy: Policy,
+    /// Everything that is put under way ends before the next look: the same seed then has the same history.
+    pub one_at_a_time: bool,
     /// Between two checks of the database clock against CLOCK_BOOTTIME; `None` under a simulated clock.
     pub clock_check: Option<Duration>,
     /// How often both ledgers are compared over 48 hours, and over 35 days.
@@ -75,6 +77,7 @@ impl Tuning {
             lead: SignedDuration::from_millis(500),
             claim: SignedDuration::from_secs(120),
             policy: Policy::default(),
+            one_at_a_time: false,
             clock_check: Some(Duration::from_secs(10)),
             audit_quick_every: SignedDuration::from_hours(1),
             audit_complete_every: SignedDuration::from_hours(24),

@@ -2,21 +2,31 @@
 
 use std::sync::Arc;
 
+use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use tracing::{info, warn};
 
 use super::charge::Batch;
-use super::look::{History, kept};
+use super::look::{Bulk, History, kept};
 use super::{AccountRuntime, Engine};
 use crate::domain::attempt::IdNumber;
 use crate::domain::charge::{AccountId, ChargeId, ChargeState};
 use crate::domain::decide::Fact;
 use crate::domain::outcome::{Findings, Record};
 use crate::ports::gateway::Unavailable;
-use crate::ports::store::{Claim, Claimed, Lane, Observation, StoreError};
+use crate::ports::store::{Claim, ClaimToken, Claimed, Lane, Observation, StoreError};
 
 /// Charges a look-up batch.
 const BATCH: u32 = 200;
+/// Charges that are asked about in full at the same time.
+const AT_A_TIME: usize = 64;
+
+/// When a look-up began, and from when its "not paid" may be believed.
+#[derive(Clone, Copy)]
+struct Began {
+    at: Timestamp,
+    believed_from: Timestamp,
+}
 
 impl Engine {
     /// Puts sends that a dead or stalled worker left open into doubt.
@@ -89,21 +99,40 @@ impl Engine {
         }
         // R2's "not paid" is not believed for Q after a clock jump: such a look-up counts as one that began long ago
         let believed_from = if self.trusts_time() { began_at } else { Timestamp::UNIX_EPOCH };
-        let mut facts = Vec::with_capacity(charges.len());
+        // each is judged as soon as it is clear: waiting for the slowest would outlast the claim of all
+        let began = Began { at: began_at, believed_from };
+        let mut under_way = FuturesUnordered::new();
         for (claimed, ids) in charges.iter().zip(&asked) {
-            let found = self.full_records(&account, claimed, ids, &bulk).await;
-            facts.push(match found {
-                Err(_) => (&claimed.charge, Fact::LookUpFailed, None),
-                Ok(records) => {
-                    let payer = Some(claimed.payer.customer_uid.as_str());
-                    let mut findings = history.findings(&claimed.charge, began_at, payer, records);
-                    let observation = self.worth_keeping(claimed, &findings);
-                    findings.began_at = believed_from;
-                    (&claimed.charge, Fact::LookedUp(findings), observation)
-                }
-            });
+            if under_way.len() >= AT_A_TIME {
+                under_way.next().await;
+            }
+            under_way.push(self.look_up_one(&account, claimed, ids, &bulk, &history, began, &token));
         }
-        self.judge_all(&token, facts.into_iter()).await;
+        while under_way.next().await.is_some() {}
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what a whole batch shares, and what is this charge's own")]
+    async fn look_up_one(
+        &self,
+        account: &AccountRuntime,
+        claimed: &Claimed,
+        ids: &[IdNumber],
+        bulk: &Bulk,
+        history: &History,
+        began: Began,
+        token: &ClaimToken,
+    ) {
+        let (fact, observation) = match self.full_records(account, claimed, ids, bulk).await {
+            Err(_) => (Fact::LookUpFailed, None),
+            Ok(records) => {
+                let payer = Some(claimed.payer.customer_uid.as_str());
+                let mut findings = history.findings(&claimed.charge, began.at, payer, records);
+                let observation = self.worth_keeping(claimed, &findings);
+                findings.began_at = began.believed_from;
+                (Fact::LookedUp(findings), observation)
+            }
+        };
+        self.judge(&claimed.charge, fact, observation, token).await;
     }
 
     /// All records of all ids: the bulk look-up shows only the newest of each, so an id that shows one is asked in full.
@@ -112,7 +141,7 @@ impl Engine {
         account: &AccountRuntime,
         claimed: &Claimed,
         ids: &[IdNumber],
-        bulk: &super::look::Bulk,
+        bulk: &Bulk,
     ) -> Result<Vec<(IdNumber, Record)>, Unavailable> {
         let uid = |id: &IdNumber| claimed.charge.base.number(*id);
         if let Some(why) = ids.iter().find_map(|id| bulk.failed.get(uid(id).as_str())) {

@@ -51,7 +51,7 @@ struct Loop {
 /// Runs the engine until [`Engine::stop`]; then finishes what is in flight and returns. Dropping the future is a crash:
 /// everything under way is dropped with it.
 pub async fn run(engine: Arc<Engine>) {
-    let recorder = {
+    let mut recorder = {
         let engine = Arc::clone(&engine);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { engine.run_recorder().await });
@@ -67,8 +67,11 @@ pub async fn run(engine: Arc<Engine>) {
         next_clock: Duration::ZERO,
         database_failures: 0,
     };
-    worker.turn().await;
-    drop(recorder);
+    tokio::select! {
+        () = worker.turn() => {}
+        // without it no outcome is stored: whoever runs this process has to start it anew
+        _ = recorder.join_next() => error!("the recorder has ended: the worker stops"),
+    }
 }
 
 impl Loop {
@@ -86,7 +89,13 @@ impl Loop {
                 }
                 continue;
             }
-            match self.dispatch().await {
+            let dispatched = self.dispatch().await;
+            while self.engine.tuning.one_at_a_time && !self.flights.is_empty() {
+                if let Some(done) = self.flights.join_next().await {
+                    self.landed(done);
+                }
+            }
+            match dispatched {
                 Ok(true) => {
                     self.database_failures = 0;
                     // let what was put under way begin before more is claimed
@@ -236,14 +245,19 @@ impl Loop {
         };
         let net = after(engine.tuning.interval);
         let due = match engine.store.next_due(now).await {
-            Ok(Some(due)) => due.checked_sub(engine.tuning.lead).unwrap_or(due),
+            Ok(Some(due)) => due,
             Ok(None) => return net,
             Err(why) => {
                 debug!(%why, "the next due instant cannot be read");
                 return after(DATABASE_PAUSE);
             }
         };
+        let early = due.checked_sub(engine.tuning.lead).unwrap_or(due);
+        if early > now {
+            return early.min(net);
+        }
         if due > now {
+            // what is sent is claimed already; what is looked up or delivered is not prepared ahead
             return due.min(net);
         }
         // due, but held back: by the breaker until it closes, by a brake or by what is under way until something changes

@@ -82,7 +82,18 @@ impl Database {
     pub(super) async fn load_charges(&self, charges: &[ChargeId]) -> Result<Vec<Charge>, Fault> {
         let tag = self.tag().await?;
         let found = self.db.read(&charges::LOAD, &[ids(charges).into()]).await?;
-        found.iter().map(|row| rows::charge(row, tag)).collect()
+        let mut loaded = Vec::with_capacity(found.len());
+        for row in &found {
+            match rows::charge(row, tag) {
+                Ok(charge) => loaded.push(charge),
+                // its neighbours are not concerned
+                Err(fault) => {
+                    let charge = row.int("id").unwrap_or_default();
+                    tracing::error!(charge.id = charge, error = %fault, "a charge cannot be read back and is left alone");
+                }
+            }
+        }
+        Ok(loaded)
     }
 
     pub(super) async fn past_attempts(&self, charges: &[ChargeId]) -> Result<Vec<PastAttempt>, Fault> {

@@ -52,7 +52,7 @@ impl Database {
         }
         match self.record_together(now, entries).await {
             // one of them breaks a rule that was not foreseen: each stands alone
-            Err(Fault::Integrity(why)) => {
+            Err(Fault::Integrity(why) | Fault::Corrupt(why)) => {
                 tracing::warn!(error = %why, "a batch of outcomes breaks a rule: recorded one by one");
                 let mut results = Vec::with_capacity(entries.len());
                 for entry in entries {
@@ -69,7 +69,7 @@ impl Database {
         for _ in 0..2 {
             match self.record_together(now, std::slice::from_ref(entry)).await {
                 Ok(results) => return Ok(results.first().copied().unwrap_or(Recorded::FenceLost)),
-                Err(Fault::Integrity(why)) => {
+                Err(Fault::Integrity(why) | Fault::Corrupt(why)) => {
                     tracing::error!(charge.id = entry.charge.0, error = %why, "an outcome breaks a rule of the database");
                 }
                 Err(other) => return Err(other),

@@ -52,7 +52,18 @@ impl Planned<'_> {
 impl Database {
     pub(super) async fn schedules_due(&self, now: Timestamp, limit: u32) -> Result<Vec<DueSchedule>, Fault> {
         let found = self.db.read(&schedules::DUE_SCHEDULES, &[now.into(), limit.into()]).await?;
-        found.iter().map(rows::due_schedule).collect()
+        let mut due = Vec::with_capacity(found.len());
+        for row in &found {
+            match rows::due_schedule(row) {
+                Ok(schedule) => due.push(schedule),
+                // its neighbours are not concerned
+                Err(fault) => {
+                    let subscription = row.int("id").unwrap_or_default();
+                    tracing::error!(subscription.id = subscription, error = %fault, "a subscription cannot be read and is left alone");
+                }
+            }
+        }
+        Ok(due)
     }
 
     /// Lets schedules that were parked because of a wrong row or config be looked at again: at the start of a daemon.

@@ -240,6 +240,7 @@ impl World {
         tuning.interval = std::time::Duration::from_secs(6 * 3600);
         tuning.lead = SignedDuration::ZERO;
         tuning.clock_check = None;
+        tuning.one_at_a_time = true;
         tuning.audit_quick_every = SignedDuration::from_hours(40);
         tuning.audit_complete_every = SignedDuration::from_hours(10 * 24);
         Engine::new(Parts {
