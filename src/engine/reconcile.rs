@@ -101,9 +101,10 @@ impl Engine {
         let believed_from = if self.trusts_time() { began_at } else { Timestamp::UNIX_EPOCH };
         // each is judged as soon as it is clear: waiting for the slowest would outlast the claim of all
         let began = Began { at: began_at, believed_from };
+        let at_a_time = if self.tuning.one_at_a_time { 1 } else { AT_A_TIME };
         let mut under_way = FuturesUnordered::new();
         for (claimed, ids) in charges.iter().zip(&asked) {
-            if under_way.len() >= AT_A_TIME {
+            if under_way.len() >= at_a_time {
                 under_way.next().await;
             }
             under_way.push(self.look_up_one(&account, claimed, ids, &bulk, &history, began, &token));

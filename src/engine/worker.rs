@@ -90,18 +90,20 @@ impl Loop {
                 continue;
             }
             let dispatched = self.dispatch().await;
+            let mut landed = false;
             while self.engine.tuning.one_at_a_time && !self.flights.is_empty() {
                 if let Some(done) = self.flights.join_next().await {
                     self.landed(done);
+                    landed = true;
                 }
             }
             match dispatched {
-                Ok(true) => {
+                Ok(more) if more || landed => {
                     self.database_failures = 0;
                     // let what was put under way begin before more is claimed
                     tokio::task::yield_now().await;
                 }
-                Ok(false) => {
+                Ok(_) => {
                     self.database_failures = 0;
                     let until = self.next_look().await;
                     self.wait(until).await;

@@ -40,7 +40,6 @@ pub struct Ledger {
     pub payments: Vec<Payment>,
     late: Vec<Late>,
     sends: HashMap<String, usize>,
-    look_ups: u64,
     /// How often each kind of fault was played.
     pub played: HashMap<&'static str, u64>,
 }
@@ -140,17 +139,12 @@ impl SimulatedGateway {
     }
 
     /// Fails look-ups as the seed says.
-    async fn look(&self) -> Result<(), Unavailable> {
+    async fn look(&self, what: &str) -> Result<(), Unavailable> {
         self.crash.point().await;
         let Some(swarm) = self.plan() else { return Ok(()) };
-        let nth = {
-            let mut ledger = self.ledger.lock().unwrap();
-            ledger.look_ups += 1;
-            ledger.look_ups
-        };
         let hours = self.clock.now().duration_since(self.start).as_hours();
         let down = swarm.look_up_down.is_some_and(|(from, long)| (from..from + long).contains(&hours));
-        let unlucky = rng(self.seed, &["look", &nth.to_string()]).random_range(0..1000) < swarm.look_up_rate;
+        let unlucky = rng(self.seed, &["look", what, &self.clock.now().to_string()]).random_range(0..1000) < swarm.look_up_rate;
         if down || unlucky {
             *self.ledger.lock().unwrap().played.entry("look-up down").or_default() += 1;
             return Err(Unavailable::Overload(503));
@@ -259,17 +253,17 @@ impl Gateway for SimulatedGateway {
     }
 
     async fn look_up(&self, ids: &[MerchantUid]) -> Result<Vec<Record>, Unavailable> {
-        self.look().await?;
+        self.look(&format!("{ids:?}")).await?;
         Ok(ids.iter().filter_map(|id| self.visible(id.as_str()).into_iter().next()).collect())
     }
 
     async fn find_all(&self, id: &MerchantUid) -> Result<Vec<Record>, Unavailable> {
-        self.look().await?;
+        self.look(id.as_str()).await?;
         Ok(self.visible(id.as_str()))
     }
 
     async fn list(&self, from: Timestamp, to: Timestamp, page: u32) -> Result<ListPage, Unavailable> {
-        self.look().await?;
+        self.look(&page.to_string()).await?;
         let mut ledger = self.ledger.lock().unwrap();
         self.settle(&mut ledger);
         let now = self.clock.now();

@@ -365,7 +365,14 @@ impl World {
         for charge in &books.charges {
             *states.entry(charge.state.name()).or_default() += 1;
         }
-        let history = format!("{:?}{:?}{:?}{:?}", books.charges, books.attempts, books.sends, books.events);
+        let lines = |rows: Vec<String>| rows.join("\n");
+        let history = [
+            lines(books.charges.iter().map(|row| format!("{row:?}")).collect()),
+            lines(books.attempts.iter().map(|row| format!("{row:?}")).collect()),
+            lines(books.sends.iter().map(|row| format!("{row:?}")).collect()),
+            lines(books.events.iter().map(|row| format!("{row:?}")).collect()),
+        ]
+        .join("\n");
         let rules = sqlx::query_as("SELECT coalesce(rule, 'fence lost'), count(*) FROM observations GROUP BY 1")
             .fetch_all(&mut by_hand(&self.url).await)
             .await
