@@ -276,6 +276,7 @@ fn facts() -> Vec<(&'static str, Fact)> {
         ("subscription paused", Fact::SubscriptionPaused),
         ("subscription cancelled", Fact::SubscriptionCancelled),
         ("resumed within a day", Fact::ResumedEarly),
+        ("another card before anything left", Fact::CardChanged),
         ("ruling: unpaid, nothing shown", Fact::Ruled(Ruling::Unpaid, none())),
         ("ruling: resend, nothing shown", Fact::Ruled(Ruling::Resend, none())),
         ("ruling: resend, failed shown", Fact::Ruled(Ruling::Resend, findings(70, vec![(1, failed(), false, None)]))),

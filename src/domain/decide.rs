@@ -88,6 +88,8 @@ pub enum Fact {
     SubscriptionCancelled,
     /// Its subscription was resumed within a day of the last try, or a new card came before R7 allows the next id.
     ResumedEarly,
+    /// The payer has another card now, and no send of the live attempt ever left.
+    CardChanged,
     /// The day's budget is used up.
     OverBudget { until: Timestamp },
     /// An operator's ruling (R8), with the look-up that none of them skips.
@@ -229,6 +231,7 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
             | Fact::CardNotReplaced
             | Fact::SubscriptionPaused
             | Fact::ResumedEarly
+            | Fact::CardChanged
             | Fact::SubscriptionCancelled,
         ) if charge.in_doubt() => return Err(Refusal::InDoubt),
 
@@ -249,6 +252,7 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
         (Due, Fact::CardNotReplaced) => rules::card_not_replaced(charge, now, policy),
         (Due, Fact::SubscriptionPaused) => rules::paused(charge),
         (Due, Fact::ResumedEarly) => rules::resumed_early(charge),
+        (Due, Fact::CardChanged) => rules::card_changed(charge, now),
         (Due, Fact::SubscriptionCancelled) => rules::close(charge, "the subscription was cancelled", ChargeState::Void, now),
         (
             Doubt | Review | Paid | Unpaid | Void,
@@ -257,6 +261,7 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
             | Fact::CardNotReplaced
             | Fact::SubscriptionPaused
             | Fact::ResumedEarly
+            | Fact::CardChanged
             | Fact::SubscriptionCancelled,
         ) => return Err(Refusal::Stale),
 

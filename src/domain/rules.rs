@@ -295,6 +295,15 @@ pub(super) fn asked_today(charge: &Charge, now: Timestamp) -> bool {
     asked.max(charge.next_id_from()).is_some_and(|until| until > now)
 }
 
+/// A new attempt for the new card. The id stays: all sends under it have ended, and none was processed.
+pub(super) fn card_changed(charge: &Charge, now: Timestamp) -> Decision {
+    let live = match charge.live {
+        Some(_) => LiveChange::End { state: AttemptState::Void, imp_uid: None },
+        None => LiveChange::Keep,
+    };
+    send_now(charge, "the card has changed before anything left", live, None, now)
+}
+
 /// Resumed, but the card was asked within the last day.
 pub(super) fn resumed_early(charge: &Charge) -> Decision {
     let mut decision =

@@ -212,6 +212,21 @@ impl World {
         }
     }
 
+    /// The one account, as a process has it.
+    fn account(&self) -> Account {
+        Account {
+            id: self.account.id,
+            name: self.account.name.clone(),
+            endpoint: self.account.endpoint,
+            gateway: Arc::clone(&self.gateway) as _,
+            rate: None,
+            in_flight: 8,
+            budget_count: None,
+            budget_sum: None,
+            budget_zone: TimeZone::UTC,
+        }
+    }
+
     /// A new process on the same database.
     fn engine(&mut self) -> Arc<Engine> {
         self.lives += 1;
@@ -224,17 +239,7 @@ impl World {
             lost_acknowledgements: if self.faults_on { self.swarm.lost_acknowledgements } else { 0 },
             commits: AtomicU64::new(0),
         };
-        let account = Account {
-            id: self.account.id,
-            name: self.account.name.clone(),
-            endpoint: self.account.endpoint,
-            gateway: Arc::clone(&self.gateway) as _,
-            rate: None,
-            in_flight: 8,
-            budget_count: None,
-            budget_sum: None,
-            budget_zone: TimeZone::UTC,
-        };
+        let account = self.account();
         let mut tuning = Tuning::new(TAG.parse().unwrap());
         tuning.batch = 16;
         tuning.interval = std::time::Duration::from_secs(6 * 3600);
@@ -284,18 +289,18 @@ impl World {
     async fn operate(&mut self) {
         let books = self.database.books().await.unwrap();
         let engine = self.engine();
-        let account = Account {
-            id: self.account.id,
-            name: self.account.name.clone(),
-            endpoint: self.account.endpoint,
-            gateway: Arc::clone(&self.gateway) as _,
-            rate: None,
-            in_flight: 8,
-            budget_count: None,
-            budget_sum: None,
-            budget_zone: TimeZone::UTC,
-        };
+        let account = self.account();
         let mut rng = rng(self.seed, &["operator", &self.lives.to_string()]);
+        // now and then a payer brings another card
+        if rng.random_bool(0.3) {
+            let (whose, card) = (rng.random_range(0..self.terms.len()), rng.random_range(0..self.terms.len()));
+            sqlx::query("UPDATE subscriptions SET customer_uid = $1 WHERE external_ref = $2")
+                .bind(format!("card-{card}"))
+                .bind(format!("sub-{whose}"))
+                .execute(&mut by_hand(&self.url).await)
+                .await
+                .unwrap();
+        }
         for charge in books.charges.iter().filter(|charge| charge.state == ChargeState::Review) {
             let ruling = [Ruling::Unpaid, Ruling::Resend, Ruling::Void, Ruling::Retry][rng.random_range(0..4)].clone();
             // refused where the protocol forbids it; then the charge stays in review
