@@ -16,13 +16,14 @@ mod world;
 
 use std::collections::BTreeMap;
 
+use faults::Swarm;
 use world::{Outcome, World};
 
-fn run(seed: u64) -> Outcome {
+fn run(seed: u64, swarm: Swarm) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", directory.path().join("sim.db").display());
-    runtime.block_on(async { World::new(seed, &url).await.run().await })
+    runtime.block_on(async { World::new(seed, &url, swarm).await.run().await })
 }
 
 #[expect(clippy::disallowed_methods, reason = "the size of a campaign comes from the environment")]
@@ -53,8 +54,14 @@ fn no_seed_breaks_an_invariant() {
         let handles: Vec<_> = (0..threads)
             .map(|thread| {
                 let seeds = &seeds;
-                scope
-                    .spawn(move || seeds.iter().skip(thread).step_by(threads).map(|seed| (*seed, run(*seed))).collect::<Vec<_>>())
+                scope.spawn(move || {
+                    seeds
+                        .iter()
+                        .skip(thread)
+                        .step_by(threads)
+                        .map(|seed| (*seed, run(*seed, Swarm::of(*seed))))
+                        .collect::<Vec<_>>()
+                })
             })
             .collect();
         handles.into_iter().flat_map(|handle| handle.join().unwrap()).collect()
@@ -99,10 +106,13 @@ fn summary(outcomes: &[(u64, Outcome)]) {
     println!("states: {states:?}\nPOSTs by fault: {played:?}\nrules: {rules:#?}");
 }
 
+/// With the faults that are drawn by id and time. What becomes of a commit whose caller is dropped in the middle, and which
+/// outcomes share a transaction, is decided by SQLite's own thread: faults that count commits do not repeat to the letter.
 #[test]
 fn the_same_seed_has_the_same_history() {
     for seed in [3, 11] {
-        let (one, other) = (run(seed).history, run(seed).history);
+        let calm = || Swarm { crashes: None, lost_acknowledgements: 0, full_disk: 0, ..Swarm::of(seed) };
+        let (one, other) = (run(seed, calm()).history, run(seed, calm()).history);
         let differs = one.lines().zip(other.lines()).find(|(one, other)| one != other);
         assert!(one == other, "seed {seed}: {differs:#?}");
     }

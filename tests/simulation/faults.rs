@@ -31,10 +31,10 @@ pub enum Fault {
 /// The faults that this seed plays with: a random subset, so that rare combinations are not drowned by common ones.
 #[derive(Debug, Clone)]
 pub struct Swarm {
-    seed: u64,
-    kinds: Vec<Fault>,
+    pub seed: u64,
+    pub kinds: Vec<Fault>,
     /// Of a thousand POSTs.
-    rate: u32,
+    pub rate: u32,
     /// Of a thousand look-ups that fail.
     pub look_up_rate: u32,
     /// The look-up is down for so many hours at a stretch, once.

@@ -110,8 +110,7 @@ async fn by_hand(url: &str) -> sqlx::SqliteConnection {
 }
 
 impl World {
-    pub async fn new(seed: u64, url: &str) -> Self {
-        let swarm = Swarm::of(seed);
+    pub async fn new(seed: u64, url: &str, swarm: Swarm) -> Self {
         let mut rng = rng(seed, &["world"]);
         let start: Timestamp = "2026-01-05T00:00:00Z".parse().unwrap();
         let clock = Arc::new(SimulatedClock::new(start));
