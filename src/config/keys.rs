@@ -130,14 +130,14 @@ pub const KEYS: &[Key] = &[
         "`hold`: the next period waits while a charge of the subscription is unresolved or in dunning. `continue`: it opens \
          all the same."),
 
-    key("jobs.charge", Kind::Cron, Default::Is("\"*/10 * * * * *\""),
+    key("jobs.charge", Kind::Cron, Default::Is("\"0 * * * * *\""),
         "When to look for due charges. Jobs only say \"look now\": due instants wake the daemon by themselves in between. \
          Cron with seconds, in UTC."),
     key("jobs.reconcile", Kind::Cron, Default::Is("\"5 * * * * *\""),
         "When to look for doubts whose next look-up is due."),
     key("jobs.audit", Kind::Cron, Default::Is("\"0 17 * * * *\""),
         "When to see whether an audit is due: 48 hours back every hour, 35 days back every day."),
-    key("jobs.relay", Kind::Cron, Default::Is("\"*/10 * * * * *\""),
+    key("jobs.relay", Kind::Cron, Default::Is("\"30 * * * * *\""),
         "When to look for events whose delivery is due."),
 
     key("worker.batch", Kind::Integer { least: 1, most: 5000 }, Default::Is("256"),
