@@ -57,7 +57,7 @@ pub struct Tuning {
     /// How long a claim lasts. Longer than the gate and the deadline of a POST together.
     pub claim: SignedDuration,
     pub policy: Policy,
-    /// Everything that is put under way ends before the next look: the same seed then has the same history.
+    /// Everything that is put under way ends before the next look: a simulation then repeats as far as its faults do.
     pub one_at_a_time: bool,
     /// Between two checks of the database clock against CLOCK_BOOTTIME; `None` under a simulated clock.
     pub clock_check: Option<Duration>,

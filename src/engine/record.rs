@@ -141,6 +141,11 @@ impl Engine {
             error!(charge = %charge.id, external_ref = %charge.external_ref, kind = incident.kind.name(), detail = %incident.detail, "incident");
         }
         if before.state == charge.state {
+            // a declined charge stays due: the one line of its night that an operator looks for
+            if charge.tries > before.tries {
+                let next_at = charge.next_at.map(|at| at.to_string()).unwrap_or_default();
+                info!(charge = %charge.id, external_ref = %charge.external_ref, period = %charge.period.start, amount = %charge.amount, tries = charge.tries, waiting = charge.waiting.name(), rule = decision.rule, next_at, "a charge was declined");
+            }
             return;
         }
         match (before.state, charge.state) {
