@@ -1,52 +1,104 @@
 //! Opens periods (W0): a subscription whose next period is near becomes a charge.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use tracing::{info, warn};
 
-use super::Engine;
+use super::charge::Batch;
+use super::{AccountRuntime, Engine};
+use crate::domain::charge::{self, Charge};
 use crate::domain::plan::Plan;
 use crate::domain::subscription::{Problem, Status};
-use crate::ports::store::{DueSchedule, ScheduleAction, ScheduleStep, Stepped, StoreError};
+use crate::ports::store::{ClaimToken, Claimed, DueSchedule, OpenClaim, ScheduleAction, ScheduleStep, Stepped, StoreError};
+
+/// Room for charges that are claimed as they open, and what they are claimed with.
+pub(crate) struct Opening {
+    pub account: Arc<AccountRuntime>,
+    pub room: usize,
+    pub token: ClaimToken,
+}
 
 impl Engine {
-    /// Looks at one batch of schedules. Returns whether there may be more.
-    pub(crate) async fn open_some(&self) -> Result<bool, StoreError> {
-        let now = self.now();
-        let due = self.store.due_schedules(now, self.tuning.batch).await?;
+    /// Looks at one batch of schedules. A charge that falls due at once is claimed as it opens if its account has room; those
+    /// come back as batches, ready to be sent. Also returns whether there may be more to open.
+    pub(crate) async fn open_some(&self, limit: usize, mut rooms: Vec<Opening>) -> Result<(bool, Vec<Batch>), StoreError> {
+        let (now, claimed_at) = (self.now(), self.clock.boot());
+        let due = self.store.due_schedules(now, u32::try_from(limit).unwrap_or(u32::MAX)).await?;
         if due.is_empty() {
-            return Ok(false);
+            return Ok((false, Vec::new()));
         }
-        let steps: Vec<ScheduleStep> = due.iter().map(|schedule| self.step(schedule, now)).collect();
+        let mut steps: Vec<ScheduleStep> = due.iter().map(|schedule| self.step(schedule, now)).collect();
+        for (step, schedule) in steps.iter_mut().zip(&due) {
+            self.claim_with(step, schedule, now, &mut rooms);
+        }
         let results = self.store.step_schedules(now, &steps).await?;
         let mut opened = 0;
-        for ((schedule, step), result) in due.iter().zip(&steps).zip(&results) {
+        let mut batches: Vec<Batch> = Vec::new();
+        for ((schedule, step), result) in due.into_iter().zip(&steps).zip(&results) {
+            let external_ref = &schedule.terms.external_ref;
             match (&step.action, result) {
-                (ScheduleAction::Open { next, .. }, Stepped::Done) => {
+                (ScheduleAction::Open { next, id_mode, .. }, Stepped::Done | Stepped::Claimed { .. }) => {
                     opened += 1;
                     let late = now.duration_since(next.due_at);
                     if late.as_hours() >= 24 {
                         let days = late.as_hours() / 24;
-                        warn!(external_ref = %schedule.terms.external_ref, period = %next.period.start, days, "a period opens late");
+                        warn!(%external_ref, period = %next.period.start, days, "a period opens late");
+                    }
+                    let Stepped::Claimed { charge, owns_id } = *result else { continue };
+                    let opening = charge::Opening {
+                        tag: self.tuning.tag,
+                        account: schedule.account,
+                        terms: &schedule.terms,
+                        next,
+                        mode: *id_mode,
+                    };
+                    let charge = Charge::opened(charge, &opening);
+                    let claimed = Claimed { charge, payer: schedule.payer, last_body: None, owns_id };
+                    let of_account = |batch: &&mut Batch| batch.account.account.id == schedule.account;
+                    if let Some(batch) = batches.iter_mut().find(of_account) {
+                        batch.charges.push(claimed);
+                    } else if let Some(room) = rooms.iter().find(|room| room.account.account.id == schedule.account) {
+                        let (account, token) = (Arc::clone(&room.account), room.token.clone());
+                        batches.push(Batch { account, token, claimed_at, charges: vec![claimed] });
                     }
                 }
                 (ScheduleAction::Problem { text }, Stepped::Done) => {
-                    warn!(external_ref = %schedule.terms.external_ref, problem = %text, "a subscription cannot be billed until its row or its plan is put right");
+                    warn!(%external_ref, problem = %text, "a subscription cannot be billed until its row or its plan is put right");
                 }
                 (ScheduleAction::Park { .. }, Stepped::Done) => {
-                    info!(external_ref = %schedule.terms.external_ref, status = schedule.terms.status.name(), "a subscription is no longer billed");
+                    info!(%external_ref, status = schedule.terms.status.name(), "a subscription is no longer billed");
                 }
                 (_, Stepped::Refused) => {
-                    warn!(external_ref = %schedule.terms.external_ref, "the database refuses the next period: it overlaps one that is opened");
+                    warn!(%external_ref, "the database refuses the next period: it overlaps one that is opened");
                 }
                 _ => {}
             }
         }
+        for batch in &batches {
+            batch.account.limits.claimed(batch.charges.len());
+        }
         self.stats.opened.add(opened);
         self.park_refused(now, &steps, &results).await?;
         // rows that another session holds are looked at later: asked for at once again, they would be asked for without end
-        Ok(results.iter().any(|result| *result != Stepped::Stale))
+        Ok((results.iter().any(|result| *result != Stepped::Stale), batches))
+    }
+
+    /// A charge that is about to be sent anyway is claimed by the statement that opens it.
+    fn claim_with(&self, step: &mut ScheduleStep, schedule: &DueSchedule, now: Timestamp, rooms: &mut [Opening]) {
+        let ScheduleAction::Open { next, claim, .. } = &mut step.action else { return };
+        let soon = now.checked_add(self.tuning.lead).unwrap_or(now);
+        if next.due_at > soon {
+            return;
+        }
+        let free = |opening: &&mut Opening| opening.account.account.id == schedule.account && opening.room > 0;
+        if let Some(opening) = rooms.iter_mut().find(free) {
+            opening.room -= 1;
+            let until = now.checked_add(self.tuning.claim).unwrap_or(now);
+            *claim = Some(OpenClaim { token: opening.token.clone(), until });
+        }
     }
 
     /// A period that the schema refuses would stay due for ever: it is shown as a problem until somebody looks.
@@ -99,6 +151,6 @@ impl Engine {
         let after = terms.next_period(plan, Some(next.period.end), not_before).ok();
         let next_look = after.map(|after| look_at(after.due_at));
         let id_mode = self.id_modes.get(&schedule.account).copied().unwrap_or_default();
-        Ok((ScheduleAction::Open { next, id_mode, policy: plan.while_past_due, next_look }, not_before))
+        Ok((ScheduleAction::Open { next, id_mode, policy: plan.while_past_due, next_look, claim: None }, not_before))
     }
 }

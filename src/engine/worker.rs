@@ -11,6 +11,7 @@ use tracing::{debug, error, warn};
 
 use super::audit::{AuditError, COMPLETE, QUICK};
 use super::charge::Batch;
+use super::open::Opening;
 use super::{AccountRuntime, Engine};
 use crate::domain::charge::AccountId;
 use crate::ports::store::{Delivery, StoreError};
@@ -23,6 +24,8 @@ const COUNT_MISSED_EVERY: Duration = Duration::from_secs(300);
 const ADOPT_EVERY: Duration = Duration::from_secs(30);
 /// A reading of the database clock that took longer is none: half of it could pass for a jump.
 const SLOW_CLOCK: Duration = Duration::from_secs(5);
+/// How long opening waits for an account that has no room at the moment.
+const OPENING_WAITS: Duration = Duration::from_secs(1);
 /// After a failed database call.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -45,7 +48,18 @@ struct Loop {
     next_adopt: Duration,
     next_count: Duration,
     next_clock: Duration,
+    /// Until when opening waits for room, by CLOCK_BOOTTIME.
+    open_by: Option<Duration>,
     database_failures: u32,
+}
+
+/// What an account has room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    /// The breaker is open, a brake is on, or the clock has jumped.
+    Stopped,
+    Full,
+    For(usize),
 }
 
 /// Runs the engine until [`Engine::stop`]; then finishes what is in flight and returns. Dropping the future is a crash:
@@ -65,6 +79,7 @@ pub async fn run(engine: Arc<Engine>) {
         next_adopt: Duration::ZERO,
         next_count: Duration::ZERO,
         next_clock: Duration::ZERO,
+        open_by: None,
         database_failures: 0,
     };
     tokio::select! {
@@ -134,10 +149,14 @@ impl Loop {
             self.next_count = boot + COUNT_MISSED_EVERY;
             self.count_missed().await?;
         }
-        let mut more = engine.open_some().await?;
+        let mut more = false;
         let ring = engine.audit_wanted.swap(false, Ordering::AcqRel);
+        // what is due already goes before what is about to open: a wave must not starve the retries of yesterday
+        for account in &engine.accounts {
+            more |= self.dispatch_sends(account).await?;
+        }
+        more |= self.dispatch_opening(boot).await?;
         for account in engine.accounts.clone() {
-            more |= self.dispatch_sends(&account).await?;
             more |= self.dispatch_look_ups(&account).await?;
             self.dispatch_audit(&account, boot, ring).await?;
         }
@@ -150,20 +169,57 @@ impl Loop {
         Ok(more)
     }
 
-    async fn dispatch_sends(&mut self, account: &Arc<AccountRuntime>) -> Result<bool, StoreError> {
-        let engine = Arc::clone(&self.engine);
-        let breaker = account.limits.breaker_until(engine.clock.boot()).is_some();
-        let enough = self.count(Flight::Send(account.account.id)) >= engine.tuning.flights;
-        if breaker || enough || !engine.trusts_time() || account.limits.room() == 0 {
-            return Ok(false);
+    /// How many charges of an account may be put under way now.
+    async fn room(&self, account: &AccountRuntime) -> Result<Room, StoreError> {
+        let engine = &self.engine;
+        if account.limits.breaker_until(engine.clock.boot()).is_some() || !engine.trusts_time() {
+            return Ok(Room::Stopped);
         }
         // a braked account keeps its charges due, so that nothing is claimed in vain
         if engine.brakes_for(account).await?.is_some() {
+            return Ok(Room::Stopped);
+        }
+        let enough = self.count(Flight::Send(account.account.id)) >= engine.tuning.flights;
+        Ok(match account.limits.room() {
+            0 => Room::Full,
+            _ if enough => Room::Full,
+            room => Room::For(room),
+        })
+    }
+
+    async fn dispatch_sends(&mut self, account: &Arc<AccountRuntime>) -> Result<bool, StoreError> {
+        if !matches!(self.room(account).await?, Room::For(_)) {
             return Ok(false);
         }
+        let engine = Arc::clone(&self.engine);
         let Some(batch) = engine.claim_sends(account).await? else { return Ok(false) };
         self.start(Flight::Send(account.account.id), send(engine, batch));
         Ok(true)
+    }
+
+    /// Opens periods. While accounts are busy to the brim it waits for them a little, because a charge that is claimed as it
+    /// opens costs a good deal less than one that is opened now and claimed later.
+    async fn dispatch_opening(&mut self, boot: Duration) -> Result<bool, StoreError> {
+        let engine = Arc::clone(&self.engine);
+        let (mut rooms, mut full) = (Vec::new(), false);
+        for account in &engine.accounts {
+            match self.room(account).await? {
+                Room::For(room) => rooms.push(Opening { account: Arc::clone(account), room, token: engine.token() }),
+                Room::Full => full = true,
+                Room::Stopped => {}
+            }
+        }
+        if full && rooms.is_empty() && boot < *self.open_by.get_or_insert(boot + OPENING_WAITS) {
+            return Ok(false);
+        }
+        self.open_by = None;
+        let room: usize = rooms.iter().map(|opening| opening.room).sum();
+        let limit = if room == 0 { engine.tuning.batch as usize } else { room.min(engine.tuning.batch as usize) };
+        let (more, batches) = engine.open_some(limit, rooms).await?;
+        for batch in batches {
+            self.start(Flight::Send(batch.account.account.id), send(Arc::clone(&engine), batch));
+        }
+        Ok(more)
     }
 
     async fn dispatch_look_ups(&mut self, account: &Arc<AccountRuntime>) -> Result<bool, StoreError> {
@@ -264,6 +320,7 @@ impl Loop {
         }
         // due, but held back: by the breaker until it closes, by a brake or by what is under way until something changes
         let boot = engine.clock.boot();
+        let net = self.open_by.map_or(net, |by| after(by.saturating_sub(boot)).min(net));
         let breaker = engine.accounts.iter().filter_map(|account| account.limits.breaker_until(boot)).min();
         breaker.map_or(net, |until| after(until.saturating_sub(boot)).min(net))
     }

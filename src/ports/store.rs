@@ -35,6 +35,8 @@ pub struct ClaimToken(pub String);
 #[derive(Debug, Clone, PartialEq)]
 pub struct DueSchedule {
     pub terms: Terms,
+    /// What it takes to charge the card, for a charge that is claimed as it opens.
+    pub payer: Payer,
     pub account: AccountId,
     /// Where the last opened period ends; `None` if none has opened.
     pub opened_until: Option<Date>,
@@ -64,6 +66,8 @@ pub enum ScheduleAction {
         policy: WhilePastDue,
         /// When the period after this one is to be opened.
         next_look: Option<Timestamp>,
+        /// The charge is claimed (W1) by the statement that opens it: a row version and a statement less.
+        claim: Option<OpenClaim>,
     },
     /// Nothing to open before then.
     Wait { until: Timestamp },
@@ -73,11 +77,24 @@ pub enum ScheduleAction {
     Problem { text: String },
 }
 
+/// A claim (W1) that is made with the charge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenClaim {
+    pub token: ClaimToken,
+    pub until: Timestamp,
+}
+
 /// What became of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stepped {
     /// Done as asked.
     Done,
+    /// Opened, and claimed as asked.
+    Claimed {
+        charge: ChargeId,
+        /// Its first id was written with it; `false`: somebody else may own that id.
+        owns_id: bool,
+    },
     /// The period waits until the subscription's unresolved charge has ended (`while_past_due = "hold"`).
     Blocked,
     /// The row has changed since it was read or is just being written, or such a charge exists already: look again.
@@ -116,6 +133,8 @@ pub struct Claimed {
     pub payer: Payer,
     /// The bytes of the last send of the live attempt, for a resend (R4) or a send that never left.
     pub last_body: Option<String>,
+    /// The id that it is sent under is known to be its own: written by the transaction that opened it.
+    pub owns_id: bool,
 }
 
 /// An attempt in short: enough to tell known records from unknown ones.
@@ -138,6 +157,8 @@ pub struct Intent {
     pub attempt_number: u16,
     pub id_number: IdNumber,
     pub merchant_uid: MerchantUid,
+    /// See [`Claimed::owns_id`].
+    pub owns_id: bool,
     pub customer_uid: String,
     pub amount: Money,
     pub body: String,

@@ -93,7 +93,7 @@ pub(super) fn money(row: &Row) -> Result<Money, Fault> {
     Ok(Money::new(row.int("amount")?, row.word("currency", |code| code.parse().ok())?))
 }
 
-pub(super) fn claimed(row: &Row, tag: Tag) -> Result<Claimed, Fault> {
+pub(super) fn payer(row: &Row) -> Result<Payer, Fault> {
     let options = ChargeOptions {
         buyer_name: row.text_opt("buyer_name")?,
         buyer_email: row.text_opt("buyer_email")?,
@@ -114,17 +114,17 @@ pub(super) fn claimed(row: &Row, tag: Tag) -> Result<Claimed, Fault> {
         promotion_id: row.text_opt("promotion_id")?,
         channel_key: row.text_opt("channel_key")?,
     };
-    Ok(Claimed {
-        charge: charge(row, tag)?,
-        payer: Payer {
-            status: row.word("status", Status::from_name)?,
-            customer_uid: row.text("customer_uid")?,
-            plan: row.text("plan")?,
-            name: row.text_opt("name")?,
-            options,
-        },
-        last_body: row.text_opt("last_body")?,
+    Ok(Payer {
+        status: row.word("status", Status::from_name)?,
+        customer_uid: row.text("customer_uid")?,
+        plan: row.text("plan")?,
+        name: row.text_opt("name")?,
+        options,
     })
+}
+
+pub(super) fn claimed(row: &Row, tag: Tag) -> Result<Claimed, Fault> {
+    Ok(Claimed { charge: charge(row, tag)?, payer: payer(row)?, last_body: row.text_opt("last_body")?, owns_id: false })
 }
 
 pub(super) fn due_schedule(row: &Row) -> Result<DueSchedule, Fault> {
@@ -144,6 +144,7 @@ pub(super) fn due_schedule(row: &Row) -> Result<DueSchedule, Fault> {
             tax_free: row.int_opt("tax_free")?,
             vat_amount: row.int_opt("vat_amount")?,
         },
+        payer: payer(row)?,
         account: AccountId(row.int("account_id")?),
         opened_until: row.day_opt("opened_until")?,
         not_before: row.day_opt("not_before")?,

@@ -13,6 +13,7 @@ use super::outbox::Told;
 use super::rows;
 use super::sql::{schedules, writes};
 use crate::domain::attempt::{IdBase, IdNumber, Tag};
+use crate::domain::charge::ChargeId;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::plan::WhilePastDue;
 use crate::ports::store::{DueSchedule, ScheduleAction, ScheduleStep, Stepped, StoreError};
@@ -72,13 +73,13 @@ impl Database {
     }
 
     pub(super) async fn step_batch(&self, now: Timestamp, steps: &[ScheduleStep]) -> Result<Vec<Stepped>, Fault> {
-        match self.step_together(now, steps).await {
+        match self.step_together(now, steps, false).await {
             // one of them breaks a rule that was not foreseen: each stands alone
             Err(Fault::Integrity(why)) => {
                 tracing::warn!(error = %why, "a batch of schedules breaks a rule: stepped one by one");
                 let mut results = Vec::with_capacity(steps.len());
                 for step in steps {
-                    match self.step_together(now, std::slice::from_ref(step)).await {
+                    match self.step_together(now, std::slice::from_ref(step), true).await {
                         Ok(one) => results.extend(one),
                         Err(Fault::Integrity(_)) => results.push(Stepped::Refused),
                         Err(other) => return Err(other),
@@ -90,11 +91,12 @@ impl Database {
         }
     }
 
-    async fn step_together(&self, now: Timestamp, steps: &[ScheduleStep]) -> Result<Vec<Stepped>, Fault> {
+    /// `ids_may_exist`: the derived id of a new charge may belong to another one, and then stays with it.
+    async fn step_together(&self, now: Timestamp, steps: &[ScheduleStep], ids_may_exist: bool) -> Result<Vec<Stepped>, Fault> {
         let mut repeats = 0;
         loop {
             let mut tx = self.db.begin().await?;
-            match self.step_once(&mut tx, now, steps).await {
+            match self.step_once(&mut tx, now, steps, ids_may_exist).await {
                 Ok(results) => {
                     tx.commit().await?;
                     return Ok(results);
@@ -105,7 +107,13 @@ impl Database {
         }
     }
 
-    async fn step_once(&self, tx: &mut Tx, now: Timestamp, steps: &[ScheduleStep]) -> Result<Vec<Stepped>, Fault> {
+    async fn step_once(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+        steps: &[ScheduleStep],
+        ids_may_exist: bool,
+    ) -> Result<Vec<Stepped>, Fault> {
         let locked = lock(tx, steps).await?;
         let mut seen = HashSet::new();
         let fresh: Vec<bool> = steps
@@ -124,7 +132,7 @@ impl Database {
             .zip(&fresh)
             .map(|(step, fresh)| if *fresh { plan(step, now, &waits, &last) } else { Planned::only(Stepped::Stale) })
             .collect();
-        open(tx, steps, &mut planned, &locked, self.tag().await?).await?;
+        open(tx, steps, &mut planned, &locked, self.tag().await?, ids_may_exist).await?;
         self.write(tx, now, steps, &planned, &locked).await?;
         Ok(planned.iter().map(|planned| planned.result).collect())
     }
@@ -160,7 +168,7 @@ impl Database {
         if batch.is_empty() {
             return Ok(());
         }
-        tx.execute(&schedules::UPDATE_SCHEDULES, &[batch.param()]).await?;
+        tx.execute(&schedules::UPDATE_SCHEDULES, &batch.params([])).await?;
         let told: Vec<Told<'_>> =
             events.iter().map(|(event, id)| Told { event, subscription: Some(*id), charge: None }).collect();
         self.tell(tx, now, &told).await
@@ -219,7 +227,7 @@ async fn last_before(
     if batch.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows = tx.query(&schedules::LAST_BEFORE, &[batch.param()]).await?;
+    let rows = tx.query(&schedules::LAST_BEFORE, &batch.params([])).await?;
     rows.iter().map(|row| Ok((row.int("subscription_id")?, (row.day("period_start")?, row.day("period_end")?)))).collect()
 }
 
@@ -264,10 +272,12 @@ async fn open(
     planned: &mut [Planned<'_>],
     locked: &HashMap<i64, Locked>,
     tag: Tag,
+    ids_may_exist: bool,
 ) -> Result<(), Fault> {
     let mut batch = tx.batch();
     for (step, _) in steps.iter().zip(planned.iter()).filter(|(_, planned)| planned.result == Stepped::Done) {
-        let (ScheduleAction::Open { next, id_mode, .. }, Some(row)) = (&step.action, locked.get(&step.subscription.0)) else {
+        let (ScheduleAction::Open { next, id_mode, claim, .. }, Some(row)) = (&step.action, locked.get(&step.subscription.0))
+        else {
             continue;
         };
         batch
@@ -281,13 +291,15 @@ async fn open(
             .text("currency", next.amount.currency().code())
             .int("tax_free", next.tax_free)
             .int("vat_amount", next.vat_amount)
-            .text("id_mode", id_mode.name());
+            .text("id_mode", id_mode.name())
+            .text("claim_token", claim.as_ref().map(|claim| claim.token.0.as_str()))
+            .at("claim_until", claim.as_ref().map(|claim| claim.until));
     }
     let asked = batch.len();
     if asked == 0 {
         return Ok(());
     }
-    let inserted = tx.query(&schedules::INSERT_CHARGES, &[batch.param()]).await?;
+    let inserted = tx.query(&schedules::INSERT_CHARGES, &batch.params([])).await?;
     // The first id is written with the charge, so that an audit knows whose it is even if this database never sent it: a
     // restored one heals by that.
     let mut ids = tx.batch();
@@ -296,17 +308,20 @@ async fn open(
         let base = IdBase::derive(tag, &of.account_name, &of.external_ref, row.day("period_start")?);
         ids.row().text("uid", base.number(IdNumber::FIRST).as_str()).int("charge", row.int("id")?);
     }
+    let statement = if ids_may_exist { &writes::INSERT_IDS } else { &writes::INSERT_NEW_IDS };
     if !ids.is_empty() {
-        tx.execute(&writes::INSERT_IDS, &[ids.param()]).await?;
+        tx.execute(statement, &ids.params([])).await?;
     }
-    if inserted.len() == asked {
-        return Ok(());
-    }
-    let inserted = inserted.iter().map(|row| row.int("subscription_id")).collect::<Result<HashSet<i64>, _>>()?;
-    for (step, planned) in steps.iter().zip(planned.iter_mut()) {
-        let opens = matches!(step.action, ScheduleAction::Open { .. }) && planned.result == Stepped::Done;
-        if opens && !inserted.contains(&step.subscription.0) {
-            *planned = Planned::only(Stepped::Stale);
+    let inserted = inserted
+        .iter()
+        .map(|row| Ok((row.int("subscription_id")?, ChargeId(row.int("id")?))))
+        .collect::<Result<HashMap<i64, ChargeId>, Fault>>()?;
+    for (step, planned) in steps.iter().zip(planned.iter_mut()).filter(|(_, planned)| planned.result == Stepped::Done) {
+        let ScheduleAction::Open { claim, .. } = &step.action else { continue };
+        match inserted.get(&step.subscription.0) {
+            Some(charge) if claim.is_some() => planned.result = Stepped::Claimed { charge: *charge, owns_id: !ids_may_exist },
+            Some(_) => {}
+            None => *planned = Planned::only(Stepped::Stale),
         }
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! Statements that open periods.
 
 use super::Statement;
+use super::charges::payer_columns;
 
 pub const ALL: &[&Statement] = &[
     &DUE_SCHEDULES,
@@ -16,15 +17,18 @@ pub const ALL: &[&Statement] = &[
 
 pub const DUE_SCHEDULES: Statement = Statement::same(
     "due schedules",
-    "SELECT h.subscription_id, h.opened_until, h.not_before, h.parked, h.version, s.account, s.external_ref, s.status, s.plan,
-            s.amount, s.currency, s.anchor, s.starts_on, s.zone, s.charge_time, s.tax_free, s.vat_amount, a.id AS account_id
-        FROM (
+    concat!(
+        "SELECT h.subscription_id, h.opened_until, h.not_before, h.parked, h.version, s.account, s.external_ref, s.amount,
+            s.currency, s.anchor, s.starts_on, s.zone, s.charge_time, s.tax_free, s.vat_amount, a.id AS account_id, ",
+        payer_columns!(),
+        " FROM (
             SELECT subscription_id, next_look_at, opened_until, not_before, parked, version FROM schedules
                 WHERE next_look_at IS NOT NULL AND next_look_at <= $1 ORDER BY next_look_at LIMIT $2
         ) h
         JOIN subscriptions s ON s.id = h.subscription_id
         JOIN accounts a ON a.name = s.account
-        ORDER BY h.next_look_at, h.subscription_id",
+        ORDER BY h.next_look_at, h.subscription_id"
+    ),
 );
 
 /// Differs because SQLite has one writer and no row locks. A row that another session holds is left for later: it is about to
@@ -58,8 +62,8 @@ pub const LOCK_UNRESOLVED: Statement = Statement::two(
         WHERE id = ANY ($1) AND state IN ('due', 'doubt', 'review') FOR SHARE SKIP LOCKED",
 );
 
-/// The last period of each subscription that starts before the new one's end. Differs because batches are JSON of either
-/// engine.
+/// The last period of each subscription that starts before the new one's end. Differs because batches are arrays on
+/// Postgres and JSON on SQLite.
 pub const LAST_BEFORE: Statement = Statement::two(
     "last before",
     "SELECT c.subscription_id, c.period_start, c.period_end FROM json_each($1) x CROSS JOIN charges c
@@ -67,33 +71,34 @@ pub const LAST_BEFORE: Statement = Statement::two(
             SELECT max(b.period_start) FROM charges b
                 WHERE b.subscription_id = x.value->>'$.id' AND b.period_start < x.value->>'$.period_end')",
     "SELECT c.subscription_id, c.period_start, c.period_end
-        FROM json_to_recordset($1::json) AS x(id bigint, period_end date)
+        FROM unnest($1::bigint[], $2::date[]) AS x(id, period_end)
         CROSS JOIN LATERAL (
             SELECT b.subscription_id, b.period_start, b.period_end FROM charges b
                 WHERE b.subscription_id = x.id AND b.period_start < x.period_end ORDER BY b.period_start DESC LIMIT 1
         ) c",
 );
 
-/// Differs because batches are JSON of either engine.
+/// Differs because batches are arrays on Postgres and JSON on SQLite.
 pub const INSERT_CHARGES: Statement = Statement::two(
     "insert charges",
     "INSERT INTO charges (subscription_id, account_id, period_start, period_end, due_at, amount, currency, tax_free, vat_amount,
-            id_mode, state, waiting, next_at)
+            id_mode, state, waiting, next_at, claim_token, claim_until)
         SELECT value->>'$.id', value->>'$.account', value->>'$.period_start', value->>'$.period_end', value->>'$.due_at',
             value->>'$.amount', value->>'$.currency', value->>'$.tax_free', value->>'$.vat_amount', value->>'$.id_mode',
-            'due', 'turn', value->>'$.due_at'
-        FROM json_each($1) WHERE TRUE
-        ON CONFLICT (subscription_id, period_start) DO NOTHING RETURNING id, subscription_id, period_start",
+            'due', 'turn', value->>'$.due_at', value->>'$.claim_token', value->>'$.claim_until'
+        FROM json_each($1) RETURNING id, subscription_id, period_start",
     "INSERT INTO charges (subscription_id, account_id, period_start, period_end, due_at, amount, currency, tax_free, vat_amount,
-            id_mode, state, waiting, next_at)
+            id_mode, state, waiting, next_at, claim_token, claim_until)
         SELECT x.id, x.account, x.period_start, x.period_end, x.due_at, x.amount, x.currency, x.tax_free, x.vat_amount,
-            x.id_mode, 'due', 'turn', x.due_at
-        FROM json_to_recordset($1::json) AS x(id bigint, account bigint, period_start date, period_end date,
-            due_at timestamptz, amount bigint, currency text, tax_free bigint, vat_amount bigint, id_mode text)
-        ON CONFLICT (subscription_id, period_start) DO NOTHING RETURNING id, subscription_id, period_start",
+            x.id_mode, 'due', 'turn', x.due_at, x.claim_token, x.claim_until
+        FROM unnest($1::bigint[], $2::bigint[], $3::date[], $4::date[], $5::timestamptz[], $6::bigint[], $7::text[], $8::bigint[],
+            $9::bigint[], $10::text[], $11::text[], $12::timestamptz[])
+            AS x(id, account, period_start, period_end, due_at, amount, currency, tax_free, vat_amount, id_mode, claim_token,
+                claim_until)
+        RETURNING id, subscription_id, period_start",
 );
 
-/// Differs because batches are JSON of either engine.
+/// Differs because batches are arrays on Postgres and JSON on SQLite.
 pub const UPDATE_SCHEDULES: Statement = Statement::two(
     "update schedules",
     "UPDATE schedules SET next_look_at = x.next_look_at, opened_until = COALESCE(x.opened_until, schedules.opened_until),
@@ -106,8 +111,8 @@ pub const UPDATE_SCHEDULES: Statement = Statement::two(
         ) AS x WHERE schedules.subscription_id = x.id",
     "UPDATE schedules h SET next_look_at = x.next_look_at, opened_until = COALESCE(x.opened_until, h.opened_until),
             not_before = x.not_before, parked = x.parked, problem = x.problem, version = h.version + 1
-        FROM json_to_recordset($1::json) AS x(id bigint, next_look_at timestamptz, opened_until date, not_before date,
-            parked text, problem text)
+        FROM unnest($1::bigint[], $2::timestamptz[], $3::date[], $4::date[], $5::text[], $6::text[]) AS x(id,
+            next_look_at, opened_until, not_before, parked, problem)
         WHERE h.subscription_id = x.id",
 );
 
