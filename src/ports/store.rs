@@ -104,6 +104,26 @@ pub enum Stepped {
     Refused,
 }
 
+/// When there will next be something to do, of each kind; `None`: nothing is planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NextDue {
+    /// A schedule to be looked at.
+    pub schedule: Option<Timestamp>,
+    /// A charge to be sent that nobody has claimed.
+    pub send: Option<Timestamp>,
+    /// One to be looked up.
+    pub look_up: Option<Timestamp>,
+    pub delivery: Option<Timestamp>,
+    /// When the first claim ends, in case its worker has died. Only told when nothing else is due.
+    pub claim_end: Option<Timestamp>,
+}
+
+impl NextDue {
+    pub fn first(&self) -> Option<Timestamp> {
+        [self.schedule, self.send, self.look_up, self.delivery, self.claim_end].into_iter().flatten().min()
+    }
+}
+
 /// Which charges to claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Lane {
@@ -337,9 +357,8 @@ pub trait Store: Send + Sync + 'static {
     /// The database's clock.
     async fn clock(&self) -> Result<Timestamp, StoreError>;
 
-    /// When there will next be something to do, of any kind; `None` if nothing is planned at all. Costs the same for ten
-    /// subscriptions and for ten million.
-    async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
+    /// When there will next be something to do. Costs the same for ten subscriptions and for ten million.
+    async fn next_due(&self, now: Timestamp) -> Result<NextDue, StoreError>;
 
     /// Schedules to be looked at, the most overdue first.
     async fn due_schedules(&self, now: Timestamp, limit: u32) -> Result<Vec<DueSchedule>, StoreError>;

@@ -17,7 +17,7 @@ macro_rules! insert_events_sqlite {
     () => {
         "INSERT INTO events (id, kind, at, subscription_id, charge_id, data)
         SELECT value->>'$.id', value->>'$.kind', $1, value->>'$.subscription', value->>'$.charge', value->'$.data'
-        FROM json_each($2)"
+        FROM jsonb_each($2)"
     };
 }
 
@@ -44,7 +44,7 @@ pub const INSERT_EVENTS_TO_DELIVER: Statement = Statement::two(
 pub const INSERT_DELIVERIES: Statement = Statement::two(
     "insert deliveries",
     "INSERT INTO deliveries (event_seq, endpoint, subscription_id, state, next_at)
-        SELECT value->>'$.seq', value->>'$.endpoint', value->>'$.subscription', 'pending', $1 FROM json_each($2)",
+        SELECT value->>'$.seq', value->>'$.endpoint', value->>'$.subscription', 'pending', $1 FROM jsonb_each($2)",
     "INSERT INTO deliveries (event_seq, endpoint, subscription_id, state, next_at)
         SELECT x.seq, x.endpoint, x.subscription, 'pending', $1
         FROM unnest($2::bigint[], $3::text[], $4::bigint[]) AS x(seq, endpoint, subscription)",
@@ -72,7 +72,7 @@ pub const DUE_DELIVERIES: Statement = Statement::two(
 pub const MOVE_DELIVERIES: Statement = Statement::two(
     "move deliveries",
     "UPDATE deliveries SET next_at = x.next_at
-        FROM (SELECT CAST(value->>'$.id' AS INTEGER) AS id, value->>'$.next_at' AS next_at FROM json_each($1)) AS x
+        FROM (SELECT CAST(value->>'$.id' AS INTEGER) AS id, value->>'$.next_at' AS next_at FROM jsonb_each($1)) AS x
         WHERE deliveries.id = x.id",
     "UPDATE deliveries d SET next_at = x.next_at FROM unnest($1::bigint[], $2::timestamptz[]) AS x(id, next_at)
         WHERE d.id = x.id",
@@ -87,7 +87,7 @@ pub const END_DELIVERIES: Statement = Statement::two(
         FROM (
             SELECT CAST(value->>'$.id' AS INTEGER) AS id, value->>'$.state' AS state, value->>'$.next_at' AS next_at,
                 value->>'$.error' AS error
-            FROM json_each($2)
+            FROM jsonb_each($2)
         ) AS x WHERE deliveries.id = x.id AND deliveries.state = 'pending'",
     "UPDATE deliveries d SET state = x.state, tries = d.tries + 1, next_at = COALESCE(x.next_at, d.next_at),
             last_error = x.error, delivered_at = CASE WHEN x.state = 'delivered' THEN $1::timestamptz END

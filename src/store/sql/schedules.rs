@@ -66,7 +66,7 @@ pub const LOCK_UNRESOLVED: Statement = Statement::two(
 /// Postgres and JSON on SQLite.
 pub const LAST_BEFORE: Statement = Statement::two(
     "last before",
-    "SELECT c.subscription_id, c.period_start, c.period_end FROM json_each($1) x CROSS JOIN charges c
+    "SELECT c.subscription_id, c.period_start, c.period_end FROM jsonb_each($1) x CROSS JOIN charges c
         WHERE c.subscription_id = x.value->>'$.id' AND c.period_start = (
             SELECT max(b.period_start) FROM charges b
                 WHERE b.subscription_id = x.value->>'$.id' AND b.period_start < x.value->>'$.period_end')",
@@ -86,7 +86,7 @@ pub const INSERT_CHARGES: Statement = Statement::two(
         SELECT value->>'$.id', value->>'$.account', value->>'$.period_start', value->>'$.period_end', value->>'$.due_at',
             value->>'$.amount', value->>'$.currency', value->>'$.tax_free', value->>'$.vat_amount', value->>'$.id_mode',
             'due', 'turn', value->>'$.due_at', value->>'$.claim_token', value->>'$.claim_until'
-        FROM json_each($1) RETURNING id, subscription_id, period_start",
+        FROM jsonb_each($1) RETURNING id, subscription_id, period_start",
     "INSERT INTO charges (subscription_id, account_id, period_start, period_end, due_at, amount, currency, tax_free, vat_amount,
             id_mode, state, waiting, next_at, claim_token, claim_until)
         SELECT x.id, x.account, x.period_start, x.period_end, x.due_at, x.amount, x.currency, x.tax_free, x.vat_amount,
@@ -107,7 +107,7 @@ pub const UPDATE_SCHEDULES: Statement = Statement::two(
             SELECT CAST(value->>'$.id' AS INTEGER) AS id, value->>'$.next_look_at' AS next_look_at,
                 value->>'$.opened_until' AS opened_until, value->>'$.not_before' AS not_before,
                 value->>'$.parked' AS parked, value->>'$.problem' AS problem
-            FROM json_each($1)
+            FROM jsonb_each($1)
         ) AS x WHERE schedules.subscription_id = x.id",
     "UPDATE schedules h SET next_look_at = x.next_look_at, opened_until = COALESCE(x.opened_until, h.opened_until),
             not_before = x.not_before, parked = x.parked, problem = x.problem, version = h.version + 1

@@ -59,7 +59,7 @@ pub const LIVE_ATTEMPTS: Statement = Statement::two(
 
 macro_rules! insert_ids_sqlite {
     () => {
-        "INSERT INTO ids (merchant_uid, charge_id) SELECT value->>'$.uid', value->>'$.charge' FROM json_each($1)"
+        "INSERT INTO ids (merchant_uid, charge_id) SELECT value->>'$.uid', value->>'$.charge' FROM jsonb_each($1)"
     };
 }
 
@@ -95,7 +95,7 @@ pub const INSERT_ATTEMPTS: Statement = Statement::two(
     "insert attempts",
     "INSERT INTO attempts (charge_id, number, id_number, amount, customer_uid, state)
         SELECT value->>'$.charge', value->>'$.number', value->>'$.id_number', value->>'$.amount', value->>'$.customer', 'live'
-        FROM json_each($1) RETURNING id, charge_id",
+        FROM jsonb_each($1) RETURNING id, charge_id",
     "INSERT INTO attempts (charge_id, number, id_number, amount, customer_uid, state)
         SELECT x.charge, x.number, x.id_number, x.amount, x.customer, 'live'
         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[]) AS x(charge, number,
@@ -107,7 +107,7 @@ pub const INSERT_ATTEMPTS: Statement = Statement::two(
 pub const INSERT_SENDS: Statement = Statement::two(
     "insert sends",
     "INSERT INTO sends (attempt_id, endpoint_id, state, begun_at, body, body_hash)
-        SELECT value->>'$.attempt', $1, 'open', $2, value->>'$.body', value->>'$.hash' FROM json_each($3) RETURNING id, attempt_id",
+        SELECT value->>'$.attempt', $1, 'open', $2, value->>'$.body', value->>'$.hash' FROM jsonb_each($3) RETURNING id, attempt_id",
     "INSERT INTO sends (attempt_id, endpoint_id, state, begun_at, body, body_hash)
         SELECT x.attempt, $1, 'open', $2, x.body, x.hash
         FROM unnest($3::bigint[], $4::text[], $5::text[]) AS x(attempt, body, hash) RETURNING id, attempt_id",
@@ -132,7 +132,7 @@ pub const INSERT_OBSERVATIONS: Statement = Statement::two(
     "INSERT INTO observations (charge_id, send_id, source, began_at, at, detail, rule)
         SELECT value->>'$.charge', value->>'$.send', value->>'$.source', value->>'$.began_at', $1, value->'$.detail',
             value->>'$.rule'
-        FROM json_each($2)",
+        FROM jsonb_each($2)",
     "INSERT INTO observations (charge_id, send_id, source, began_at, at, detail, rule)
         SELECT x.charge, x.send, x.source, x.began_at, $1, x.detail, x.rule
         FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::timestamptz[], $6::jsonb[], $7::text[]) AS x(charge,
@@ -147,7 +147,7 @@ pub const UPDATE_ATTEMPTS: Statement = Statement::two(
         FROM (
             SELECT CAST(value->>'$.id' AS INTEGER) AS id, value->>'$.state' AS state, value->>'$.imp_uid' AS imp_uid,
                 value->>'$.hint' AS hint, value->>'$.resends' AS resends
-            FROM json_each($1)
+            FROM jsonb_each($1)
         ) AS x WHERE attempts.id = x.id AND attempts.state = 'live'",
     "UPDATE attempts a SET state = x.state, imp_uid = x.imp_uid, hint = x.hint, resends = x.resends
         FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[]) AS x(id, state, imp_uid, hint,
@@ -161,7 +161,7 @@ pub const ADOPT_ATTEMPTS: Statement = Statement::two(
     "INSERT INTO attempts (charge_id, number, id_number, amount, customer_uid, state, imp_uid)
         SELECT value->>'$.charge', value->>'$.number', value->>'$.id_number', value->>'$.amount', value->>'$.customer',
             value->>'$.state', value->>'$.imp_uid'
-        FROM json_each($1)",
+        FROM jsonb_each($1)",
     "INSERT INTO attempts (charge_id, number, id_number, amount, customer_uid, state, imp_uid)
         SELECT x.charge, x.number, x.id_number, x.amount, x.customer, x.state, x.imp_uid
         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[],
@@ -173,7 +173,7 @@ pub const END_SENDS: Statement = Statement::two(
     "end sends",
     "UPDATE sends SET state = x.state, ended_at = $1, body = CASE WHEN x.keep THEN sends.body END
         FROM (
-            SELECT CAST(value->>'$.id' AS INTEGER) AS id, value->>'$.state' AS state, value->>'$.keep' AS keep FROM json_each($2)
+            SELECT CAST(value->>'$.id' AS INTEGER) AS id, value->>'$.state' AS state, value->>'$.keep' AS keep FROM jsonb_each($2)
         ) AS x WHERE sends.id = x.id AND sends.state = 'open'",
     "UPDATE sends o SET state = x.state, ended_at = $1, body = CASE WHEN x.keep THEN o.body END
         FROM unnest($2::bigint[], $3::text[], $4::boolean[]) AS x(id, state, keep)
@@ -209,7 +209,7 @@ pub const UPDATE_CHARGES: Statement = Statement::two(
                 value->>'$.alarmed' AS alarmed, value->>'$.newest_send_at' AS newest_send_at,
                 value->>'$.elsewhere_imp_uid' AS elsewhere_imp_uid, value->>'$.elsewhere_number' AS elsewhere_number,
                 value->>'$.imp_uid' AS imp_uid
-            FROM json_each($2)
+            FROM jsonb_each($2)
         ) AS x WHERE charges.id = x.id",
     "UPDATE charges c SET state = x.state, waiting = x.waiting, next_at = x.next_at, id_number = x.id_number,
             attempts = x.attempts, tries = x.tries, first_declined_at = x.first_declined_at,
@@ -240,7 +240,7 @@ pub const PAY_CHARGES: Statement = Statement::two(
         FROM (
             SELECT CAST(value->>'$.id' AS INTEGER) AS id, value->>'$.newest_send_at' AS newest_send_at,
                 value->>'$.imp_uid' AS imp_uid
-            FROM json_each($2)
+            FROM jsonb_each($2)
         ) AS x WHERE charges.id = x.id"
     ),
     concat!(
