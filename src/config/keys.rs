@@ -6,8 +6,10 @@ use jiff::tz::TimeZone;
 use super::cron;
 use super::span::Span;
 use crate::domain::attempt::Tag;
+use crate::domain::cron::CronSchedule;
 use crate::domain::money::Currency;
 use crate::domain::period::Every;
+use crate::domain::recurrence::BillingDay;
 
 /// A key. In a path, `*` stands for a name that the operator gives, `[]` for an entry of a list.
 #[derive(Debug)]
@@ -48,6 +50,11 @@ pub enum Kind {
     TimeOfDay,
     Zone,
     Every,
+    /// A whole number, or a text.
+    BillingDay,
+    /// A cron expression that comes once a day at most, in a plan's zone.
+    Schedule,
+    /// A cron expression of the scheduler, in UTC.
     Cron,
     Currency,
     Tag,
@@ -109,10 +116,17 @@ pub const KEYS: &[Key] = &[
     key("accounts.*.timezone", Kind::Zone, Default::Is("\"Asia/Seoul\""),
         "In which time zone the budget's day begins and ends."),
 
-    key("plans.*.every", Kind::Every, Default::Required,
-        "How long a period is: a number and `days`, `weeks`, `months` or `years`, counted from the subscription's anchor. \
-         From the 31st, shorter months take their last day and the next long month the 31st again."),
-    key("plans.*.charge_time", Kind::TimeOfDay, Default::Is("\"10:00\""),
+    key("plans.*.every", Kind::Every, Default::None("`schedule`: a plan has one of them"),
+        "How long a period is: a number and `days`, `weeks`, `months`, `quarters`, `half-years` or `years`, counted from the \
+         subscription's anchor. From the 31st, shorter months take their last day and the next long month the 31st again."),
+    key("plans.*.billing_day", Kind::BillingDay, Default::None("the anchor's day"),
+        "The day of the month on which periods start, `1` to `31` or `\"last\"`; shorter months take their last day. An \
+         anchor on another day makes a short first period. Only with months, quarters, half-years and years."),
+    key("plans.*.schedule", Kind::Schedule, Default::None("`every`: a plan has one of them"),
+        "Cron with seconds, in the subscription's zone: periods start on the dates that match, the same for everybody \
+         (`0 0 10 1 * *`: on the 1st at 10:00). An anchor on another date makes a short first period. It comes once a day at \
+         most."),
+    key("plans.*.charge_time", Kind::TimeOfDay, Default::None("`\"10:00\"`; with `schedule`, the time that it names"),
         "Local time of day at which a period's charge falls due, `HH:MM`."),
     key("plans.*.zone", Kind::Zone, Default::Is("\"Asia/Seoul\""),
         "The time zone in which days and the charge time are meant."),
@@ -231,6 +245,8 @@ impl Kind {
             Self::TimeOfDay => "time of day".into(),
             Self::Zone => "time zone (IANA)".into(),
             Self::Every => "billing interval".into(),
+            Self::BillingDay => "whole number, 1 to 31, or \"last\"".into(),
+            Self::Schedule => "cron with seconds".into(),
             Self::Cron => "cron with seconds".into(),
             Self::Currency => "currency (ISO 4217)".into(),
             Self::Tag => "tag".into(),
@@ -243,7 +259,12 @@ impl Kind {
 
     /// Whether the value is a TOML string (an integer or a boolean otherwise).
     pub fn is_text(&self) -> bool {
-        !matches!(self, Self::Integer { .. } | Self::Boolean)
+        !matches!(self, Self::Integer { .. } | Self::Boolean | Self::BillingDay)
+    }
+
+    /// Whether the value may be a TOML string too.
+    pub fn may_be_text(&self) -> bool {
+        self.is_text() || matches!(self, Self::BillingDay)
     }
 
     /// What is wrong with a value, written as text; `None` if nothing is.
@@ -280,6 +301,8 @@ impl Kind {
             }
             Self::Zone => zone(value).err(),
             Self::Every => value.parse::<Every>().err().map(|wrong| wrong.to_string()),
+            Self::BillingDay => value.parse::<BillingDay>().err().map(|wrong| wrong.to_string()),
+            Self::Schedule => value.parse::<CronSchedule>().err().map(|wrong| wrong.to_string()),
             Self::Cron => cron::wrong(value),
             Self::Currency => value.parse::<Currency>().err().map(|wrong| wrong.to_string()),
             Self::Tag => value.parse::<Tag>().err().map(|wrong| wrong.to_string()),

@@ -175,7 +175,7 @@ impl Layered {
             (Found::Text(text), true) => key.kind.wrong(text),
             (Found::Integer(number), false) => key.kind.wrong(number),
             (Found::Boolean(flag), false) => key.kind.wrong(&flag.to_string()),
-            (Found::Text(text), false) if from_text => key.kind.wrong(text),
+            (Found::Text(text), false) if from_text || key.kind.may_be_text() => key.kind.wrong(text),
             (Found::Text(_), false) => Some(format!("has to be a {}, without quotes", key.kind.words())),
             (Found::Integer(_) | Found::Boolean(_), true) => Some(quoted),
             (Found::Other(kind), true) => Some(format!("{quoted}, not a TOML {kind}")),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use jiff::civil::Time;
 use jiff::tz::TimeZone;
 
 use super::environment::Environment;
@@ -17,8 +18,11 @@ use super::span::Span;
 use crate::domain::attempt::Tag;
 use crate::domain::charge::IdMode;
 use crate::domain::money::Currency;
-use crate::domain::period::Every;
 use crate::domain::plan::{Plan, WhilePastDue};
+use crate::domain::recurrence::Recurrence;
+
+/// When charges fall due if neither the subscription nor its plan says it.
+const CHARGE_TIME: Time = Time::constant(10, 0, 0, 0);
 
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -216,6 +220,8 @@ impl Settings {
 /// Collects what is wrong across several keys. Single values have been checked by their layer.
 pub(super) struct Wrong<'a> {
     pub problem: &'a dyn Fn(&str, String) -> Problem,
+    /// Whether a layer gives a key, right or wrong.
+    pub given: &'a dyn Fn(&str) -> bool,
     pub problems: Vec<Problem>,
 }
 
@@ -290,12 +296,15 @@ fn plan_of(name: &str, raw: &RawPlan, wrong: &mut Wrong<'_>) -> Option<Plan> {
             format!("tax_free and vat_amount of plan `{name}` are {parts} together, and its amount is {amount}"),
         );
     }
-    // a missing or wrong interval has been named already
-    let every: Every = raw.every.parse().ok()?;
+    let recurrence = recurrence_of(name, raw, wrong)?;
+    let charge_time = match &raw.charge_time {
+        Some(text) => keys::time_of_day(text)?,
+        None => recurrence.charge_time().unwrap_or(CHARGE_TIME),
+    };
     Some(Plan {
         name: name.to_owned(),
-        every,
-        charge_time: keys::time_of_day(&raw.charge_time)?,
+        recurrence,
+        charge_time,
         zone: keys::zone(&raw.zone).ok()?,
         amount: raw.amount,
         currency: wrong.parsed(&key("currency"), &raw.currency).unwrap_or(Currency::KRW),
@@ -304,6 +313,41 @@ fn plan_of(name: &str, raw: &RawPlan, wrong: &mut Wrong<'_>) -> Option<Plan> {
         vat_amount: raw.vat_amount,
         while_past_due: if raw.while_past_due == "continue" { WhilePastDue::Continue } else { WhilePastDue::Hold },
     })
+}
+
+/// When a plan's periods start. `None` if that is missing or wrong: then it has been named, here or with its value.
+fn recurrence_of(name: &str, raw: &RawPlan, wrong: &mut Wrong<'_>) -> Option<Recurrence> {
+    let key = |field: &str| format!("plans.{name}.{field}");
+    match (&raw.every, &raw.schedule) {
+        (Some(_), Some(_)) => {
+            let text = format!("`{}` and `{}` are both given: keep one", key("every"), key("schedule"));
+            wrong.say(&key("schedule"), text);
+            None
+        }
+        (None, None) => {
+            // what is there and wrong has been named already
+            if !(wrong.given)(&key("every")) && !(wrong.given)(&key("schedule")) {
+                let text = format!(
+                    "`{}` is missing: a billing interval such as \"1 month\" (or `schedule`, a cron expression)",
+                    key("every")
+                );
+                wrong.say(&format!("plans.{name}"), text);
+            }
+            None
+        }
+        (None, Some(schedule)) => {
+            if raw.billing_day.is_some() {
+                let text = format!("`{}` goes with `every`: a `schedule` names its days itself", key("billing_day"));
+                wrong.say(&key("billing_day"), text);
+            }
+            Some(Recurrence::Cron(schedule.parse().ok()?))
+        }
+        (Some(every), None) => {
+            let day = raw.billing_day.as_ref().and_then(|day| day.to_string().parse().ok());
+            let recurrence = Recurrence::interval(every.parse().ok()?, day);
+            recurrence.map_err(|why| wrong.say(&key("billing_day"), format!("`{}`: {why}", key("billing_day")))).ok()
+        }
+    }
 }
 
 fn webhooks_of(raw: &[RawWebhook], wrong: &mut Wrong<'_>) -> Vec<Webhook> {

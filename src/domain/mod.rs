@@ -2,6 +2,7 @@
 
 pub mod attempt;
 pub mod charge;
+pub mod cron;
 pub mod decide;
 pub mod decline;
 mod doubt;
@@ -12,5 +13,6 @@ pub mod outcome;
 pub mod period;
 pub mod plan;
 pub mod proof;
+pub mod recurrence;
 mod rules;
 pub mod subscription;

@@ -4,7 +4,7 @@ use jiff::civil::Time;
 use jiff::tz::TimeZone;
 
 use super::money::Currency;
-use super::period::Every;
+use super::recurrence::Recurrence;
 
 /// What happens to the next period while a charge of the subscription is unresolved or in dunning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -20,8 +20,8 @@ pub enum WhilePastDue {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     pub name: String,
-    pub every: Every,
-    /// Local time of day at which a period's charge falls due.
+    pub recurrence: Recurrence,
+    /// Local time of day at which a period's charge falls due; a cron schedule's own if nothing else is said.
     pub charge_time: Time,
     pub zone: TimeZone,
     /// In minor units; `None`: each subscription says it.

@@ -150,12 +150,9 @@ impl Terms {
         let zone = self.zone(plan)?;
         let start = match opened_until {
             Some(end) if end >= not_before => end,
-            _ => {
-                let n = plan.every.first_boundary_from(self.anchor, not_before).ok_or(Problem::OffTheCalendar)?;
-                plan.every.boundary(self.anchor, n).ok_or(Problem::OffTheCalendar)?
-            }
+            _ => plan.recurrence.first_start_from(self.anchor, not_before).ok_or(Problem::OffTheCalendar)?,
         };
-        let period = Period::starting(start, self.anchor, plan.every).ok_or(Problem::OffTheCalendar)?;
+        let period = plan.recurrence.period_starting(self.anchor, start).ok_or(Problem::OffTheCalendar)?;
         let time = match &self.charge_time {
             None => plan.charge_time,
             Some(text) => text.parse::<Time>().map_err(|_| Problem::ChargeTime(text.clone()))?,
