@@ -1,12 +1,13 @@
 //! Every key of the config: the one source for unknown-key checks, defaults and the reference.
 
-use jiff::civil::Time;
+use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 
 use super::cron;
 use super::span::Span;
 use crate::domain::attempt::Tag;
 use crate::domain::cron::CronSchedule;
+use crate::domain::holidays::Banking;
 use crate::domain::money::Currency;
 use crate::domain::period::Every;
 use crate::domain::recurrence::BillingDay;
@@ -48,6 +49,7 @@ pub enum Kind {
         most: &'static str,
     },
     TimeOfDay,
+    Date,
     Zone,
     Every,
     /// A whole number, or a text.
@@ -130,6 +132,9 @@ pub const KEYS: &[Key] = &[
         "Local time of day at which a period's charge falls due, `HH:MM`."),
     key("plans.*.zone", Kind::Zone, Default::Is("\"Asia/Seoul\""),
         "The time zone in which days and the charge time are meant."),
+    key("plans.*.banking", Kind::Choice(Banking::NAMES), Default::Is("\"none\""),
+        "When to charge for a period that starts on a Saturday, a Sunday or a holiday: `none`: on that day; `next` or \
+         `previous`: on the next or the previous banking day. The period itself never moves."),
     key("plans.*.amount", AMOUNT, Default::None("each subscription says it"),
         "In minor units: won for KRW, cents for USD."),
     key("plans.*.currency", Kind::Currency, Default::Is("\"KRW\""),
@@ -143,6 +148,11 @@ pub const KEYS: &[Key] = &[
     key("plans.*.while_past_due", Kind::Choice(&["hold", "continue"]), Default::Is("\"hold\""),
         "`hold`: the next period waits while a charge of the subscription is unresolved or in dunning. `continue`: it opens \
          all the same."),
+
+    key("holidays.extra[]", Kind::Date, Default::None("none"),
+        "Days on which banks are closed besides those of the built-in calendar, Korea's of 2024 to 2030."),
+    key("holidays.remove[]", Kind::Date, Default::None("none"),
+        "Days of the built-in calendar on which banks are open after all."),
 
     key("jobs.charge", Kind::Cron, Default::Is("\"0 * * * * *\""),
         "When to look for due charges. Jobs only say \"look now\": due instants wake the daemon by themselves in between. \
@@ -243,6 +253,7 @@ impl Kind {
             Self::Choice(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or "),
             Self::Span { least, most } => format!("duration, {least} to {most}"),
             Self::TimeOfDay => "time of day".into(),
+            Self::Date => "date".into(),
             Self::Zone => "time zone (IANA)".into(),
             Self::Every => "billing interval".into(),
             Self::BillingDay => "whole number, 1 to 31, or \"last\"".into(),
@@ -298,6 +309,10 @@ impl Kind {
             },
             Self::TimeOfDay => {
                 say(time_of_day(value).is_some(), &format!("`{}` is not a time of day such as \"10:00\"", shown(value)))
+            }
+            Self::Date => {
+                let fits = value.len() == 10 && value.parse::<Date>().is_ok();
+                say(fits, &format!("`{}` is not a date such as \"2026-12-01\"", shown(value)))
             }
             Self::Zone => zone(value).err(),
             Self::Every => value.parse::<Every>().err().map(|wrong| wrong.to_string()),

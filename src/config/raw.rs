@@ -13,6 +13,7 @@ pub struct Raw {
     pub database: RawDatabase,
     pub accounts: BTreeMap<String, RawAccount>,
     pub plans: BTreeMap<String, RawPlan>,
+    pub holidays: RawHolidays,
     pub jobs: RawJobs,
     pub worker: RawWorker,
     pub webhooks: Vec<RawWebhook>,
@@ -69,6 +70,7 @@ pub struct RawPlan {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub charge_time: Option<String>,
     pub zone: String,
+    pub banking: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amount: Option<i64>,
     pub currency: String,
@@ -79,6 +81,13 @@ pub struct RawPlan {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vat_amount: Option<i64>,
     pub while_past_due: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawHolidays {
+    pub extra: Vec<String>,
+    pub remove: Vec<String>,
 }
 
 /// `10`, or `"last"`.

@@ -55,6 +55,7 @@ every = "1 month"
 billing_day = "last"
 charge_time = "09:30"
 zone = "Asia/Tokyo"
+banking = "next"
 amount = 9900
 currency = "USD"
 title = "Pro"
@@ -63,6 +64,9 @@ vat_amount = 900
 while_past_due = "continue"
 [plans.first]
 schedule = "0 0 10 1 * *"
+[holidays]
+extra = ["2031-01-01", "2031-01-23"]
+remove = ["2026-06-03"]
 [jobs]
 charge = "0 * * * * *"
 reconcile = "0 * * * * *"
@@ -254,6 +258,25 @@ fn a_schedule_names_the_time_unless_the_plan_does() {
     assert_eq!(time(text), jiff::civil::time(9, 30, 0, 0));
     assert_eq!(time(&format!("{text}charge_time = \"11:00\"\n")), jiff::civil::time(11, 0, 0, 0));
     assert_eq!(time("[plans.p]\nevery = \"1 month\"\nbilling_day = 10\n"), jiff::civil::time(10, 0, 0, 0));
+}
+
+#[test]
+fn holidays_are_added_and_removed_and_wrong_ones_are_named() {
+    let day = |text: &str| text.parse().unwrap();
+    let settings = load_text(FULL).unwrap().settings;
+    let holidays = &settings.plans["monthly"].holidays;
+    assert!(!holidays.is_banking_day(day("2031-01-23")) && holidays.is_banking_day(day("2026-06-03")));
+    let text = "[holidays]\nextra = [\"2031-01-01\",\n \"2031-02-30\", 7,\n \"2031-01-03\"]\nremove = [\"2026-06-04\"]\n";
+    assert_eq!(
+        wrong(text),
+        [
+            "3: `holidays.extra.1` `2031-02-30` is not a date such as \"2026-12-01\"",
+            "3: `holidays.extra.2` has to be text in quotes (date)",
+            "5: `holidays.remove`: 2026-06-04 is not in the built-in calendar: there is nothing to remove",
+        ]
+    );
+    let one = wrong("[holidays]\nextra = \"2031-01-01\"\n");
+    assert_eq!(one, ["2: `holidays.extra` is a list: write it in brackets, such as [\"2027-05-03\"]"]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! F0: what billing is. Pure: no clock, no I/O, no async, no logs.
 
 pub mod attempt;
+pub mod calendar;
 pub mod charge;
 pub mod cron;
 pub mod decide;
@@ -8,6 +9,7 @@ pub mod decline;
 mod doubt;
 pub mod dunning;
 pub mod event;
+pub mod holidays;
 pub mod money;
 pub mod outcome;
 pub mod period;

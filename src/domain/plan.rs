@@ -1,8 +1,11 @@
 //! Plans: what admins adjust through config.
 
+use std::sync::Arc;
+
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
 
+use super::holidays::{Banking, Holidays};
 use super::money::Currency;
 use super::recurrence::Recurrence;
 
@@ -24,6 +27,10 @@ pub struct Plan {
     /// Local time of day at which a period's charge falls due; a cron schedule's own if nothing else is said.
     pub charge_time: Time,
     pub zone: TimeZone,
+    /// On which day a charge falls due whose period starts on a day without banks.
+    pub banking: Banking,
+    /// All plans have the same.
+    pub holidays: Arc<Holidays>,
     /// In minor units; `None`: each subscription says it.
     pub amount: Option<i64>,
     pub currency: Currency,

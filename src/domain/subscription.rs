@@ -5,9 +5,10 @@ use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
+use super::calendar::due_at;
 use super::charge::SubscriptionId;
 use super::money::Money;
-use super::period::{Period, instant};
+use super::period::Period;
 use super::plan::Plan;
 
 /// Whether a subscription is billed.
@@ -157,7 +158,7 @@ impl Terms {
             None => plan.charge_time,
             Some(text) => text.parse::<Time>().map_err(|_| Problem::ChargeTime(text.clone()))?,
         };
-        let due_at = instant(period.start, time, &zone).ok_or(Problem::OffTheCalendar)?;
+        let due_at = due_at(period.start, time, &zone, plan.banking, &plan.holidays).ok_or(Problem::OffTheCalendar)?;
         let currency = match &self.currency {
             None => plan.currency,
             Some(code) => code.parse().map_err(|wrong: super::money::MoneyError| Problem::Currency(wrong.to_string()))?,

@@ -12,6 +12,7 @@ use rand::RngExt;
 use rebilld::domain::attempt::IdBase;
 use rebilld::domain::charge::{ChargeId, ChargeState, IdMode};
 use rebilld::domain::decide::Ruling;
+use rebilld::domain::holidays::Banking;
 use rebilld::domain::money::Currency;
 use rebilld::domain::plan::{Plan, WhilePastDue};
 use rebilld::domain::proof::{Circumstances, Expected, Verdict, check};
@@ -96,6 +97,8 @@ fn plan(name: &str, every: &str, policy: WhilePastDue) -> Plan {
         recurrence: Recurrence::interval(every.parse().unwrap(), None).unwrap(),
         charge_time: time(10, 0, 0, 0),
         zone: TimeZone::get("Asia/Seoul").unwrap(),
+        banking: Banking::AsIs,
+        holidays: Arc::default(),
         amount: Some(9_900),
         currency: Currency::KRW,
         title: Some("Pro".to_owned()),
