@@ -19,6 +19,7 @@ mod suggest;
 use std::collections::BTreeMap;
 
 pub use environment::Environment;
+pub use keys::{time_of_day, zone};
 pub use layers::{Sources, USUAL_FILES};
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use reference::reference;
