@@ -12,7 +12,7 @@ fn bare() -> Rig {
 }
 
 /// `calendar` with options in one text, parted by `|`.
-fn calendar<'a>(options: &'a str) -> Vec<&'a str> {
+fn calendar(options: &str) -> Vec<&str> {
     ["calendar"].into_iter().chain(options.split('|')).collect()
 }
 
