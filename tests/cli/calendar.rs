@@ -226,3 +226,29 @@ fn holidays_of_the_config_count() {
     let shown = rig.ok(&["config", "show"]);
     assert!(shown.contains("extra = [\"2024-02-01\"]") && shown.contains("# rebilld.toml:2"), "{shown}");
 }
+
+/// Arguments of a line as a shell takes them, as far as the examples go: spaces part them, double quotes hold them together.
+fn arguments(line: &str) -> Vec<String> {
+    let parts = line.split('"').enumerate();
+    parts
+        .flat_map(|(index, part)| match index % 2 {
+            0 => part.split_whitespace().map(str::to_owned).collect(),
+            _ => vec![part.to_owned()],
+        })
+        .collect()
+}
+
+#[test]
+fn the_examples_in_the_documents_are_what_the_command_prints() {
+    let rig = bare();
+    let text = include_str!("../../docs/dates.md");
+    let blocks: Vec<&str> = text.split("```console\n$ rebilld ").skip(1).collect();
+    assert!(blocks.len() > 10);
+    for block in blocks {
+        let (example, _) = block.split_once("```").unwrap();
+        let (line, expected) = example.split_once('\n').unwrap();
+        let arguments = arguments(line);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        assert_eq!(rig.ok(&arguments), expected, "{line}");
+    }
+}
