@@ -103,9 +103,13 @@ fn cron_dates_are_those_that_one_finds_by_looking_at_every_day() {
             let expected: Vec<Date> = [anchor].into_iter().chain(after).take(12).collect();
             let found: Vec<Date> = (0..12).map(|n| recurrence.start(anchor, n).unwrap()).collect();
             assert_eq!(found, expected, "{text} from {anchor}");
-            for pair in expected.windows(2) {
-                let period = recurrence.period_holding(anchor, pair[1].yesterday().unwrap()).unwrap();
+            for (n, pair) in expected.windows(2).enumerate() {
+                let last = pair[1].yesterday().unwrap();
+                let period = recurrence.period_holding(anchor, last).unwrap();
                 assert_eq!((period.start, period.end), (pair[0], pair[1]), "{text} from {anchor}");
+                for day in [pair[0], last] {
+                    assert_eq!(recurrence.number_at(anchor, day), u32::try_from(n).ok(), "{text} from {anchor} on {day}");
+                }
             }
         }
     }

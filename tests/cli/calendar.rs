@@ -101,6 +101,8 @@ fn every_option_has_its_effect() {
     };
     assert_eq!(numbers("--every|1 month|--start|2024-01-31|--from|2025-01-30|--count|2"), [11, 12]);
     assert_eq!(numbers("--every|1 month|--start|2024-01-31").len(), 12);
+    // empty means not given, as in a file
+    assert_eq!(numbers("--every|1 month|--start|2024-01-31|--billing-day||--zone||--at||--from||--count|").len(), 12);
 }
 
 #[test]
@@ -125,6 +127,7 @@ fn a_wrong_option_is_a_usage_error_that_names_it() {
         ("--start|2024-01-31|--cron|0 0 10 1 * *|--billing-day|3", "cannot be used with"),
         ("--start|2024-01-31", "--every"),
         ("--every|1 month", "--start"),
+        ("--start|2024-01-31|--every|", "--every: is missing"),
         ("--input|cases.csv|--start|2024-01-31", "cannot be used with"),
         ("--input|cases.csv|--output|csv", "only as JSON"),
     ] {
