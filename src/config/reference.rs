@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::keys::{Default, KEYS};
 
 /// Sections in their order, with what has to be said once for all their keys.
-const SECTIONS: [(&str, &str); 8] = [
+const SECTIONS: [(&str, &str); 9] = [
     ("", "At the top of the file, before the first section."),
     ("database", "SQLite for one process on one machine; PostgreSQL for several."),
     (
@@ -16,6 +16,11 @@ const SECTIONS: [(&str, &str); 8] = [
     (
         "plans.NAME",
         "How often, when and how much; subscriptions name a plan and may override amount, title, zone and charge time.",
+    ),
+    (
+        "holidays",
+        "Days on which banks are closed, for plans with `banking`. Lists of dates: `extra = [\"2027-05-03\"]`. What is built in, and \
+         what follows from it: docs/dates.md.",
     ),
     ("jobs", "Ticks of the scheduler. They carry no data and only wake the worker."),
     ("worker", "How the worker works. The defaults suit most."),

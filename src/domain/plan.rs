@@ -1,10 +1,13 @@
 //! Plans: what admins adjust through config.
 
+use std::sync::Arc;
+
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
 
+use super::holidays::{Banking, Holidays};
 use super::money::Currency;
-use super::period::Every;
+use super::recurrence::Recurrence;
 
 /// What happens to the next period while a charge of the subscription is unresolved or in dunning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -20,10 +23,14 @@ pub enum WhilePastDue {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     pub name: String,
-    pub every: Every,
-    /// Local time of day at which a period's charge falls due.
+    pub recurrence: Recurrence,
+    /// Local time of day at which a period's charge falls due; a cron schedule's own if nothing else is said.
     pub charge_time: Time,
     pub zone: TimeZone,
+    /// On which day a charge falls due whose period starts on a day without banks.
+    pub banking: Banking,
+    /// All plans have the same.
+    pub holidays: Arc<Holidays>,
     /// In minor units; `None`: each subscription says it.
     pub amount: Option<i64>,
     pub currency: Currency,

@@ -5,9 +5,10 @@ use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
+use super::calendar::due_at;
 use super::charge::SubscriptionId;
 use super::money::Money;
-use super::period::{Period, instant};
+use super::period::Period;
 use super::plan::Plan;
 
 /// Whether a subscription is billed.
@@ -150,17 +151,14 @@ impl Terms {
         let zone = self.zone(plan)?;
         let start = match opened_until {
             Some(end) if end >= not_before => end,
-            _ => {
-                let n = plan.every.first_boundary_from(self.anchor, not_before).ok_or(Problem::OffTheCalendar)?;
-                plan.every.boundary(self.anchor, n).ok_or(Problem::OffTheCalendar)?
-            }
+            _ => plan.recurrence.first_start_from(self.anchor, not_before).ok_or(Problem::OffTheCalendar)?,
         };
-        let period = Period::starting(start, self.anchor, plan.every).ok_or(Problem::OffTheCalendar)?;
+        let period = plan.recurrence.period_starting(self.anchor, start).ok_or(Problem::OffTheCalendar)?;
         let time = match &self.charge_time {
             None => plan.charge_time,
             Some(text) => text.parse::<Time>().map_err(|_| Problem::ChargeTime(text.clone()))?,
         };
-        let due_at = instant(period.start, time, &zone).ok_or(Problem::OffTheCalendar)?;
+        let due_at = due_at(period.start, time, &zone, plan.banking, &plan.holidays).ok_or(Problem::OffTheCalendar)?;
         let currency = match &self.currency {
             None => plan.currency,
             Some(code) => code.parse().map_err(|wrong: super::money::MoneyError| Problem::Currency(wrong.to_string()))?,

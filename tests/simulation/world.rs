@@ -12,9 +12,11 @@ use rand::RngExt;
 use rebilld::domain::attempt::IdBase;
 use rebilld::domain::charge::{ChargeId, ChargeState, IdMode};
 use rebilld::domain::decide::Ruling;
+use rebilld::domain::holidays::Banking;
 use rebilld::domain::money::Currency;
 use rebilld::domain::plan::{Plan, WhilePastDue};
 use rebilld::domain::proof::{Circumstances, Expected, Verdict, check};
+use rebilld::domain::recurrence::Recurrence;
 use rebilld::domain::subscription::{Status, Terms};
 use rebilld::engine::{Account, Engine, Parts, Tuning, worker};
 use rebilld::ports::clock::Clock;
@@ -92,9 +94,11 @@ pub struct World {
 fn plan(name: &str, every: &str, policy: WhilePastDue) -> Plan {
     Plan {
         name: name.to_owned(),
-        every: every.parse().unwrap(),
+        recurrence: Recurrence::interval(every.parse().unwrap(), None).unwrap(),
         charge_time: time(10, 0, 0, 0),
         zone: TimeZone::get("Asia/Seoul").unwrap(),
+        banking: Banking::AsIs,
+        holidays: Arc::default(),
         amount: Some(9_900),
         currency: Currency::KRW,
         title: Some("Pro".to_owned()),
@@ -313,7 +317,7 @@ impl World {
         for terms in &self.terms {
             let plan = &self.plans[&terms.plan];
             for n in 0.. {
-                let start = plan.every.boundary(terms.anchor, n).unwrap();
+                let start = plan.recurrence.start(terms.anchor, n).unwrap();
                 let due = rebilld::domain::period::instant(start, plan.charge_time, &plan.zone).unwrap();
                 if due > end {
                     break;
