@@ -8,9 +8,12 @@ use std::fmt::Write as _;
 use jiff::civil::date;
 use jiff::{SignedDuration, Timestamp};
 use rebilld::domain::attempt::{Attempt, AttemptId, Hint, IdBase, IdNumber, Send, SendId};
-use rebilld::domain::charge::{AccountId, Charge, ChargeId, ChargeState, Doubt, IdMode, PaidElsewhere, SubscriptionId, Waiting};
+use rebilld::domain::charge::{
+    AccountId, Charge, ChargeId, ChargeState, Course, Doubt, IdMode, PaidElsewhere, SubscriptionId, Waiting,
+};
 use rebilld::domain::decide::{Decision, Fact, LiveChange, Policy, Ruling, decide};
 use rebilld::domain::decline::Class;
+use rebilld::domain::dunning::KeyStop;
 use rebilld::domain::money::Money;
 use rebilld::domain::outcome::{DoubtCause, Findings, Found, Mismatch, NotSent, Outcome, Record, RecordStatus};
 use rebilld::domain::period::Period;
@@ -37,6 +40,7 @@ fn fresh() -> Charge {
         account_name: "main".to_owned(),
         subscription: SubscriptionId(1),
         external_ref: "sub-0001".to_owned(),
+        plan: "monthly".to_owned(),
         base: base(),
         mode: IdMode::PerAttempt,
         period: Period { start: date(2026, 12, 1), end: date(2027, 1, 1) },
@@ -52,6 +56,7 @@ fn fresh() -> Charge {
         tries: 0,
         first_declined_at: None,
         refused_customer: None,
+        course: Course::default(),
         not_sent: 0,
         doubt: Doubt::default(),
         newest_send_at: None,
@@ -109,6 +114,14 @@ fn situations() -> Vec<(&'static str, Charge)> {
         ("due, live attempt without an open send", Charge { live: Some(live(false)), ..sent() }),
         ("due, in flight, two declined tries", Charge { tries: 2, first_declined_at: Some(at(-4320)), ..sent() }),
         ("due, in flight, last try", Charge { tries: 4, first_declined_at: Some(at(-10_080)), ..sent() }),
+        ("due, in flight, five outages today", {
+            let course = Course { transients: 5, transient_since: Some(at(-300)), ..Course::default() };
+            Charge { course, attempts: 6, ..sent() }
+        }),
+        ("due, in flight, a new card after two declined tries", {
+            let course = Course { declined_customer: Some("card-0".to_owned()), ..Course::default() };
+            Charge { course, tries: 2, first_declined_at: Some(at(-4320)), ..sent() }
+        }),
         ("due, in flight, one id a period", Charge { mode: IdMode::PerPeriod, ..sent() }),
         (
             "due, attempt 2 in flight, 01 turned out paid",
@@ -209,6 +222,10 @@ fn findings(began: i64, records: Vec<(u8, Record, bool, Option<Mismatch>)>) -> F
     Findings { began_at: at(began), records }
 }
 
+fn stopped(stop: KeyStop, until: i64) -> Fact {
+    Fact::CardStopped { stop, until: at(until), customer_uid: "card-1".to_owned() }
+}
+
 fn facts() -> Vec<(&'static str, Fact)> {
     let paid = || record("imp_new", 1, RecordStatus::Paid, "");
     let failed = || record("imp_failed", 1, RecordStatus::Failed, "[1254][실시간빌링실패|잔액부족]");
@@ -219,12 +236,16 @@ fn facts() -> Vec<(&'static str, Fact)> {
         ("answer: paid, wrong amount", answered(Outcome::PaidWrong(paid(), Mismatch::Amount))),
         ("answer: declined, funds", declined(Class::SoftFunds, "[1254][실시간빌링실패|잔액부족]")),
         ("answer: declined, hard", declined(Class::HardCard, "[1204][실시간빌링실패|유효기간 만료]")),
+        ("answer: declined, contact", declined(Class::SoftContact, "[1270][전화요망]")),
+        ("answer: declined, outage", declined(Class::Transient, "[1235][카드사 통신장애]")),
+        ("answer: declined, merchant", declined(Class::Merchant, "[1207][거래정지 가맹점]")),
         ("answer: declined, unknown text", declined(Class::Unknown, "?")),
         ("answer: declined, request", declined(Class::Request, "[1213][금액 오류]")),
         ("answer: refused, key", answered(Outcome::Refused { key: true, code: 1, message: String::new() })),
         ("answer: refused, request", answered(Outcome::Refused { key: false, code: 1, message: String::new() })),
         ("answer: transport", doubtful(DoubtCause::Transport)),
         ("answer: code, funds text", doubtful(DoubtCause::Code(Class::SoftFunds))),
+        ("answer: code, merchant text", doubtful(DoubtCause::Code(Class::Merchant))),
         ("answer: ambiguous decline", doubtful(DoubtCause::AmbiguousDecline)),
         ("answer: cancelled", doubtful(DoubtCause::Cancelled)),
         ("answer: unreachable", answered(Outcome::NotSent(NotSent::Unreachable("refused".to_owned())))),
@@ -241,6 +262,10 @@ fn facts() -> Vec<(&'static str, Fact)> {
         ("look-up after 59 min: nothing", Fact::LookedUp(findings(59, vec![]))),
         ("look-up after 70 min: nothing", Fact::LookedUp(none())),
         ("look-up after 70 min: failed", Fact::LookedUp(findings(70, vec![(1, failed(), false, None)]))),
+        (
+            "look-up after 70 min: outage",
+            Fact::LookedUp(findings(70, vec![(1, record("imp_failed", 1, RecordStatus::Failed, "[1235][장애]"), false, None)])),
+        ),
         ("look-up after 59 min: failed", Fact::LookedUp(findings(59, vec![(1, failed(), false, None)]))),
         ("look-up: known failed", Fact::LookedUp(findings(70, vec![(1, failed(), true, None)]))),
         ("look-up: paid", Fact::LookedUp(findings(1, vec![(1, paid(), false, None)]))),
@@ -272,6 +297,10 @@ fn facts() -> Vec<(&'static str, Fact)> {
         ("interrupted", Fact::Interrupted),
         ("unsendable", Fact::Unsendable("`name` is too long".to_owned())),
         ("over budget", Fact::OverBudget { until: at(300) }),
+        ("card rests: another charge to it", stopped(KeyStop::Spacing, 80)),
+        ("card rests: declined ten times", stopped(KeyStop::Month, 70 + 3 * 1440)),
+        ("card rests: for longer than it lives", stopped(KeyStop::Month, 70 + 20 * 1440)),
+        ("card refused for another charge", stopped(KeyStop::Refused, 70 + 30 * 1440)),
         ("card not replaced", Fact::CardNotReplaced),
         ("subscription paused", Fact::SubscriptionPaused),
         ("subscription cancelled", Fact::SubscriptionCancelled),
@@ -330,6 +359,12 @@ fn line(before: &Charge, decision: &Decision) -> String {
     }
     if charge.paid_elsewhere != before.paid_elsewhere {
         write!(line, ", elsewhere {}", charge.paid_elsewhere.as_ref().map_or("-", |paid| paid.imp_uid.as_str())).unwrap();
+    }
+    if charge.rung() != before.rung() && charge.course.restarted_after != before.course.restarted_after {
+        line.push_str(", ladder restarted");
+    }
+    if decision.pause.is_some() {
+        line.push_str(", PAUSE the account");
     }
     for event in &decision.events {
         write!(line, ", «{}»", event.kind.name()).unwrap();

@@ -202,7 +202,8 @@ pub enum AttemptState {
     Paid,
     /// The card was asked and refused; a failed record exists, or the text says so.
     Declined,
-    /// Refused before the card was asked; no record exists.
+    /// No try of the payer: the billing key is not known, or an outage or the merchant's own trouble refused it (then with a
+    /// failed record).
     Refused,
     /// Given up before anything came of it.
     Void,

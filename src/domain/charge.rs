@@ -77,6 +77,8 @@ pub enum Waiting {
     Resend,
     /// The day's budget.
     Budget,
+    /// Its billing key, which was asked just now or as often as it may be.
+    CardRest,
     /// Its subscription to be resumed.
     Paused,
     /// The next look-up.
@@ -88,10 +90,11 @@ pub enum Waiting {
 }
 
 impl Waiting {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Turn,
         Self::Retry,
         Self::Card,
+        Self::CardRest,
         Self::Backoff,
         Self::Resend,
         Self::Budget,
@@ -107,6 +110,7 @@ impl Waiting {
             Self::Turn => "turn",
             Self::Retry => "retry",
             Self::Card => "card",
+            Self::CardRest => "card_rest",
             Self::Backoff => "backoff",
             Self::Resend => "resend",
             Self::Budget => "budget",
@@ -166,6 +170,18 @@ pub struct PaidElsewhere {
     pub id_number: IdNumber,
 }
 
+/// What dunning remembers of a charge, besides its tries.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Course {
+    /// The billing key of the last declined try.
+    pub declined_customer: Option<String>,
+    /// Declined tries before a new billing key restarted the ladder; once.
+    pub restarted_after: Option<u8>,
+    /// TRANSIENT refusals that used up no try, since `transient_since`.
+    pub transients: u8,
+    pub transient_since: Option<Timestamp>,
+}
+
 /// A charge as the worker that claimed it sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Charge {
@@ -174,6 +190,8 @@ pub struct Charge {
     pub account_name: String,
     pub subscription: SubscriptionId,
     pub external_ref: String,
+    /// The plan whose dunning it is under.
+    pub plan: String,
     pub base: IdBase,
     pub mode: IdMode,
     pub period: Period,
@@ -194,6 +212,7 @@ pub struct Charge {
     pub first_declined_at: Option<Timestamp>,
     /// The billing key that the last decline refused for good, while waiting for a new one.
     pub refused_customer: Option<String>,
+    pub course: Course,
     /// Sends in a row that did not leave: the backoff counts these.
     pub not_sent: u16,
     pub doubt: Doubt,
@@ -225,6 +244,7 @@ impl Charge {
             account_name: terms.account.clone(),
             subscription: terms.id,
             external_ref: terms.external_ref.clone(),
+            plan: terms.plan.clone(),
             base: IdBase::derive(tag, &terms.account, &terms.external_ref, next.period.start),
             mode,
             period: next.period,
@@ -240,6 +260,7 @@ impl Charge {
             tries: 0,
             first_declined_at: None,
             refused_customer: None,
+            course: Course::default(),
             not_sent: 0,
             doubt: Doubt::default(),
             newest_send_at: None,
@@ -255,11 +276,21 @@ impl Charge {
         self.live.as_ref().map_or(self.id_number, |live| live.id_number)
     }
 
-    /// R7: when the next id may be used at the earliest, if a look-up and not an answer ended the last doubt. Only a charge
-    /// that waits for a new card needs it: the wait of any other is in `next_at`.
+    /// R7: when the next id may be used at the earliest, if a look-up and not an answer ended the last doubt. A new card does
+    /// not shorten it.
     pub fn next_id_from(&self) -> Option<Timestamp> {
-        let ended = self.doubt.since.filter(|_| self.state == ChargeState::Due && self.refused_customer.is_some());
+        let ended = self.doubt.since.filter(|_| self.state == ChargeState::Due && self.tried());
         ended.and_then(|ended| ended.checked_add(super::decide::Policy::NEXT_ID_AFTER).ok())
+    }
+
+    /// Whether a card was asked, or a billing key refused, for it.
+    fn tried(&self) -> bool {
+        self.tries > 0 || self.refused_customer.is_some()
+    }
+
+    /// Declined tries on the present ladder: a new billing key restarts it, once.
+    pub fn rung(&self) -> u8 {
+        self.tries.saturating_sub(self.course.restarted_after.unwrap_or(0))
     }
 
     /// Whether a send of this charge has no proven end.

@@ -4,22 +4,28 @@
 //! table is a snapshot (`tests/decide.rs`) that a non-programmer can review. The rules that several arms share are in
 //! [`super::rules`] and [`super::doubt`].
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::attempt::{AttemptState, Hint, IdNumber, SendEnd, SendId};
 use super::charge::{Charge, ChargeState, IdMode};
+use super::classify::Rules;
 use super::decline::Class;
-use super::dunning::Ladder;
+use super::dunning::{self, Dunnings, KeyStop};
 use super::event::{Event, EventKind};
 use super::outcome::{DoubtCause, Findings, Mismatch, NotSent, Outcome, Record, RecordStatus};
 use super::{doubt, rules};
 
 /// The numbers that the rules take.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     quiet: SignedDuration,
-    pub ladder: Ladder,
+    /// When declined charges are tried again.
+    pub dunning: Dunnings,
+    /// The operator's rules for reading refusals.
+    pub declines: Arc<Rules>,
     /// Waits after sends in a row that did not leave: the last one repeats.
     pub backoff: Vec<SignedDuration>,
 }
@@ -40,13 +46,14 @@ impl Policy {
     pub const NEXT_ID_AFTER: SignedDuration = SignedDuration::from_hours(24);
     /// R6: how long closed charges are still looked up.
     pub const SWEEP_FOR: SignedDuration = SignedDuration::from_hours(35 * 24);
-    /// Declined tries of one charge that nothing can raise: card networks fine merchants above theirs.
-    pub const MOST_TRIES: u8 = 8;
+    /// Declined tries of one charge that nothing can raise: see [`dunning`].
+    pub const MOST_TRIES: u8 = dunning::MOST_TRIES;
+    /// After a refusal for the merchant's own trouble: its account is paused meanwhile.
+    pub const MERCHANT_WAIT: SignedDuration = SignedDuration::from_mins(10);
 
     /// `None` if `quiet` is shorter than [`Policy::SHORTEST_QUIET`].
     pub fn new(quiet: SignedDuration) -> Option<Self> {
-        let backoff = [5, 15, 60, 300, 900].map(SignedDuration::from_secs).to_vec();
-        (quiet >= Self::SHORTEST_QUIET).then(|| Self { quiet, ladder: Ladder::default(), backoff })
+        (quiet >= Self::SHORTEST_QUIET).then(|| Self { quiet, ..Self::default() })
     }
 
     /// Q: a look-up has to begin this long after the newest send before its "not paid" counts.
@@ -59,7 +66,8 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             quiet: SignedDuration::from_mins(60),
-            ladder: Ladder::default(),
+            dunning: Dunnings::default(),
+            declines: Arc::default(),
             backoff: [5, 15, 60, 300, 900].map(SignedDuration::from_secs).to_vec(),
         }
     }
@@ -90,6 +98,8 @@ pub enum Fact {
     ResumedEarly,
     /// The payer has another card now, and no send of the live attempt ever left.
     CardChanged,
+    /// Its billing key may not be asked now (W2): a cap, another charge to it, or refused for good.
+    CardStopped { stop: KeyStop, until: Timestamp, customer_uid: String },
     /// The day's budget is used up.
     OverBudget { until: Timestamp },
     /// An operator's ruling (R8), with the look-up that none of them skips.
@@ -171,6 +181,10 @@ pub struct Decision {
     pub send: Option<(SendId, SendEnd)>,
     pub events: Vec<Event>,
     pub incidents: Vec<Incident>,
+    /// The class of the refusal that ended an attempt, whether or not it counts as a try.
+    pub refusal: Option<Class>,
+    /// The account is to be paused, for this reason: the merchant's contract is the trouble, so nobody is charged.
+    pub pause: Option<String>,
     /// Writing `paid` needs no claim; every other conclusion does.
     pub is_truth: bool,
 }
@@ -228,6 +242,7 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
             Due,
             Fact::Unsendable(_)
             | Fact::OverBudget { .. }
+            | Fact::CardStopped { .. }
             | Fact::CardNotReplaced
             | Fact::SubscriptionPaused
             | Fact::ResumedEarly
@@ -249,6 +264,9 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
 
         (Due, Fact::Unsendable(why)) => rules::into_review(charge, "the request breaks the gateway's rules", why, now),
         (Due, Fact::OverBudget { until }) => rules::over_budget(charge, *until),
+        (Due, Fact::CardStopped { stop, until, customer_uid }) => {
+            rules::card_stopped(charge, *stop, *until, customer_uid, now, policy)
+        }
         (Due, Fact::CardNotReplaced) => rules::card_not_replaced(charge, now, policy),
         (Due, Fact::SubscriptionPaused) => rules::paused(charge),
         (Due, Fact::ResumedEarly) => rules::resumed_early(charge),
@@ -258,6 +276,7 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
             Doubt | Review | Paid | Unpaid | Void,
             Fact::Unsendable(_)
             | Fact::OverBudget { .. }
+            | Fact::CardStopped { .. }
             | Fact::CardNotReplaced
             | Fact::SubscriptionPaused
             | Fact::ResumedEarly
@@ -284,7 +303,7 @@ fn answered(charge: &Charge, outcome: &Outcome, now: Timestamp, policy: &Policy)
             rules::into_doubt(charge, "refused: one look-up will end it", LiveChange::Hint(hint), now)
         }
         Outcome::NotSent(why) => rules::not_sent(charge, why, now, policy),
-        Outcome::Doubt { cause, .. } => {
+        Outcome::Doubt { cause, detail, .. } => {
             let live = match cause {
                 DoubtCause::Code(class) => LiveChange::Hint(Hint::Text(*class)),
                 DoubtCause::AmbiguousDecline => LiveChange::Hint(Hint::Text(Class::Ambiguous)),
@@ -293,7 +312,11 @@ fn answered(charge: &Charge, outcome: &Outcome, now: Timestamp, policy: &Policy)
             if *cause == DoubtCause::Cancelled {
                 return rules::into_review(charge, "the gateway says cancelled", "the payment was cancelled", now);
             }
-            rules::into_doubt(charge, "the answer proves nothing", live, now)
+            let mut decision = rules::into_doubt(charge, "the answer proves nothing", live, now);
+            if *cause == DoubtCause::Code(Class::Merchant) {
+                decision.pause = Some(rules::merchant_trouble(detail));
+            }
+            decision
         }
     }
 }
@@ -360,6 +383,8 @@ impl Decision {
             send: None,
             events: Vec::new(),
             incidents: Vec::new(),
+            refusal: None,
+            pause: None,
             is_truth: false,
         }
     }

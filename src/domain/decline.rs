@@ -1,11 +1,6 @@
-//! Why a card company refused, and what follows from it.
+//! What a card company's refusal means: its class, what follows from it, what an operator does, what a payer may read.
 //!
-//! PortOne passes the provider's text through and has no taxonomy of its own (its FAQ says so), so the class is read from
-//! the provider's code where one is known and from the Korean text otherwise. The split of the KG INICIS codes into
-//! classes is this project's judgement: nobody publishes one.
-
-use std::collections::HashMap;
-use std::sync::LazyLock;
+//! Which class a text has is found by [`super::classify`].
 
 /// What a refusal means for the next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,6 +24,17 @@ pub enum Class {
 }
 
 impl Class {
+    pub const ALL: [Self; 8] = [
+        Self::HardCard,
+        Self::SoftFunds,
+        Self::SoftContact,
+        Self::Transient,
+        Self::Ambiguous,
+        Self::Merchant,
+        Self::Request,
+        Self::Unknown,
+    ];
+
     /// As it stands in the database, in events and in `src/domain/inicis-codes.csv`.
     pub fn name(self) -> &'static str {
         match self {
@@ -44,17 +50,7 @@ impl Class {
     }
 
     pub fn from_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "HARD_CARD" => Self::HardCard,
-            "SOFT_FUNDS" => Self::SoftFunds,
-            "SOFT_CONTACT" => Self::SoftContact,
-            "TRANSIENT" => Self::Transient,
-            "AMBIGUOUS" => Self::Ambiguous,
-            "MERCHANT" => Self::Merchant,
-            "REQUEST" => Self::Request,
-            "UNKNOWN" => Self::Unknown,
-            _ => return None,
-        })
+        Self::ALL.into_iter().find(|class| class.name() == name)
     }
 
     /// Whether the text is about the card or the money on it: then a refusal without any record counts as a decline.
@@ -62,167 +58,110 @@ impl Class {
         matches!(self, Self::HardCard | Self::SoftFunds | Self::SoftContact)
     }
 
-    /// What the payer may be told, in Korean and English: no card detail, no bank detail. `again`: another try follows.
-    pub fn payer_message(self, again: bool) -> (&'static str, &'static str) {
+    /// Whether a refusal counts as a declined try: an outage, a contract or a request of ours is not the card's doing.
+    pub fn uses_up_a_try(self) -> bool {
+        !matches!(self, Self::Transient | Self::Merchant)
+    }
+
+    /// What happens next, by itself.
+    pub fn next_step(self) -> &'static str {
         match self {
-            Self::SoftFunds if !again => (
+            Self::HardCard => "nothing is sent; a new card is asked for, until the charge is given up",
+            Self::SoftFunds => "tried again on the ladder's days",
+            Self::SoftContact => "tried once or twice more, on the ladder's days",
+            Self::Transient => "tried again within minutes to hours, then on the ladder's days",
+            Self::Ambiguous => "looked up; once only failed records are proven, tried once more",
+            Self::Merchant => "the account is paused and nobody is charged until an operator releases it",
+            Self::Request => "this charge goes to review: the same request is never repeated by itself",
+            Self::Unknown => "tried once more, on the ladder's first day; the raw text is kept",
+        }
+    }
+
+    /// What a person has to do, if anything.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::HardCard => {
+                "ask the payer for another card, register it at PortOne, then `rebilld subscriptions set REF --customer-uid NEW`"
+            }
+            Self::SoftFunds => "none; tell the payer when the next try comes",
+            Self::SoftContact => "ask the payer to call the card company; the next try comes by itself",
+            Self::Transient => "none, unless it lasts: look at the provider's notices",
+            Self::Ambiguous => "none while it is looked up; `rebilld review list` if it is not resolved within a day",
+            Self::Merchant => "settle contract, MID or limits with the provider, then `rebilld hold release --account NAME`",
+            Self::Request => "correct the subscription or the config, then `rebilld charges retry CHARGE`",
+            Self::Unknown => "add a rule to [[declines.rules]] if you know what the text means",
+        }
+    }
+
+    /// What the payer may be told, in Korean and English: no card detail, no bank detail. `again`: another try follows by itself.
+    pub fn payer_message(self, again: bool) -> (&'static str, &'static str) {
+        match (self, again) {
+            (Self::SoftFunds, false) => (
                 "카드의 잔액 또는 한도가 부족하여 결제되지 않았습니다. 결제 수단을 확인해 주세요.",
                 "The payment failed because of the balance or limit of your card. Please check your payment method.",
             ),
-            Self::HardCard => (
+            (Self::HardCard, _) => (
                 "등록하신 카드로 결제할 수 없습니다. 다른 카드를 등록해 주세요.",
                 "Your card cannot be charged. Please register another card.",
             ),
-            Self::SoftFunds => (
+            (Self::SoftFunds, true) => (
                 "카드의 잔액 또는 한도가 부족하여 결제되지 않았습니다. 며칠 안에 다시 결제를 시도합니다.",
                 "The payment failed because of the balance or limit of your card. We will try again in a few days.",
             ),
-            Self::SoftContact => (
+            (Self::SoftContact, _) => (
                 "카드사에서 결제를 승인하지 않았습니다. 카드사에 문의해 주세요.",
                 "Your card company did not approve the payment. Please contact it.",
             ),
-            _ => ("결제가 완료되지 않았습니다. 다시 시도하겠습니다.", "The payment was not completed. We will try again."),
+            (Self::Transient, true) => (
+                "카드사 또는 은행의 일시적인 장애로 결제되지 않았습니다. 잠시 후 다시 결제를 시도합니다.",
+                "The payment failed because of a temporary outage. We will try again shortly.",
+            ),
+            (Self::Ambiguous, true) => (
+                "결제 결과를 확인하고 있습니다. 결제되지 않은 경우 다시 시도합니다.",
+                "We are checking the result of the payment and will try again if it was not made.",
+            ),
+            (Self::Merchant | Self::Request, true) => (
+                "서비스 제공자의 사정으로 결제가 지연되고 있습니다. 카드에는 문제가 없습니다.",
+                "The payment is delayed for a reason on our side. There is nothing wrong with your card.",
+            ),
+            (Self::Merchant | Self::Request, false) => (
+                "서비스 제공자의 사정으로 결제가 완료되지 않았습니다. 고객센터로 문의해 주세요.",
+                "The payment was not completed for a reason on our side. Please contact our support.",
+            ),
+            (Self::Unknown, true) => {
+                ("결제가 완료되지 않았습니다. 다시 시도하겠습니다.", "The payment was not completed. We will try again.")
+            }
+            (Self::Transient | Self::Ambiguous | Self::Unknown, false) => (
+                "결제가 완료되지 않았습니다. 결제 수단을 확인해 주세요.",
+                "The payment was not completed. Please check your payment method.",
+            ),
         }
-    }
-}
-
-/// KG INICIS result codes, by level and suffix. The table is data: `src/domain/inicis-codes.csv`.
-static INICIS: LazyLock<HashMap<(&str, &str), Class>> = LazyLock::new(|| {
-    include_str!("inicis-codes.csv")
-        .lines()
-        .skip(1)
-        .filter_map(|line| {
-            let mut fields = line.splitn(4, ',');
-            let (level, suffix, class) = (fields.next()?, fields.next()?, fields.next()?);
-            Some(((level, suffix), Class::from_name(class)?))
-        })
-        .collect()
-});
-
-/// Words of refusal texts, in the order in which they are tried; the first hit decides.
-const WORDS: &[(&str, Class)] = &[
-    ("중복", Class::Ambiguous),
-    ("timeout", Class::Ambiguous),
-    ("타임아웃", Class::Ambiguous),
-    ("응답없음", Class::Ambiguous),
-    ("결제가 이루어진", Class::Ambiguous),
-    ("주문이 이루어진", Class::Ambiguous),
-    ("가맹점", Class::Merchant),
-    ("빌링 미사용", Class::Merchant),
-    ("상점", Class::Merchant),
-    ("유효기간", Class::HardCard),
-    ("카드번호", Class::HardCard),
-    ("분실", Class::HardCard),
-    ("도난", Class::HardCard),
-    ("해지", Class::HardCard),
-    ("정지", Class::HardCard),
-    ("탈회", Class::HardCard),
-    ("미등록카드", Class::HardCard),
-    ("미등록 카드", Class::HardCard),
-    ("빌링 미등록", Class::HardCard),
-    ("잔액", Class::SoftFunds),
-    ("한도", Class::SoftFunds),
-    ("사용금액", Class::SoftFunds),
-    ("연체", Class::SoftFunds),
-    ("전화요망", Class::SoftContact),
-    ("카드사 문의", Class::SoftContact),
-    ("카드사에 문의", Class::SoftContact),
-    ("통신", Class::Transient),
-    ("장애", Class::Transient),
-    ("점검", Class::Transient),
-    ("잠시", Class::Transient),
-];
-
-/// Reads the class of a refusal from the provider's code and text.
-///
-/// Both shapes of KG INICIS are read: `[1254][실시간빌링실패|잔액부족]` and `500503|text`.
-pub fn classify(provider: Option<&str>, text: &str) -> Class {
-    // an unnamed provider is read as INICIS: only a code of that table can match
-    if provider.is_none_or(|provider| provider.contains("inicis"))
-        && let Some(class) = code(text).and_then(inicis)
-    {
-        return class;
-    }
-    let lower = text.to_lowercase();
-    WORDS.iter().find(|(word, _)| lower.contains(word)).map_or(Class::Unknown, |(_, class)| *class)
-}
-
-/// The provider's code at the start of a text.
-fn code(text: &str) -> Option<&str> {
-    let text = text.trim_start();
-    let code = match text.strip_prefix('[') {
-        Some(rest) => rest.split_once(']')?.0,
-        None => text.split_once('|')?.0,
-    };
-    let fits = (4..=6).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
-    fits.then_some(code)
-}
-
-/// The class of a KG INICIS code: `12XX` and `1200XX` share the issuer's suffix, `500nnn` and `550nnn` the provider's.
-fn inicis(code: &str) -> Option<Class> {
-    let key = |level, suffix| INICIS.get(&(level, suffix)).copied();
-    match code.len() {
-        4 => key("other", code).or_else(|| code.strip_prefix("12").and_then(|suffix| key("issuer", suffix))),
-        6 => code
-            .strip_prefix("1200")
-            .and_then(|suffix| key("issuer", suffix))
-            .or_else(|| code.strip_prefix("500").or_else(|| code.strip_prefix("550")).and_then(|suffix| key("pg", suffix))),
-        _ => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    const INICIS_PROVIDER: Option<&str> = Some("html5_inicis");
-
-    #[test]
-    fn every_line_of_the_table_is_read() {
-        assert_eq!(INICIS.len(), 318);
-    }
-
-    #[test]
-    fn both_shapes_of_inicis_are_read() {
-        assert_eq!(classify(INICIS_PROVIDER, "[1254][실시간빌링실패|잔액부족]"), Class::SoftFunds);
-        assert_eq!(classify(INICIS_PROVIDER, "[120054][실시간빌링실패|무엇이든]"), Class::SoftFunds);
-        assert_eq!(classify(INICIS_PROVIDER, "[1204][실시간빌링실패|유효기간 만료]"), Class::HardCard);
-        assert_eq!(classify(INICIS_PROVIDER, "[1236][실시간빌링실패|중복거래]"), Class::Ambiguous);
-        assert_eq!(classify(INICIS_PROVIDER, "[1270][실시간빌링실패|전화요망]"), Class::SoftContact);
-    }
-
-    #[test]
-    fn without_a_code_the_text_decides() {
-        assert_eq!(classify(Some("kcp_billing"), "[CC61][한도초과]"), Class::SoftFunds);
-        assert_eq!(classify(None, "분실된 카드입니다"), Class::HardCard);
-        assert_eq!(classify(None, "현재 시스템 점검중입니다"), Class::Transient);
-        assert_eq!(classify(None, "신용카드 중복거래 요청 거절"), Class::Ambiguous);
-        assert_eq!(classify(None, "something new"), Class::Unknown);
-        assert_eq!(classify(None, ""), Class::Unknown);
-    }
 
     #[test]
     fn names_are_read_back() {
-        for class in [
-            Class::HardCard,
-            Class::SoftFunds,
-            Class::SoftContact,
-            Class::Transient,
-            Class::Ambiguous,
-            Class::Merchant,
-            Class::Request,
-            Class::Unknown,
-        ] {
+        for class in Class::ALL {
             assert_eq!(Class::from_name(class.name()), Some(class));
-            assert!([true, false].iter().all(|again| !class.payer_message(*again).0.is_empty()));
         }
+        assert_eq!(Class::from_name("PAID"), None);
     }
 
-    proptest! {
-        #[test]
-        fn any_text_has_a_class(text in "\\PC{0,60}") {
-            classify(INICIS_PROVIDER, &text);
+    #[test]
+    fn payers_are_told_something_in_both_languages_and_nothing_of_their_card() {
+        for class in Class::ALL {
+            for again in [true, false] {
+                let (korean, english) = class.payer_message(again);
+                assert!(korean.chars().any(|char| ('가'..='힣').contains(&char)) && english.is_ascii(), "{class:?}");
+                assert!(!korean.chars().chain(english.chars()).any(|char| char.is_ascii_digit()), "{class:?}");
+                let promises = english.contains("again");
+                assert!(again || !promises, "{class:?} promises a try that does not come");
+            }
+            assert!(!class.next_step().is_empty() && !class.remedy().is_empty());
         }
     }
 }

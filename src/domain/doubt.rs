@@ -10,8 +10,8 @@ use super::decline::Class;
 use super::event::EventKind;
 use super::outcome::{Findings, Found, Mismatch, RecordStatus};
 use super::rules::{
-    advance_id, after, after_decline, declined, double_charge, into_review, keep_r7, open_send, paid_wrong, review, send_now,
-    settle,
+    advance_id, after, after_decline, count_try, declined, double_charge, into_review, keep_r7, open_send, paid_wrong, review,
+    send_now, settle,
 };
 
 /// R5: minutes after a doubt began at which it is looked up; hourly after the last.
@@ -78,21 +78,22 @@ fn adopt_failure(charge: &Charge, rule: &'static str, found: &Found, now: Timest
     let text = found.record.fail_reason.clone().unwrap_or_default();
     let imp_uid = found.record.imp_uid.clone();
     if charge.live.as_ref().is_some_and(|live| live.id_number == found.id_number) {
-        let class = found.record.class();
+        let class = found.record.class(&policy.declines);
         return declined(charge, rule, class, &text, Some(imp_uid), SendEnd::Found, now, policy);
     }
     let customer_uid = found.record.customer_uid.clone().unwrap_or_default();
     let mut decision = Decision::of(rule, charge.clone());
+    let class = found.record.class(&policy.declines);
+    decision.refusal = Some(class);
     decision.adopt.push(Adopted {
         id_number: found.id_number,
         state: AttemptState::Declined,
         imp_uid,
         customer_uid: customer_uid.clone(),
     });
-    decision.charge.tries = charge.tries.saturating_add(1);
-    decision.charge.first_declined_at.get_or_insert(now);
+    count_try(&mut decision.charge, Some(customer_uid.as_str()).filter(|customer| !customer.is_empty()), now);
     advance_id(&mut decision, found.id_number);
-    after_decline(&mut decision, found.record.class(), &text, Some(customer_uid), now, policy);
+    after_decline(&mut decision, class, &text, Some(customer_uid), now, policy);
     keep_r7(&mut decision, now);
     decision
 }
@@ -199,6 +200,7 @@ fn refusal_confirmed(
     decision.send = Some((send.id, SendEnd::Answered));
     decision.live = LiveChange::End { state: AttemptState::Refused, imp_uid: None };
     if key {
+        decision.refusal = Some(Class::HardCard);
         decision.charge.first_declined_at.get_or_insert(now);
         let text = "the gateway does not know this customer_uid";
         after_decline(&mut decision, Class::HardCard, text, Some(live.customer_uid.clone()), now, policy);
@@ -218,7 +220,8 @@ fn conclude(charge: &Charge, failure: Option<&Found>, now: Timestamp, policy: &P
     }
     let hint = charge.live.as_ref().and_then(|live| live.hint);
     if let Some(found) = failure {
-        let class = if hint == Some(Hint::Text(Class::Ambiguous)) { Class::Ambiguous } else { found.record.class() };
+        let class =
+            if hint == Some(Hint::Text(Class::Ambiguous)) { Class::Ambiguous } else { found.record.class(&policy.declines) };
         let text = found.record.fail_reason.clone().unwrap_or_default();
         if charge.live.as_ref().is_none_or(|live| live.id_number != found.id_number) {
             return adopt_failure(charge, "R4 only failed records", found, now, policy);

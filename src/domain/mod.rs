@@ -3,6 +3,7 @@
 pub mod attempt;
 pub mod calendar;
 pub mod charge;
+pub mod classify;
 pub mod cron;
 pub mod decide;
 pub mod decline;

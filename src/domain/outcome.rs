@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::attempt::IdNumber;
+use super::classify::Rules;
 use super::decline::Class;
 use super::money::Money;
 
@@ -40,8 +41,8 @@ pub struct Record {
 
 impl Record {
     /// The class of the failure that this record tells.
-    pub fn class(&self) -> Class {
-        super::decline::classify(self.pg_provider.as_deref(), self.fail_reason.as_deref().unwrap_or_default())
+    pub fn class(&self, rules: &Rules) -> Class {
+        rules.classify(self.pg_provider.as_deref(), self.fail_reason.as_deref().unwrap_or_default())
     }
 
     /// The first thing in which a paid record differs from what was asked, if any. Without `customers` nobody knows any more

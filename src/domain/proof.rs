@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::attempt::AttemptState;
 use super::charge::{ChargeState, Waiting};
 use super::decide::Policy;
+use super::dunning::{DAY, KEY_WINDOW, MOST_PER_KEY, MOST_TRANSIENT};
 
 /// A charge POST as the gateway received it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -241,7 +242,8 @@ impl Index<'_> {
         let alarmed = told("charge.review");
         let is_fine = |charge: &BookCharge| {
             let later = charge.next_at.is_none_or(|next| next > self.around.end);
-            let visibly = matches!(charge.waiting, Waiting::Retry | Waiting::Card | Waiting::Paused | Waiting::Budget);
+            let visibly =
+                matches!(charge.waiting, Waiting::Retry | Waiting::Card | Waiting::CardRest | Waiting::Paused | Waiting::Budget);
             match charge.state {
                 ChargeState::Paid | ChargeState::Unpaid | ChargeState::Void => true,
                 ChargeState::Review => alarmed.contains(&charge.id),
@@ -356,7 +358,34 @@ impl Index<'_> {
                 }
             }
         }
+        broken.extend(self.over_the_caps_of_keys());
         Verdict { name: "I8", says: "caps and spacing of tries kept", checked: self.books.charges.len(), broken }
+    }
+
+    /// Billing keys that were asked more often than they may be, over all their subscriptions.
+    fn over_the_caps_of_keys(&self) -> Vec<String> {
+        let mut of_key: BTreeMap<(&str, bool), Vec<Timestamp>> = BTreeMap::new();
+        let sent = self.sends.values().flatten().filter(|(_, send)| !send.not_sent);
+        // the sends of an attempt are one try
+        let newest: BTreeMap<i64, _> = sent.map(|(attempt, send)| (attempt.id, (attempt, send.begun_at))).collect();
+        for (attempt, begun_at) in newest.into_values() {
+            let counts = match attempt.state {
+                AttemptState::Declined => Some(true),
+                AttemptState::Refused if attempt.imp_uid.is_some() => Some(false),
+                _ => None,
+            };
+            if let Some(is_try) = counts {
+                of_key.entry((attempt.customer_uid.as_str(), is_try)).or_default().push(begun_at);
+            }
+        }
+        let over = |((key, is_try), times): (&(&str, bool), &mut Vec<Timestamp>)| {
+            times.sort_unstable();
+            let (most, window) = if *is_try { (MOST_PER_KEY, KEY_WINDOW) } else { (MOST_TRANSIENT, DAY) };
+            let fits = |times: &[Timestamp]| times.last().is_some_and(|last| last.duration_since(times[0]) >= window);
+            let what = if *is_try { "declined tries in 30 days" } else { "outages in a day" };
+            (!times.windows(most + 1).all(fits)).then(|| format!("{key}: more than {most} {what}"))
+        };
+        of_key.iter_mut().filter_map(over).collect()
     }
 
     fn brakes(&self) -> Verdict {
@@ -506,7 +535,7 @@ mod tests {
     #[test]
     fn each_invariant_can_fail() {
         type Break = fn(&mut Ledger, &mut Books, &mut Circumstances);
-        let breaks: [(&str, Break); 14] = [
+        let breaks: [(&str, Break); 16] = [
             ("I1", |ledger, _, _| ledger.payments.push(payment("imp_3", 3, LedgerStatus::Paid))),
             ("I2", |_, books, _| books.charges[0].amount = 99),
             ("I2", |_, books, _| books.charges[0].imp_uid = Some("imp_9".into())),
@@ -518,6 +547,21 @@ mod tests {
             ("I6", |ledger, _, _| ledger.posts.push(LedgerPost { amount: 5, ..ledger.posts[0].clone() })),
             ("I7", |_, books, _| books.sends[0].ended_at = None),
             ("I8", |_, books, _| books.sends[1].begun_at = at(1000)),
+            ("I8", |_, books, _| {
+                for (id, minute) in (3..).zip(0..7) {
+                    let attempt = BookAttempt { id, state: AttemptState::Refused, ..books.attempts[0].clone() };
+                    books.attempts.push(attempt);
+                    books.sends.push(BookSend { attempt: id, begun_at: at(minute), ..books.sends[0].clone() });
+                }
+            }),
+            ("I8", |_, books, _| {
+                for id in 3..14 {
+                    let charge = id;
+                    let attempt = BookAttempt { id, charge, state: AttemptState::Declined, ..books.attempts[0].clone() };
+                    books.attempts.push(attempt);
+                    books.sends.push(BookSend { attempt: id, ..books.sends[0].clone() });
+                }
+            }),
             ("I9", |_, _, around| around.braked.push((at(0), at(5)))),
             ("I10", |_, books, _| books.events[1].kind = "charge.declined".into()),
             ("I11", |ledger, _, _| ledger.payments.push(payment("imp_4", 2, LedgerStatus::Failed))),

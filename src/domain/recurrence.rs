@@ -28,6 +28,13 @@ pub enum Recurrence {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BillingDay(i8);
 
+impl BillingDay {
+    /// Whether it is this date, in this date's month.
+    pub fn falls_on(self, date: Date) -> bool {
+        date.day() == self.0.min(date.days_in_month())
+    }
+}
+
 /// Why a value is no billing day.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WrongBillingDay {

@@ -8,6 +8,7 @@ use super::charge::{Charge, ChargeState, Doubt, IdMode, PaidElsewhere, Waiting};
 use super::decide::{Adopted, Decision, IncidentKind, LiveChange, Policy, not_sent_rule, wrong_payment_detail};
 use super::decline::Class;
 use super::doubt::next_look_up;
+use super::dunning::{self, KeyStop};
 use super::event::{EventKind, decline_fields};
 use super::outcome::{Mismatch, NotSent, Record};
 
@@ -145,25 +146,87 @@ pub(super) fn declined(
     let has_record = imp_uid.is_some();
     let id_number = charge.live.as_ref().map_or(charge.id_number, |live| live.id_number);
     decision.send = open_send(charge).map(|send| (send.id, end));
-    decision.live = LiveChange::End { state: AttemptState::Declined, imp_uid };
     let customer = charge.live.as_ref().map(|live| live.customer_uid.clone());
-    decision.charge.tries = charge.tries.saturating_add(1);
-    decision.charge.first_declined_at.get_or_insert(now);
+    // R7: where a look-up ended the doubt, the next id is a day away, so an outage is over by then or it is no outage
+    let soon = end == SendEnd::Answered || charge.mode == IdMode::PerPeriod;
+    let again = if soon { no_try_used(&mut decision.charge, class, now) } else { None };
+    let state = if again.is_some() { AttemptState::Refused } else { AttemptState::Declined };
+    decision.live = LiveChange::End { state, imp_uid };
+    decision.refusal = Some(class);
     decision.charge.not_sent = 0;
     if has_record {
         advance_id(&mut decision, id_number);
     }
-    after_decline(&mut decision, class, text, customer, now, policy);
+    match again {
+        Some(wait) => try_again_soon(&mut decision, class, text, wait, now),
+        None => {
+            count_try(&mut decision.charge, customer.as_deref(), now);
+            after_decline(&mut decision, class, text, customer, now, policy);
+        }
+    }
     if has_record && end == SendEnd::Found {
         keep_r7(&mut decision, now);
     }
     decision
 }
 
-/// R7 for a charge that waits for a new card: the card may come at any time, the next id not before its day has passed.
+/// One more declined try. The first one of a new billing key restarts the ladder, once.
+pub(super) fn count_try(charge: &mut Charge, customer: Option<&str>, now: Timestamp) {
+    let is_new = customer.is_some() && charge.course.declined_customer.as_deref().is_some_and(|last| Some(last) != customer);
+    if is_new && charge.course.restarted_after.is_none() {
+        charge.course.restarted_after = Some(charge.tries);
+        charge.first_declined_at = None;
+    }
+    charge.tries = charge.tries.saturating_add(1);
+    charge.first_declined_at.get_or_insert(now);
+    if let Some(customer) = customer {
+        charge.course.declined_customer = Some(customer.to_owned());
+    }
+}
+
+/// How long a refusal waits that is not the card's doing and uses up no try. `None`: it counts like any other, because the card
+/// was asked, or because the day's cap of outages is reached.
+fn no_try_used(charge: &mut Charge, class: Class, now: Timestamp) -> Option<SignedDuration> {
+    if class.uses_up_a_try() {
+        return None;
+    }
+    if class == Class::Merchant {
+        return Some(Policy::MERCHANT_WAIT);
+    }
+    let course = &mut charge.course;
+    if course.transient_since.is_none_or(|since| now.duration_since(since) >= dunning::DAY) {
+        (course.transients, course.transient_since) = (0, Some(now));
+    }
+    course.transients = course.transients.saturating_add(1);
+    let seed = dunning::seed(&format!("{} {}", charge.base.as_str(), charge.attempts));
+    dunning::transient_wait(course.transients, seed)
+}
+
+/// The same card again in minutes or hours.
+fn try_again_soon(decision: &mut Decision, class: Class, text: &str, wait: SignedDuration, now: Timestamp) {
+    if class == Class::Merchant {
+        decision.pause = Some(merchant_trouble(text));
+    }
+    let next = after(now, wait);
+    let charge = &mut decision.charge;
+    charge.doubt = Doubt::default();
+    charge.state = ChargeState::Due;
+    charge.next_at = Some(next);
+    (charge.waiting, charge.refused_customer) = (Waiting::Retry, None);
+    let fact = told(charge);
+    decision.event(EventKind::ChargeDeclined, &fact, decline_fields(class, text, Some(next)));
+}
+
+/// Why an account is paused whose contract or MID is the trouble.
+pub(super) fn merchant_trouble(text: &str) -> String {
+    format!("the gateway refuses the merchant, not the card (MERCHANT): {text}; settle it, then `rebilld hold release --account`")
+}
+
+/// R7 for a charge that a new card may wake: it may come at any time, the next id not before its day has passed.
 pub(super) fn keep_r7(decision: &mut Decision, now: Timestamp) {
     let charge = &mut decision.charge;
-    if charge.state == ChargeState::Due && charge.waiting == Waiting::Card && charge.mode == IdMode::PerAttempt {
+    let may_wake = matches!(charge.waiting, Waiting::Card | Waiting::Retry);
+    if charge.state == ChargeState::Due && may_wake && charge.mode == IdMode::PerAttempt {
         charge.doubt.since = Some(now);
     }
 }
@@ -187,9 +250,12 @@ pub(super) fn after_decline(
     now: Timestamp,
     policy: &Policy,
 ) {
+    if class == Class::Merchant {
+        decision.pause = Some(merchant_trouble(text));
+    }
     let charge = &mut decision.charge;
     charge.doubt = Doubt::default();
-    let first = charge.first_declined_at.unwrap_or(now);
+    let first_at = charge.first_declined_at.unwrap_or(now);
     if class == Class::Request {
         review(decision, "request refused", text, now);
         return;
@@ -200,22 +266,22 @@ pub(super) fn after_decline(
         review(decision, "all 99 ids are used", text, now);
         return;
     }
+    let local = policy.dunning.of(&charge.plan);
     let next = match class {
         _ if charge.tries >= Policy::MOST_TRIES => None,
-        Class::HardCard => Some(policy.ladder.give_up_at(first)).filter(|until| *until > now),
-        _ => policy.ladder.next_try(charge.tries, first, class),
+        Class::HardCard => Some(local.give_up_at(first_at)).filter(|until| *until > now),
+        _ => {
+            let seed = dunning::seed(charge.base.as_str());
+            local.next_try(&dunning::Declined { class, rung: charge.rung(), first_at, now, seed })
+        }
     };
-    let Some(mut next) = next else {
+    let Some(next) = next else {
         let fact = told(charge);
         shut(decision, ChargeState::Unpaid, now);
         decision.event(EventKind::ChargeDeclined, &fact, decline_fields(class, text, None));
         decision.event(EventKind::ChargeUnpaid, &fact, decline_fields(class, text, None));
         return;
     };
-    if class != Class::HardCard {
-        // R7 asks for a day before the next id where a look-up ended the doubt; the same card is asked once a day anyway
-        next = next.max(after(now, Policy::NEXT_ID_AFTER));
-    }
     charge.state = ChargeState::Due;
     charge.next_at = Some(next.max(now));
     (charge.waiting, charge.refused_customer) =
@@ -265,7 +331,8 @@ pub(super) fn over_budget(charge: &Charge, until: Timestamp) -> Decision {
 
 /// Still the refused card: waits on until the ladder's end.
 pub(super) fn card_not_replaced(charge: &Charge, now: Timestamp, policy: &Policy) -> Decision {
-    let until = charge.first_declined_at.map(|first| policy.ladder.give_up_at(first)).filter(|until| *until > now);
+    let local = policy.dunning.of(&charge.plan);
+    let until = charge.first_declined_at.map(|first| local.give_up_at(first)).filter(|until| *until > now);
     let Some(until) = until else {
         return close(charge, "no new card came in time", ChargeState::Unpaid, now);
     };
@@ -273,6 +340,41 @@ pub(super) fn card_not_replaced(charge: &Charge, now: Timestamp, policy: &Policy
     // it may have been paused meanwhile; only a new card wakes it now
     decision.charge.waiting = Waiting::Card;
     decision.charge.next_at = Some(until);
+    decision
+}
+
+/// W2 refused to ask the billing key. Within the charge's life it waits; beyond it, only another card helps.
+pub(super) fn card_stopped(
+    charge: &Charge,
+    stop: KeyStop,
+    until: Timestamp,
+    customer_uid: &str,
+    now: Timestamp,
+    policy: &Policy,
+) -> Decision {
+    let rule = match stop {
+        KeyStop::Spacing => "another charge to this card was sent just now",
+        KeyStop::Day => "the same card is not asked twice in 24 hours for one charge",
+        KeyStop::Month => "this card has been declined as often as it may be in 30 days",
+        KeyStop::Transient => "outages have refused this card as often as it may be asked in a day",
+        KeyStop::Refused => "this card was refused for good, for another charge",
+    };
+    let mut decision = Decision::of(rule, charge.clone());
+    let charge = &mut decision.charge;
+    let short = matches!(stop, KeyStop::Spacing | KeyStop::Day | KeyStop::Transient);
+    let give_up = policy.dunning.of(&charge.plan).give_up_at(charge.first_declined_at.unwrap_or(now));
+    if short || (stop == KeyStop::Month && until < give_up) {
+        charge.waiting = Waiting::CardRest;
+        charge.next_at = Some(until.max(now));
+        return decision;
+    }
+    // as after a refused billing key: no try was used up, and its life begins
+    charge.first_declined_at.get_or_insert(now);
+    charge.waiting = Waiting::Card;
+    charge.refused_customer = Some(customer_uid.to_owned());
+    charge.next_at = Some(give_up.max(now));
+    let fact = format!("{} stopped", told(charge));
+    decision.event(EventKind::ChargeDeclined, &fact, decline_fields(Class::HardCard, rule, None));
     decision
 }
 

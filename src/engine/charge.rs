@@ -319,6 +319,11 @@ impl Engine {
                     let until = now.checked_add(SignedDuration::from_mins(10)).unwrap_or(now);
                     facts.push((claimed, Fact::OverBudget { until }));
                 }
+                NotBegun::CardStopped { stop, until } => {
+                    let live = claimed.charge.live.as_ref().map(|live| live.customer_uid.clone());
+                    let customer_uid = live.unwrap_or_else(|| claimed.payer.customer_uid.clone());
+                    facts.push((claimed, Fact::CardStopped { stop, until, customer_uid }));
+                }
                 NotBegun::IdTaken => {
                     let text = "the derived merchant_uid belongs to another charge of this database".to_owned();
                     facts.push((claimed, Fact::Unsendable(text)));

@@ -135,13 +135,17 @@ impl Engine {
         {
             stats.declined.add(1);
         }
+        if let Some(why) = &decision.pause {
+            self.brakes.forget();
+            error!(account = %charge.account_name, charge = %charge.id, %why, "the account is paused: nobody is charged");
+        }
         stats.incidents.add(decision.incidents.len() as u64);
         for incident in &decision.incidents {
             error!(charge = %charge.id, external_ref = %charge.external_ref, kind = incident.kind.name(), detail = %incident.detail, "incident");
         }
         if before.state == charge.state {
             // a declined charge stays due: the one line of its night that an operator looks for
-            if charge.tries > before.tries {
+            if decision.refusal.is_some() {
                 let next_at = charge.next_at.map(|at| at.to_string()).unwrap_or_default();
                 info!(charge = %charge.id, external_ref = %charge.external_ref, period = %charge.period.start, amount = %charge.amount, tries = charge.tries, waiting = charge.waiting.name(), rule = decision.rule, next_at, "a charge was declined");
             }

@@ -11,6 +11,7 @@ use super::gateway::DurableAttempt;
 use crate::domain::attempt::{AttemptId, AttemptState, IdNumber, MerchantUid, SendId};
 use crate::domain::charge::{AccountId, Charge, ChargeId, ChargeState, SubscriptionId};
 use crate::domain::decide::{Decision, Incident};
+use crate::domain::dunning::KeyStop;
 use crate::domain::event::Event;
 use crate::domain::money::Money;
 use crate::domain::plan::WhilePastDue;
@@ -214,6 +215,11 @@ pub enum NotBegun {
     Held,
     Paused,
     OverBudget,
+    /// Its billing key may not be asked before then.
+    CardStopped {
+        stop: KeyStop,
+        until: Timestamp,
+    },
     /// The id belongs to another charge.
     IdTaken,
 }

@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::Database;
 use super::brakes::brakes_of;
+use super::cards::{stop_cards, write_begun};
 use super::db::{Fault, Tx};
 use super::sql::{charges, writes};
 use crate::domain::attempt::{AttemptId, SendId, base32};
@@ -102,8 +103,11 @@ impl Database {
             *refusal = refusal.or(stop).or(resolved.map_or(Some(NotBegun::Unresolved), |()| None));
         }
         reserve_ids(tx, intents, &mut refused).await?;
+        let declined = stop_cards(tx, batch, intents, &mut refused).await?;
         reserve_budget(tx, batch, intents, &mut refused).await?;
-        insert(tx, batch, intents, &refused).await
+        let pending = insert(tx, batch, intents, &refused).await?;
+        write_begun(tx, batch, intents, &pending, &declined).await?;
+        Ok(pending)
     }
 }
 

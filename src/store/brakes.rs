@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::Database;
 use super::codec::Row;
-use super::db::Fault;
+use super::db::{Fault, Tx};
 use super::outbox::Told;
 use super::sql::accounts;
 use crate::domain::charge::AccountId;
@@ -42,14 +42,20 @@ impl Database {
 
     pub(super) async fn pause(&self, account: AccountId, now: Timestamp, why: &str) -> Result<(), Fault> {
         let mut tx = self.db.begin().await?;
+        self.pause_in(&mut tx, account, now, why).await?;
+        tx.commit().await
+    }
+
+    /// An account that is paused already stays so, with its first reason.
+    pub(super) async fn pause_in(&self, tx: &mut Tx, account: AccountId, now: Timestamp, why: &str) -> Result<(), Fault> {
         let paused = tx.query(&accounts::PAUSE_ACCOUNT, &[account.0.into(), why.into(), now.into()]).await?;
         if let Some(row) = paused.first() {
             let name = row.text("name")?;
             let data = json!({ "account": name, "reason": why });
             let event = Event::new(EventKind::AccountPaused, &[&name, &now.to_string()], data);
-            self.tell(&mut tx, now, &[Told { event: &event, subscription: None, charge: None }]).await?;
+            self.tell(tx, now, &[Told { event: &event, subscription: None, charge: None }]).await?;
         }
-        tx.commit().await
+        Ok(())
     }
 
     pub(super) async fn hold_all(&self, now: Timestamp, why: &str) -> Result<bool, Fault> {

@@ -8,6 +8,7 @@ mod batch;
 mod begin;
 pub mod books;
 mod brakes;
+mod cards;
 mod claims;
 pub mod codec;
 pub mod db;

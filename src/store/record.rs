@@ -5,12 +5,13 @@ use std::collections::{HashMap, HashSet};
 use jiff::Timestamp;
 
 use super::Database;
+use super::cards::write_refused;
 use super::db::{Fault, Tx};
 use super::outbox::Told;
 use super::rows::{attempt_state_name, hint_name, send_end_name};
 use super::sql::{charges, outbox, schedules, writes};
 use crate::domain::attempt::{AttemptState, IdNumber, SendEnd};
-use crate::domain::charge::{ChargeId, ChargeState, Doubt, Waiting};
+use crate::domain::charge::{ChargeId, ChargeState, Course, Doubt, Waiting};
 use crate::domain::decide::{Decision, Fact, LiveChange, Policy, decide};
 use crate::ports::store::{Entry, Fence, Recorded};
 
@@ -104,6 +105,12 @@ impl Database {
         change_attempts(tx, &written).await?;
         adopt(tx, &written).await?;
         change_charges(tx, now, &written).await?;
+        write_refused(tx, now, written.iter().map(|one| one.decision)).await?;
+        for one in &written {
+            if let Some(why) = &one.decision.pause {
+                self.pause_in(tx, one.decision.charge.account, now, why).await?;
+            }
+        }
         let told: Vec<Told<'_>> = written
             .iter()
             .flat_map(|one| {
@@ -335,6 +342,7 @@ fn is_plainly_paid(one: &Written<'_>) -> bool {
         && (one.attempts(), charge.tries, charge.not_sent) == (1, 0, 0)
         && charge.first_declined_at.is_none()
         && charge.refused_customer.is_none()
+        && charge.course == Course::default()
         && charge.doubt == Doubt::default()
         && charge.paid_elsewhere.is_none()
         && one.decision.adopt.is_empty()
@@ -371,8 +379,12 @@ async fn change_charges(tx: &mut Tx, now: Timestamp, written: &[Written<'_>]) ->
             .at("newest_send_at", charge.newest_send_at)
             .text("elsewhere_imp_uid", charge.paid_elsewhere.as_ref().map(|elsewhere| elsewhere.imp_uid.as_str()))
             .int("elsewhere_number", charge.paid_elsewhere.as_ref().map(|elsewhere| i64::from(elsewhere.id_number.get())))
-            .text("imp_uid", charge.paid_imp_uid.as_deref());
-        if charge.waiting == Waiting::Card {
+            .text("imp_uid", charge.paid_imp_uid.as_deref())
+            .text("declined_customer", charge.course.declined_customer.as_deref())
+            .int("restarted_after", charge.course.restarted_after.map(i64::from))
+            .int("transients", i64::from(charge.course.transients))
+            .at("transient_since", charge.course.transient_since);
+        if charge.waiting == Waiting::Card || (charge.waiting == Waiting::Retry && one.decision.refusal.is_some()) {
             wait_for_a_card.push(charge.id.0);
         }
     }

@@ -5,7 +5,9 @@ use serde_json::Value;
 use super::codec::Row;
 use super::db::Fault;
 use crate::domain::attempt::{Attempt, AttemptId, AttemptState, Hint, IdBase, IdNumber, Send, SendEnd, SendId, Tag};
-use crate::domain::charge::{AccountId, Charge, ChargeId, ChargeState, Doubt, IdMode, PaidElsewhere, SubscriptionId, Waiting};
+use crate::domain::charge::{
+    AccountId, Charge, ChargeId, ChargeState, Course, Doubt, IdMode, PaidElsewhere, SubscriptionId, Waiting,
+};
 use crate::domain::decline::Class;
 use crate::domain::money::Money;
 use crate::domain::period::Period;
@@ -24,6 +26,7 @@ pub(super) fn charge(row: &Row, tag: Tag) -> Result<Charge, Fault> {
         id: ChargeId(row.int("id")?),
         account: AccountId(row.int("account_id")?),
         subscription: SubscriptionId(row.int("subscription_id")?),
+        plan: row.text("charge_plan")?,
         base: IdBase::derive(tag, &account_name, &external_ref, period.start),
         account_name,
         external_ref,
@@ -42,6 +45,12 @@ pub(super) fn charge(row: &Row, tag: Tag) -> Result<Charge, Fault> {
         tries: row.small("tries")?,
         first_declined_at: row.at_opt("first_declined_at")?,
         refused_customer: row.text_opt("refused_customer")?,
+        course: Course {
+            declined_customer: row.text_opt("declined_customer")?,
+            restarted_after: row.int_opt("restarted_after")?.map(|_| row.small("restarted_after")).transpose()?,
+            transients: row.small("transients")?,
+            transient_since: row.at_opt("transient_since")?,
+        },
         not_sent: row.small("not_sent")?,
         doubt: Doubt {
             since: row.at_opt("doubt_since")?,

@@ -11,6 +11,7 @@ pub fn waiting(waiting: Waiting) -> &'static str {
         Waiting::Turn => "its turn",
         Waiting::Retry => "the next try",
         Waiting::Card => "a new card",
+        Waiting::CardRest => "its card to rest",
         Waiting::Backoff => "the gateway",
         Waiting::Resend => "its resend",
         Waiting::Budget => "the budget",
@@ -50,6 +51,11 @@ pub fn next(opened: &Opened, story: &Story, status: Option<&Status>, account: Op
         }
         (ChargeState::Due, Waiting::Card) => "It waits for a new billing key: `rebilld subscriptions set REF --customer-uid …`."
             .replace("REF", &charge.external_ref),
+        (ChargeState::Due, Waiting::CardRest) => {
+            format!(
+                "Its card was asked just now, or as often as it may be; it is tried {when}, or at once with a new billing key."
+            )
+        }
         (ChargeState::Due, Waiting::Retry) => format!("The next try is made {when}."),
         (ChargeState::Due, Waiting::Backoff) => {
             format!("It could not be sent; the story says why. It is sent {when}, under the same id.")

@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 use super::client::{Failure, Reply, is_overload};
 use super::wire::{self, Envelope, Nonsense};
 use crate::domain::attempt::MerchantUid;
-use crate::domain::decline::{self, Class};
+use crate::domain::classify::Rules;
+use crate::domain::decline::Class;
 use crate::domain::money::Money;
 use crate::domain::outcome::{DoubtCause, NotSent, Outcome, Record, RecordStatus};
 use crate::ports::gateway::Answer;
@@ -24,6 +25,8 @@ pub(super) struct Asked<'a> {
     pub amount: Money,
     /// The generation of the token that was used.
     pub token: u64,
+    /// How refusals are read.
+    pub declines: &'a Rules,
 }
 
 /// Judges what came back of a POST.
@@ -95,7 +98,7 @@ fn judge(asked: &Asked<'_>, reply: &Reply, kept: &mut Map<String, Value>) -> Out
         if let Some(record) = &record {
             keep(record, kept);
         }
-        return refused(&envelope, record);
+        return refused(asked, &envelope, record);
     }
     let record = match envelope.processed().and_then(wire::payment) {
         Ok(record) => record,
@@ -110,13 +113,13 @@ fn judge(asked: &Asked<'_>, reply: &Reply, kept: &mut Map<String, Value>) -> Out
 }
 
 /// code != 0
-fn refused(envelope: &Envelope<'_>, record: Option<Record>) -> Outcome {
+fn refused(asked: &Asked<'_>, envelope: &Envelope<'_>, record: Option<Record>) -> Outcome {
     let (code, message) = (envelope.code, &envelope.message);
     let text = message.trim_end_matches(['.', ' ']);
     // a refusal that brings a record along contradicts itself
     match REFUSALS.iter().find(|(known, _)| *known == text && envelope.is_refusal()) {
         Some((_, key)) => Outcome::Refused { key: *key, code, message: message.clone() },
-        None => doubt(DoubtCause::Code(decline::classify(None, message)), format!("code {code}: {message}"), record),
+        None => doubt(DoubtCause::Code(asked.declines.classify(None, message)), format!("code {code}: {message}"), record),
     }
 }
 
@@ -127,7 +130,7 @@ fn processed(asked: &Asked<'_>, record: Record) -> Outcome {
             None => Outcome::Paid(record),
             Some(mismatch) => Outcome::PaidWrong(record, mismatch),
         },
-        RecordStatus::Failed => match record.class() {
+        RecordStatus::Failed => match record.class(asked.declines) {
             Class::Ambiguous => {
                 doubt(DoubtCause::AmbiguousDecline, "the text does not say whether the card was charged", Some(record))
             }

@@ -29,6 +29,7 @@ pub use wire::Channel;
 pub use wire_judge::{Wire, judge};
 
 use crate::domain::attempt::MerchantUid;
+use crate::domain::classify::Rules;
 use crate::domain::outcome::{NotSent, Outcome, Record};
 use crate::ports::clock::Clock;
 use crate::ports::gateway::{Answer, ChargeRequest, DurableAttempt, Gateway, InvalidRequest, ListPage, Unavailable};
@@ -54,6 +55,8 @@ pub struct PortOneConfig {
     pub tier: Option<String>,
     /// The account charges on a test channel: look-ups are told to show its payments.
     pub include_sandbox: bool,
+    /// How refusals are read: the operator's rules.
+    pub declines: Arc<Rules>,
     /// Within it a connection stands, TLS included; otherwise nothing was sent.
     pub connect_timeout: Duration,
     /// From the first step of a charge to the last byte of its answer. PortOne keeps working for a minute after all.
@@ -75,6 +78,7 @@ impl PortOneConfig {
             imp_secret,
             tier: None,
             include_sandbox: false,
+            declines: Arc::default(),
             connect_timeout: Duration::from_secs(10),
             charge_timeout: Duration::from_secs(65),
             lookup_timeout: Duration::from_secs(30),
@@ -153,6 +157,7 @@ impl Gateway for PortOne {
             customer_uid: attempt.customer_uid(),
             amount: attempt.amount(),
             token: token.generation,
+            declines: &self.config.declines,
         };
         let answer = classify::answer(&asked, came);
         if let Outcome::NotSent(NotSent::Unauthorized { token }) = answer.outcome {

@@ -2,6 +2,7 @@
 
 use super::classify::{self, Asked};
 use super::client::{Failure, Reply};
+use crate::domain::classify::Rules;
 use crate::ports::gateway::{Answer, DurableAttempt};
 
 /// What came back of a POST.
@@ -17,8 +18,14 @@ pub enum Wire<'a> {
 
 /// Judges what came back of an attempt's POST. `token` is the generation of the token that was used.
 pub fn judge(attempt: &DurableAttempt, came: Wire<'_>, token: u64) -> Answer {
-    let asked =
-        Asked { merchant_uid: attempt.merchant_uid(), customer_uid: attempt.customer_uid(), amount: attempt.amount(), token };
+    let declines = Rules::default();
+    let asked = Asked {
+        merchant_uid: attempt.merchant_uid(),
+        customer_uid: attempt.customer_uid(),
+        amount: attempt.amount(),
+        token,
+        declines: &declines,
+    };
     let came = match came {
         Wire::Answer(status, body) => Ok(Reply { status, body: body.to_vec() }),
         Wire::Broken(why) => Err(Failure::Broken { status: None, why: why.to_owned() }),

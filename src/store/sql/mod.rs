@@ -3,6 +3,7 @@
 //! Parameters are `$1`, `$2`, … on both. Where the two texts differ, the comment starts "Differs because".
 
 pub mod accounts;
+pub mod cards;
 pub mod charges;
 pub mod outbox;
 pub mod schedules;
@@ -29,4 +30,5 @@ impl Statement {
 }
 
 /// All statements, by the file that they stand in.
-pub const ALL: &[&[&Statement]] = &[accounts::ALL, charges::ALL, schedules::ALL, writes::ALL, outbox::ALL, super::desk::sql::ALL];
+pub const ALL: &[&[&Statement]] =
+    &[accounts::ALL, cards::ALL, charges::ALL, schedules::ALL, writes::ALL, outbox::ALL, super::desk::sql::ALL];

@@ -197,6 +197,8 @@ pub const UPDATE_CHARGES: Statement = Statement::two(
             not_sent = x.not_sent, doubt_since = x.doubt_since, doubt_looks = x.doubt_looks, quiet_since = x.quiet_since,
             quiet_twice = x.quiet_twice, alarmed = x.alarmed, newest_send_at = x.newest_send_at,
             elsewhere_imp_uid = x.elsewhere_imp_uid, elsewhere_number = x.elsewhere_number, imp_uid = x.imp_uid,
+            declined_customer = x.declined_customer, restarted_after = x.restarted_after, transients = x.transients,
+            transient_since = x.transient_since,
             paid_at = CASE WHEN x.state = 'paid' THEN COALESCE(charges.paid_at, $1) END,
             claim_token = NULL, claim_until = NULL, version = charges.version + 1
         FROM (
@@ -208,7 +210,9 @@ pub const UPDATE_CHARGES: Statement = Statement::two(
                 value->>'$.quiet_since' AS quiet_since, value->>'$.quiet_twice' AS quiet_twice,
                 value->>'$.alarmed' AS alarmed, value->>'$.newest_send_at' AS newest_send_at,
                 value->>'$.elsewhere_imp_uid' AS elsewhere_imp_uid, value->>'$.elsewhere_number' AS elsewhere_number,
-                value->>'$.imp_uid' AS imp_uid
+                value->>'$.imp_uid' AS imp_uid, value->>'$.declined_customer' AS declined_customer,
+                value->>'$.restarted_after' AS restarted_after, value->>'$.transients' AS transients,
+                value->>'$.transient_since' AS transient_since
             FROM jsonb_each($2)
         ) AS x WHERE charges.id = x.id",
     "UPDATE charges c SET state = x.state, waiting = x.waiting, next_at = x.next_at, id_number = x.id_number,
@@ -217,20 +221,22 @@ pub const UPDATE_CHARGES: Statement = Statement::two(
             doubt_looks = x.doubt_looks, quiet_since = x.quiet_since, quiet_twice = x.quiet_twice,
             alarmed = x.alarmed,
             newest_send_at = x.newest_send_at, elsewhere_imp_uid = x.elsewhere_imp_uid,
-            elsewhere_number = x.elsewhere_number, imp_uid = x.imp_uid,
+            elsewhere_number = x.elsewhere_number, imp_uid = x.imp_uid, declined_customer = x.declined_customer,
+            restarted_after = x.restarted_after, transients = x.transients, transient_since = x.transient_since,
             paid_at = CASE WHEN x.state = 'paid' THEN COALESCE(c.paid_at, $1) END,
             claim_token = NULL, claim_until = NULL, version = c.version + 1
         FROM unnest($2::bigint[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::bigint[],
             $8::bigint[], $9::timestamptz[], $10::text[], $11::bigint[], $12::timestamptz[], $13::bigint[],
             $14::timestamptz[], $15::boolean[], $16::boolean[], $17::timestamptz[], $18::text[], $19::bigint[],
-            $20::text[]) AS x(id, state, waiting, next_at, id_number, attempts, tries, first_declined_at,
+            $20::text[], $21::text[], $22::bigint[], $23::bigint[], $24::timestamptz[]) AS x(id, state, waiting, next_at, id_number, attempts, tries, first_declined_at,
             refused_customer, not_sent, doubt_since, doubt_looks, quiet_since, quiet_twice, alarmed, newest_send_at,
-            elsewhere_imp_uid, elsewhere_number, imp_uid)
+            elsewhere_imp_uid, elsewhere_number, imp_uid, declined_customer, restarted_after, transients,
+            transient_since)
         WHERE c.id = x.id",
 );
 
 /// What [`UPDATE_CHARGES`] writes for a charge whose first send was paid, which is nearly all of them: the same row from three
-/// columns instead of nineteen. Differs because batches are arrays on Postgres and JSON on SQLite.
+/// columns instead of all. Differs because batches are arrays on Postgres and JSON on SQLite.
 pub const PAY_CHARGES: Statement = Statement::two(
     "pay charges",
     concat!(
@@ -261,14 +267,14 @@ macro_rules! set_paid {
 }
 use set_paid;
 
-/// A card that was replaced while its decline was under way: nobody would wake the charge. Differs because lists are arrays on
+/// A card that was replaced while its decline was under way: nobody would wake the charge. An outage refused none. Differs because lists are arrays on
 /// Postgres and JSON on SQLite.
 pub const CARD_REPLACED: Statement = Statement::two(
     "card replaced",
-    "UPDATE charges SET next_at = $2 WHERE id IN (SELECT value FROM json_each($1)) AND state = 'due' AND waiting = 'card'
-        AND refused_customer <> (SELECT s.customer_uid FROM subscriptions s WHERE s.id = charges.subscription_id)",
-    "UPDATE charges SET next_at = $2 WHERE id = ANY ($1) AND state = 'due' AND waiting = 'card'
-        AND refused_customer <> (SELECT s.customer_uid FROM subscriptions s WHERE s.id = charges.subscription_id)",
+    "UPDATE charges SET next_at = $2 WHERE id IN (SELECT value FROM json_each($1)) AND state = 'due'
+        AND waiting IN ('card', 'retry') AND COALESCE(refused_customer, declined_customer) <> (SELECT s.customer_uid FROM subscriptions s WHERE s.id = charges.subscription_id)",
+    "UPDATE charges SET next_at = $2 WHERE id = ANY ($1) AND state = 'due'
+        AND waiting IN ('card', 'retry') AND COALESCE(refused_customer, declined_customer) <> (SELECT s.customer_uid FROM subscriptions s WHERE s.id = charges.subscription_id)",
 );
 
 pub const REFUNDED: Statement = Statement::same(

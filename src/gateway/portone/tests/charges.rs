@@ -10,6 +10,7 @@ use super::super::client::Reply;
 use super::server::{Act, Server, envelope, ok, payment, refusal, respond};
 use super::{PortOne, PortOneConfig, charge, clock, config, gateway, hasty};
 use crate::domain::attempt::MerchantUid;
+use crate::domain::classify::Rules;
 use crate::domain::decline::Class;
 use crate::domain::money::Money;
 use crate::domain::outcome::{DoubtCause, Mismatch, NotSent, Outcome};
@@ -20,7 +21,8 @@ const UID: &str = "rb2kszxgvi2za4qxdk4pph4h33mf01";
 /// Judges an answer that has arrived completely.
 fn judge(status: u16, body: &[u8]) -> Answer {
     let uid = MerchantUid::stored(UID);
-    let asked = Asked { merchant_uid: &uid, customer_uid: "cus-0001", amount: Money::krw(9900), token: 7 };
+    let declines = Rules::default();
+    let asked = Asked { merchant_uid: &uid, customer_uid: "cus-0001", amount: Money::krw(9900), token: 7, declines: &declines };
     answer(&asked, Ok(Reply { status, body: body.to_vec() }))
 }
 

@@ -1,0 +1,38 @@
+-- Dunning: what a charge remembers of its declines, and what a billing key has been through over all its subscriptions.
+
+ALTER TABLE charges ADD COLUMN declined_customer TEXT;
+ALTER TABLE charges ADD COLUMN restarted_after SMALLINT;
+ALTER TABLE charges ADD COLUMN transients SMALLINT NOT NULL DEFAULT 0;
+ALTER TABLE charges ADD COLUMN transient_since TIMESTAMPTZ;
+
+-- Tries of billing keys that were ever declined, and of no others: a key whose charges are paid leaves no row here.
+CREATE TABLE card_tries (
+    attempt_id BIGINT PRIMARY KEY,
+    account_id BIGINT NOT NULL,
+    customer_uid TEXT NOT NULL,
+    charge_id BIGINT NOT NULL,
+    at TIMESTAMPTZ NOT NULL,
+    class TEXT
+);
+CREATE INDEX card_tries_of ON card_tries (customer_uid, account_id, at);
+
+-- The caps hold from the first start on: declines of the time before count too.
+INSERT INTO card_tries (attempt_id, account_id, customer_uid, charge_id, at)
+    SELECT a.id, c.account_id, a.customer_uid, a.charge_id, COALESCE(c.newest_send_at, c.due_at)
+    FROM attempts a JOIN charges c ON c.id = a.charge_id
+    WHERE a.state NOT IN ('live', 'paid') AND a.state = 'declined';
+UPDATE charges SET declined_customer = (
+        SELECT a.customer_uid FROM attempts a WHERE a.charge_id = charges.id AND a.state NOT IN ('live', 'paid')
+            AND a.state = 'declined' ORDER BY a.id DESC LIMIT 1
+    ) WHERE state IN ('due', 'doubt', 'review') AND tries > 0;
+
+-- A new billing key is tried at once, whatever the charge waits for.
+CREATE FUNCTION rebilld_card_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE charges SET next_at = to_timestamp(0), version = version + 1
+        WHERE subscription_id = NEW.id AND state IN ('due', 'doubt', 'review') AND state = 'due'
+            AND waiting IN ('retry', 'card_rest');
+    RETURN NEW;
+END $$;
+CREATE TRIGGER subscriptions_card_changed AFTER UPDATE OF customer_uid ON subscriptions
+    FOR EACH ROW WHEN (NEW.customer_uid IS DISTINCT FROM OLD.customer_uid) EXECUTE FUNCTION rebilld_card_changed();

@@ -1,0 +1,140 @@
+//! What billing keys have been through, over all their subscriptions: the caps of dunning, held inside W2.
+//!
+//! Only keys that were ever declined have rows. From their first decline on, each try of such a key is written with its intent,
+//! while the account's row is locked: batches of several processes count each other's tries, before they have ended.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::Timestamp;
+
+use super::codec::Row;
+use super::db::{Fault, Tx};
+use super::rows;
+use super::sql::cards;
+use crate::domain::attempt::{AttemptId, AttemptState, SendId};
+use crate::domain::decide::{Decision, LiveChange};
+use crate::domain::decline::Class;
+use crate::domain::dunning::{KEY_SPACING, KEY_WINDOW, KeyEnd, KeyStop, KeyTry, key_may_be_asked};
+use crate::ports::store::{Begin, Intent, NotBegun};
+
+/// Billing keys of a batch that were declined before.
+pub(super) type Declined = HashSet<String>;
+
+/// Refuses the intents whose billing key may not be asked now, and those that share one with an intent before them.
+pub(super) async fn stop_cards(
+    tx: &mut Tx,
+    batch: &Begin,
+    intents: &[Intent],
+    refused: &mut [Option<NotBegun>],
+) -> Result<Declined, Fault> {
+    let asked = || intents.iter().zip(&*refused).filter(|(_, refusal)| refusal.is_none()).map(|(intent, _)| intent);
+    let keys: HashSet<&str> = asked().map(|intent| intent.customer_uid.as_str()).collect();
+    if keys.is_empty() {
+        return Ok(Declined::new());
+    }
+    let keys: Vec<String> = keys.into_iter().map(str::to_owned).collect();
+    let since = batch.now.saturating_sub(KEY_WINDOW).unwrap_or(Timestamp::MIN);
+    let found = tx.query(&cards::TRIES_OF_CARDS, &[batch.account.0.into(), keys.into(), since.into()]).await?;
+    let mut tries: HashMap<String, Vec<(i64, i64, KeyTry)>> = HashMap::new();
+    for row in &found {
+        let of_key = tries.entry(row.text("customer_uid")?).or_default();
+        if let Some(end) = end_of(row)? {
+            let one = KeyTry { at: row.at("at")?, own: false, end };
+            of_key.push((row.int("attempt_id")?, row.int("charge_id")?, one));
+        }
+    }
+    // how many of this batch ask the same key before this one
+    let mut before: HashMap<&str, i32> = HashMap::new();
+    for (intent, refusal) in intents.iter().zip(refused.iter_mut()).filter(|(_, refusal)| refusal.is_none()) {
+        let of_key = tries.get(&intent.customer_uid).map(Vec::as_slice).unwrap_or_default();
+        let attempt = intent.attempt.map(|attempt| attempt.0);
+        let seen: Vec<KeyTry> = of_key
+            .iter()
+            .filter(|(of, ..)| Some(*of) != attempt)
+            .map(|(_, charge, one)| KeyTry { own: *charge == intent.charge.0, ..*one })
+            .collect();
+        let stopped = key_may_be_asked(&seen, batch.now).err();
+        let place = before.entry(intent.customer_uid.as_str()).or_default();
+        *refusal = match stopped {
+            Some((stop, until)) => Some(NotBegun::CardStopped { stop, until }),
+            None if *place > 0 => {
+                let until = batch.now.saturating_add(KEY_SPACING.saturating_mul(*place)).unwrap_or(batch.now);
+                Some(NotBegun::CardStopped { stop: KeyStop::Spacing, until })
+            }
+            None => None,
+        };
+        if stopped.is_none() {
+            *place += 1;
+        }
+    }
+    Ok(tries.into_keys().collect())
+}
+
+/// What a try came to; `None`: nothing of it left.
+fn end_of(row: &Row) -> Result<Option<KeyEnd>, Fault> {
+    let class = row.text_opt("class")?.as_deref().and_then(Class::from_name);
+    Ok(match row.word("state", rows::attempt_state)? {
+        AttemptState::Live => Some(KeyEnd::Open),
+        AttemptState::Paid => Some(KeyEnd::Paid),
+        AttemptState::Declined => Some(KeyEnd::Declined(class.unwrap_or(Class::Unknown))),
+        AttemptState::Refused if class == Some(Class::HardCard) => Some(KeyEnd::Declined(Class::HardCard)),
+        AttemptState::Refused => Some(KeyEnd::Transient),
+        AttemptState::Void => None,
+    })
+}
+
+/// The new tries of keys that were declined before.
+pub(super) async fn write_begun(
+    tx: &mut Tx,
+    batch: &Begin,
+    intents: &[Intent],
+    pending: &[Result<(AttemptId, SendId), NotBegun>],
+    declined: &Declined,
+) -> Result<(), Fault> {
+    let mut rows = tx.batch();
+    for (intent, pending) in intents.iter().zip(pending).filter(|(intent, _)| declined.contains(&intent.customer_uid)) {
+        if let Ok((attempt, _)) = pending {
+            rows.row().int("attempt", attempt.0).text("customer", intent.customer_uid.as_str()).int("charge", intent.charge.0);
+        }
+    }
+    if !rows.is_empty() {
+        tx.execute(&cards::CARDS_BEGUN, &rows.params([batch.account.0.into(), batch.now.into()])).await?;
+    }
+    Ok(())
+}
+
+/// The tries that were refused, each with its class. The attempts have been written before.
+pub(super) async fn write_refused<'a>(
+    tx: &mut Tx,
+    now: Timestamp,
+    decisions: impl Iterator<Item = &'a Decision>,
+) -> Result<(), Fault> {
+    let (mut rows, mut keys) = (tx.batch(), Vec::new());
+    for decision in decisions {
+        let charge = &decision.charge;
+        let Some(class) = decision.refusal else { continue };
+        let live = match &decision.live {
+            LiveChange::End { state: AttemptState::Declined | AttemptState::Refused, .. } => charge.live.as_ref(),
+            _ => None,
+        };
+        let adopted = decision.adopt.iter().find(|adopted| adopted.state == AttemptState::Declined);
+        if live.is_none() && adopted.is_none() {
+            continue;
+        }
+        let at = charge.newest_send_at.filter(|_| live.is_some()).unwrap_or(now);
+        rows.row()
+            .int("account", charge.account.0)
+            .int("attempt", live.map(|live| live.id.0))
+            .text("imp_uid", adopted.filter(|_| live.is_none()).map(|adopted| adopted.imp_uid.as_str()))
+            .at("at", at)
+            .text("class", class.name());
+        keys.extend(live.map(|live| live.customer_uid.clone()).or(adopted.map(|adopted| adopted.customer_uid.clone())));
+    }
+    if rows.is_empty() {
+        return Ok(());
+    }
+    tx.execute(&cards::CARDS_REFUSED, &rows.params([])).await?;
+    let forgotten = now.saturating_sub(KEY_WINDOW.saturating_mul(2)).unwrap_or(Timestamp::MIN);
+    tx.execute(&cards::FORGET_TRIES, &[keys.into(), forgotten.into()]).await?;
+    Ok(())
+}

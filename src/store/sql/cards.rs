@@ -1,0 +1,52 @@
+//! Statements about billing keys that were ever declined.
+
+use super::Statement;
+
+pub const ALL: &[&Statement] = &[&TRIES_OF_CARDS, &CARDS_BEGUN, &CARDS_REFUSED, &FORGET_TRIES];
+
+/// Differs because lists are arrays on Postgres and JSON on SQLite.
+pub const TRIES_OF_CARDS: Statement = Statement::two(
+    "tries of cards",
+    "SELECT k.attempt_id, k.customer_uid, k.charge_id, k.at, k.class, a.state
+        FROM card_tries k JOIN attempts a ON a.id = k.attempt_id
+        WHERE k.account_id = $1 AND k.customer_uid IN (SELECT value FROM json_each($2)) AND k.at > $3",
+    "SELECT k.attempt_id, k.customer_uid, k.charge_id, k.at, k.class, a.state
+        FROM card_tries k JOIN attempts a ON a.id = k.attempt_id
+        WHERE k.account_id = $1 AND k.customer_uid = ANY ($2) AND k.at > $3",
+);
+
+/// Differs because batches are arrays on Postgres and JSON on SQLite.
+pub const CARDS_BEGUN: Statement = Statement::two(
+    "cards begun",
+    "INSERT INTO card_tries (attempt_id, account_id, customer_uid, charge_id, at)
+        SELECT value->>'$.attempt', $1, value->>'$.customer', value->>'$.charge', $2 FROM jsonb_each($3)
+        WHERE TRUE ON CONFLICT DO NOTHING",
+    "INSERT INTO card_tries (attempt_id, account_id, customer_uid, charge_id, at)
+        SELECT x.attempt, $1, x.customer, x.charge, $2
+        FROM unnest($3::bigint[], $4::text[], $5::bigint[]) AS x(attempt, customer, charge)
+        ON CONFLICT DO NOTHING",
+);
+
+/// An attempt that only the gateway knew of is found by its payment. Differs because batches are arrays on Postgres and JSON on
+/// SQLite.
+pub const CARDS_REFUSED: Statement = Statement::two(
+    "cards refused",
+    "INSERT INTO card_tries (attempt_id, account_id, customer_uid, charge_id, at, class)
+        SELECT a.id, value->>'$.account', a.customer_uid, a.charge_id, value->>'$.at', value->>'$.class'
+        FROM jsonb_each($1)
+        JOIN attempts a ON a.id = COALESCE(value->>'$.attempt', (SELECT o.id FROM attempts o WHERE o.imp_uid = value->>'$.imp_uid'))
+        WHERE TRUE ON CONFLICT (attempt_id) DO UPDATE SET class = excluded.class, at = excluded.at",
+    "INSERT INTO card_tries (attempt_id, account_id, customer_uid, charge_id, at, class)
+        SELECT a.id, x.account, a.customer_uid, a.charge_id, x.at, x.class
+        FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::timestamptz[], $5::text[]) AS x(account, attempt,
+            imp_uid, at, class)
+        JOIN attempts a ON a.id = COALESCE(x.attempt, (SELECT o.id FROM attempts o WHERE o.imp_uid = x.imp_uid))
+        ON CONFLICT (attempt_id) DO UPDATE SET class = excluded.class, at = excluded.at",
+);
+
+/// What no cap counts any more. Differs because lists are arrays on Postgres and JSON on SQLite.
+pub const FORGET_TRIES: Statement = Statement::two(
+    "forget tries",
+    "DELETE FROM card_tries WHERE customer_uid IN (SELECT value FROM json_each($1)) AND at < $2",
+    "DELETE FROM card_tries WHERE customer_uid = ANY ($1) AND at < $2",
+);
