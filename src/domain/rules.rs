@@ -373,7 +373,8 @@ pub(super) fn card_stopped(
     charge.waiting = Waiting::Card;
     charge.refused_customer = Some(customer_uid.to_owned());
     charge.next_at = Some(give_up.max(now));
-    let fact = format!("{} stopped", told(charge));
+    // an operator may send it into the same stop again
+    let fact = format!("{} stopped {now}", told(charge));
     decision.event(EventKind::ChargeDeclined, &fact, decline_fields(Class::HardCard, rule, None));
     decision
 }

@@ -80,6 +80,8 @@ pub fn decided(charge: &Charge, change: impl FnOnce(&mut Decision)) -> Decision 
         send: None,
         events: Vec::new(),
         incidents: Vec::new(),
+        refusal: None,
+        pause: None,
         is_truth: false,
     };
     change(&mut decision);
