@@ -1,5 +1,6 @@
 //! F5: the composition root: puts the parts together, starts them and stops them.
 
+pub mod ahead;
 mod assemble;
 pub mod demo;
 mod errors;

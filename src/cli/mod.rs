@@ -11,10 +11,12 @@ mod daemon;
 mod demo;
 mod events;
 mod failure;
+mod forecast;
 mod journal;
 mod logging;
 mod migrate;
 mod output;
+mod progress;
 mod review;
 mod sandbox;
 mod subscriptions;
@@ -72,6 +74,8 @@ enum Command {
     /// Lists charges and tells their stories
     #[command(subcommand)]
     Charges(charges::Charges),
+    /// Expected charges and sums, from the code that charges
+    Forecast(forecast::ForecastCommand),
     /// Charges that need a person
     #[command(subcommand)]
     Review(review::Review),
@@ -136,6 +140,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Config(command) => command.run(context),
         Command::Subscriptions(command) => command.run(context).await,
         Command::Charges(command) => command.run(context).await,
+        Command::Forecast(command) => command.run(context).await,
         Command::Review(command) => command.run(context).await,
         Command::Hold(command) => command.run(context).await,
         Command::Kill(command) => command.run(context).await,

@@ -17,6 +17,7 @@ pub mod mark;
 mod migrations;
 pub mod open;
 mod outbox;
+mod outlook;
 mod port;
 mod record;
 mod rows;
