@@ -1,6 +1,7 @@
 //! Looks ahead over the whole book: page by page, with sums only.
 
 use crate::config::Settings;
+use crate::domain::change::{Effect, Plans, next};
 use crate::domain::forecast::{By, Forecast};
 use crate::domain::outlook::Standing;
 use crate::store::Database;
@@ -30,6 +31,36 @@ pub async fn walk(
     }
     progress(whole, whole);
     Ok(unreadable)
+}
+
+/// What a change of plans does to every subscription's next charge.
+pub async fn effect(
+    database: &Database,
+    (old, new): (&Plans, &Plans),
+    now: Timestamp,
+    progress: impl FnMut(u64, u64),
+) -> Result<Effect, Fault> {
+    let mut effect = Effect::default();
+    walk(database, |standing| effect.add(standing, old, new, now), progress).await?;
+    Ok(effect)
+}
+
+/// Lets the schedules whose next charge another config moves be looked at now: they would else be looked at when the old
+/// one said. Each page is a transaction of its own, and doing it again changes nothing. Returns how many.
+pub async fn look_again(database: &Database, (old, new): (&Plans, &Plans), now: Timestamp) -> Result<u64, Fault> {
+    let (mut after, mut found) = (0, 0);
+    loop {
+        let page = database.standing(after, PAGE).await?;
+        let moved = page.subscriptions.iter().filter(|standing| {
+            let (old, new) = (old.get(&standing.terms.plan), new.get(&standing.terms.plan));
+            old != new && next(standing, old, now).due_at() != next(standing, new, now).due_at()
+        });
+        let moved: Vec<i64> = moved.map(|standing| standing.terms.id.0).collect();
+        found += database.look_again(moved, now).await?;
+        tokio::task::yield_now().await;
+        let Some(last) = page.next else { return Ok(found) };
+        after = last;
+    }
 }
 
 /// Expected charges up to `until`.

@@ -15,7 +15,7 @@ use crate::courier::{Endpoint, WebhookCourier, delay};
 use crate::domain::attempt::{base32, digest};
 use crate::domain::charge::{AccountId, IdMode};
 use crate::domain::decide::Policy;
-use crate::engine::{Account, Engine, Parts, Tuning};
+use crate::engine::{Account, Bounds, Engine, InForce, Parts, Tuning};
 use crate::gateway::portone::{PortOne, PortOneConfig};
 use crate::ports::clock::Clock;
 use crate::ports::secret::Secret;
@@ -169,6 +169,24 @@ fn endpoints(settings: &Settings, secrets: &crate::config::Secrets) -> Vec<Endpo
             Some(Endpoint { name, url, secret, allow_private: webhook.allow_private, timeout: webhook.timeout })
         })
         .collect()
+}
+
+/// What of the settings may change while the engine works. `accounts`: by name, as the database knows them.
+pub(super) fn in_force(settings: &Settings, accounts: &[(String, AccountId)], version: i64) -> Result<InForce, AppError> {
+    let configured = |(name, id): &(String, AccountId)| Some((*id, settings.accounts.get(name)?));
+    let bounds = |account: &crate::config::Account| Bounds {
+        rate: Some(account.rate).filter(|rate| *rate > 0),
+        budget_count: account.budget_count,
+        budget_sum: account.budget_sum,
+        budget_zone: account.timezone.clone(),
+    };
+    Ok(InForce {
+        version: Some(version),
+        plans: settings.plans.clone(),
+        id_modes: accounts.iter().filter_map(configured).map(|(id, account)| (id, account.id_mode)).collect(),
+        bounds: accounts.iter().filter_map(configured).map(|(id, account)| (id, bounds(account))).collect(),
+        tuning: tuning(settings)?,
+    })
 }
 
 fn tuning(settings: &Settings) -> Result<Tuning, AppError> {

@@ -6,6 +6,7 @@ pub mod demo;
 mod errors;
 mod guard;
 mod operate;
+mod reload;
 mod run;
 
 pub use assemble::{Assembled, assemble};

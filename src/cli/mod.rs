@@ -137,7 +137,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Demo(command) => command.run(context).await,
         Command::Sandbox(command) => command.run(context).await,
         Command::Migrate(command) => command.run(context).await,
-        Command::Config(command) => command.run(context),
+        Command::Config(command) => command.run(context).await,
         Command::Subscriptions(command) => command.run(context).await,
         Command::Charges(command) => command.run(context).await,
         Command::Forecast(command) => command.run(context).await,

@@ -98,7 +98,7 @@ impl Listing {
             Output::Json => print_json(&Value::Array(self.rows.iter().map(|row| object(row)).collect())),
             Output::Csv => self.csv(),
             Output::Table if self.rows.is_empty() => say(self.none),
-            Output::Table => self.table(),
+            Output::Table => say(&self.lines()),
         }
     }
 
@@ -115,7 +115,8 @@ impl Listing {
         write_all(&bytes)
     }
 
-    fn table(&self) -> Result<(), Failure> {
+    /// As a table; there has to be a row.
+    pub fn lines(&self) -> String {
         let mut table = Table::new();
         table.load_style(TableStyle::new()).set_content_arrangement(ContentArrangement::Disabled);
         let visible = |row: &[Field]| row.iter().filter(|field| !field.hidden).cloned().collect::<Vec<_>>();
@@ -134,7 +135,7 @@ impl Listing {
             }));
         }
         let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
-        say(&lines.join("\n"))
+        lines.join("\n")
     }
 }
 

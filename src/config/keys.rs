@@ -139,6 +139,27 @@ pub const KEYS: &[Key] = &[
         "When to see whether an audit is due: 48 hours back every hour, 35 days back every day."),
     key("jobs.relay", Kind::Cron, Default::Is("\"30 * * * * *\""),
         "When to look for events whose delivery is due."),
+    key("jobs.report", Kind::Cron, Default::Is("\"0 0 0 * * *\""),
+        "When to log one line about the last 24 hours: charges, sums, declines, what waits."),
+    key("jobs.prune", Kind::Cron, Default::Is("\"0 30 19 * * *\""),
+        "When to remove what `[retention]` no longer keeps; never a charge, an attempt, a send or an observation."),
+
+    key("reload.watch", Kind::Boolean, Default::Is("false"),
+        "Whether a changed file is taken by itself. Read again every `reload.every`, so that a Kubernetes ConfigMap works."),
+    key("reload.every", Kind::Span { least: "1s", most: "1h" }, Default::Is("\"5s\""),
+        "How often the files are read again while `reload.watch` is on."),
+    key("reload.max_change_count", Kind::Integer { least: 0, most: 1_000_000_000 }, Default::Is("100"),
+        "Subscriptions whose next charge may move or change in amount by a reload, at most. Beyond it a reload waits for \
+         `rebilld config apply --confirm HASH`. What counts is the bound that is in force, not that of the new file."),
+    key("reload.max_change_sum", Kind::Integer { least: 0, most: 1_000_000_000_000 }, Default::Is("1000000"),
+        "By how much the next charges may change by a reload, at most: minor units, differences up and down added up, for \
+         each currency."),
+
+    key("retention.deliveries", Kind::Span { least: "1d", most: "3650d" }, Default::Is("\"90d\""),
+        "How long delivered rows of the outbox are kept. Events stay, and can be replayed."),
+    key("retention.personal", Kind::Span { least: "1d", most: "3650d" }, Default::None("for ever"),
+        "How long buyer names, addresses and the like are kept after a subscription was cancelled and all of its charges \
+         are final. Ids, dates and money are never removed."),
 
     key("worker.batch", Kind::Integer { least: 1, most: 5000 }, Default::Is("256"),
         "Charges that one transaction takes, at most. Larger is faster; all that is sent and not recorded is in doubt after \

@@ -80,6 +80,13 @@ pub fn read(sources: &Sources) -> Layered {
     layered
 }
 
+/// A tree that was checked when it was first read, with the defaults of keys that it does not have yet.
+pub fn again(tree: Json) -> Layered {
+    let mut layered = Layered { tree, ..Layered::default() };
+    layered.finish();
+    layered
+}
+
 /// A value as a layer gives it.
 enum Found {
     Text(String),

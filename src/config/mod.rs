@@ -3,7 +3,7 @@
 //! [`load`] gives [`Settings`], or every problem at once with its file and line. Secrets are not read before
 //! [`Loaded::secrets`] is asked: most commands need none.
 
-mod cron;
+pub mod cron;
 mod environment;
 mod keys;
 mod layers;
@@ -15,6 +15,7 @@ mod settings;
 mod show;
 mod span;
 mod suggest;
+mod version;
 
 use std::collections::BTreeMap;
 
@@ -23,8 +24,11 @@ pub use layers::{Sources, USUAL_FILES};
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use reference::reference;
 pub use secret::{NoSecret, Secret, SecretSource};
-pub use settings::{Account, AccountKeys, Database, DatabaseUrl, Jobs, Log, LogFormat, Secrets, Settings, Webhook, Worker};
+pub use settings::{
+    Account, AccountKeys, Database, DatabaseUrl, Jobs, Log, LogFormat, Reload, Retention, Secrets, Settings, Webhook, Worker,
+};
 pub use suggest::closest;
+pub use version::{Version, revive};
 
 /// The settings, with what is known of where they come from.
 #[derive(Debug)]

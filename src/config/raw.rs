@@ -14,6 +14,8 @@ pub struct Raw {
     pub accounts: BTreeMap<String, RawAccount>,
     pub plans: BTreeMap<String, RawPlan>,
     pub jobs: RawJobs,
+    pub reload: RawReload,
+    pub retention: RawRetention,
     pub worker: RawWorker,
     pub webhooks: Vec<RawWebhook>,
     pub log: RawLog,
@@ -83,6 +85,25 @@ pub struct RawJobs {
     pub reconcile: String,
     pub audit: String,
     pub relay: String,
+    pub report: String,
+    pub prune: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawReload {
+    pub watch: bool,
+    pub every: String,
+    pub max_change_count: u64,
+    pub max_change_sum: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawRetention {
+    pub deliveries: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub personal: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -28,6 +28,8 @@ pub struct Settings {
     pub accounts: BTreeMap<String, Account>,
     pub plans: BTreeMap<String, Plan>,
     pub jobs: Jobs,
+    pub reload: Reload,
+    pub retention: Retention,
     pub worker: Worker,
     pub webhooks: Vec<Webhook>,
     pub log: Log,
@@ -120,6 +122,43 @@ pub struct Jobs {
     pub reconcile: String,
     pub audit: String,
     pub relay: String,
+    pub report: String,
+    pub prune: String,
+}
+
+impl Jobs {
+    /// Each job with its cron expression.
+    pub fn named(&self) -> [(&'static str, &str); 6] {
+        let Self { charge, reconcile, audit, relay, report, prune } = self;
+        let jobs = [
+            ("charge", charge),
+            ("reconcile", reconcile),
+            ("audit", audit),
+            ("relay", relay),
+            ("report", report),
+            ("prune", prune),
+        ];
+        jobs.map(|(name, cron)| (name, cron.as_str()))
+    }
+}
+
+/// How a changed config is taken while the daemon runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reload {
+    pub watch: bool,
+    pub every: Duration,
+    /// Subscriptions whose next charge may change without an operator's confirmation.
+    pub max_change_count: u64,
+    /// Minor units, up and down added up, for each currency.
+    pub max_change_sum: i64,
+}
+
+/// How long what is not money is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    pub deliveries: Duration,
+    /// `None`: for ever.
+    pub personal: Option<Duration>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,6 +228,18 @@ impl Settings {
                 reconcile: raw.jobs.reconcile.clone(),
                 audit: raw.jobs.audit.clone(),
                 relay: raw.jobs.relay.clone(),
+                report: raw.jobs.report.clone(),
+                prune: raw.jobs.prune.clone(),
+            },
+            reload: Reload {
+                watch: raw.reload.watch,
+                every: span(&raw.reload.every),
+                max_change_count: raw.reload.max_change_count,
+                max_change_sum: raw.reload.max_change_sum,
+            },
+            retention: Retention {
+                deliveries: span(&raw.retention.deliveries),
+                personal: raw.retention.personal.as_deref().map(span),
             },
             worker: Worker {
                 batch: raw.worker.batch,

@@ -1,6 +1,7 @@
 //! F0: what billing is. Pure: no clock, no I/O, no async, no logs.
 
 pub mod attempt;
+pub mod change;
 pub mod charge;
 pub mod decide;
 pub mod decline;

@@ -11,7 +11,7 @@ use tracing::{error, warn};
 use super::limits::GATE;
 use super::look::{History, kept};
 use super::record::note;
-use super::{AccountRuntime, Engine};
+use super::{AccountRuntime, Engine, InForce};
 use crate::domain::attempt::{Attempt, IdNumber, Send};
 use crate::domain::charge::{Charge, Waiting};
 use crate::domain::decide::Fact;
@@ -54,8 +54,8 @@ impl Engine {
             lane: Lane::Send,
             token: token.clone(),
             now,
-            due_until: now.checked_add(self.tuning.lead).unwrap_or(now),
-            claim_until: now.checked_add(self.tuning.claim).unwrap_or(now),
+            due_until: now.checked_add(self.in_force().tuning.lead).unwrap_or(now),
+            claim_until: now.checked_add(self.in_force().tuning.claim).unwrap_or(now),
             limit: u32::try_from(room).unwrap_or(u32::MAX),
         };
         let charges = self.store.claim(&claim).await?;
@@ -207,10 +207,12 @@ impl Engine {
     }
 
     async fn begin_and_send(&self, account: &AccountRuntime, token: &ClaimToken, claimed_at: Duration, charges: Vec<Claimed>) {
+        let in_force = self.in_force();
+        let bounds = in_force.bounds.get(&account.account.id);
         let mut unsendable = Vec::new();
         let mut sendable = Vec::with_capacity(charges.len());
         for claimed in charges {
-            match self.intent(account, &claimed) {
+            match intent(&in_force, account, &claimed) {
                 Ok(intent) => sendable.push((claimed, intent)),
                 Err(why) => unsendable.push((claimed, why)),
             }
@@ -228,9 +230,9 @@ impl Engine {
             endpoint: account.account.endpoint,
             token: token.clone(),
             now,
-            budget_day: now.to_zoned(account.account.budget_zone.clone()).date(),
-            budget_count: account.account.budget_count,
-            budget_sum: account.account.budget_sum,
+            budget_day: now.to_zoned(bounds.map_or(&account.account.budget_zone, |of| &of.budget_zone).clone()).date(),
+            budget_count: bounds.map_or(account.account.budget_count, |of| of.budget_count),
+            budget_sum: bounds.map_or(account.account.budget_sum, |of| of.budget_sum),
             intents,
         };
         let begun = match self.store.begin(begin).await {
@@ -263,43 +265,6 @@ impl Engine {
         let turn_away = self.turn_away(token, refused, now);
         let finish = async { while sends.next().await.is_some() {} };
         futures::future::join(turn_away, finish).await;
-    }
-
-    fn intent(&self, account: &AccountRuntime, claimed: &Claimed) -> Result<Intent, String> {
-        let Claimed { charge, payer, last_body } = claimed;
-        let id_number = charge.live_id();
-        let merchant_uid = charge.base.number(id_number);
-        // one id never changes its bytes while an attempt lives: a resend is the same request
-        let live = charge.live.as_ref();
-        let (customer_uid, body) = match (live, last_body) {
-            (Some(live), Some(body)) => (live.customer_uid.clone(), body.clone()),
-            _ => {
-                let customer_uid = live.map_or(payer.customer_uid.as_str(), |live| live.customer_uid.as_str());
-                let plan = self.plans.get(&payer.plan);
-                let title = payer.name.as_deref().or(plan.and_then(|plan| plan.title.as_deref()));
-                let request = ChargeRequest {
-                    merchant_uid: &merchant_uid,
-                    customer_uid,
-                    amount: charge.amount,
-                    tax_free: charge.tax_free,
-                    vat_amount: charge.vat_amount,
-                    name: title.unwrap_or(&payer.plan),
-                    options: &payer.options,
-                };
-                let body = account.account.gateway.compose(&request).map_err(|invalid| invalid.to_string())?;
-                (customer_uid.to_owned(), body)
-            }
-        };
-        Ok(Intent {
-            charge: charge.id,
-            attempt: live.map(|live| live.id),
-            attempt_number: live.map_or(charge.attempts + 1, |live| live.number),
-            id_number,
-            merchant_uid,
-            customer_uid,
-            amount: charge.amount,
-            body,
-        })
     }
 
     /// What becomes of charges whose intent was not committed.
@@ -493,4 +458,41 @@ fn brake_name(brake: NotBegun) -> &'static str {
         NotBegun::Paused => "the account is paused",
         _ => "braked",
     }
+}
+
+fn intent(in_force: &InForce, account: &AccountRuntime, claimed: &Claimed) -> Result<Intent, String> {
+    let Claimed { charge, payer, last_body } = claimed;
+    let id_number = charge.live_id();
+    let merchant_uid = charge.base.number(id_number);
+    // one id never changes its bytes while an attempt lives: a resend is the same request
+    let live = charge.live.as_ref();
+    let (customer_uid, body) = match (live, last_body) {
+        (Some(live), Some(body)) => (live.customer_uid.clone(), body.clone()),
+        _ => {
+            let customer_uid = live.map_or(payer.customer_uid.as_str(), |live| live.customer_uid.as_str());
+            let plan = in_force.plans.get(&payer.plan);
+            let title = payer.name.as_deref().or(plan.and_then(|plan| plan.title.as_deref()));
+            let request = ChargeRequest {
+                merchant_uid: &merchant_uid,
+                customer_uid,
+                amount: charge.amount,
+                tax_free: charge.tax_free,
+                vat_amount: charge.vat_amount,
+                name: title.unwrap_or(&payer.plan),
+                options: &payer.options,
+            };
+            let body = account.account.gateway.compose(&request).map_err(|invalid| invalid.to_string())?;
+            (customer_uid.to_owned(), body)
+        }
+    };
+    Ok(Intent {
+        charge: charge.id,
+        attempt: live.map(|live| live.id),
+        attempt_number: live.map_or(charge.attempts + 1, |live| live.number),
+        id_number,
+        merchant_uid,
+        customer_uid,
+        amount: charge.amount,
+        body,
+    })
 }

@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod charge;
+pub mod force;
 pub mod limits;
 pub mod look;
 pub mod open;
@@ -35,6 +36,7 @@ use crate::ports::store::{ClaimToken, Store};
 use crate::ports::wake::Wake;
 use crate::ports::watermark::Watermark;
 
+pub use force::{Bounds, InForce};
 use limits::AccountLimits;
 use record::Recorder;
 use stats::Stats;
@@ -130,9 +132,7 @@ pub struct Engine {
     courier: Arc<dyn Courier>,
     watermark: Arc<dyn Watermark>,
     pub(crate) accounts: Vec<Arc<AccountRuntime>>,
-    plans: BTreeMap<String, Plan>,
-    id_modes: BTreeMap<AccountId, IdMode>,
-    pub(crate) tuning: Tuning,
+    held: force::Held,
     pub wake: Wake,
     tokens: Box<dyn Fn() -> String + Send + Sync>,
     delivery_delay: DeliveryDelay,
@@ -165,15 +165,20 @@ impl Engine {
                 Arc::new(AccountRuntime { account, limits, unaudited: AtomicBool::new(parts.audit_first) })
             })
             .collect();
+        let first = InForce {
+            version: None,
+            plans: parts.plans,
+            id_modes: parts.id_modes,
+            bounds: BTreeMap::new(),
+            tuning: parts.tuning,
+        };
         Arc::new(Self {
             store: parts.store,
             clock: parts.clock,
             courier: parts.courier,
             watermark: parts.watermark,
             accounts,
-            plans: parts.plans,
-            id_modes: parts.id_modes,
-            tuning: parts.tuning,
+            held: force::Held::new(first),
             wake: parts.wake,
             tokens: parts.tokens,
             delivery_delay: parts.delivery_delay,
@@ -210,6 +215,11 @@ impl Engine {
     /// Whether "not paid" may be concluded: not for Q after a clock jump.
     pub(crate) fn trusts_time(&self) -> bool {
         self.steady.is_steady(self.clock.boot())
+    }
+
+    /// The time that the engine goes by.
+    pub fn time(&self) -> Timestamp {
+        self.now()
     }
 
     fn now(&self) -> Timestamp {

@@ -91,7 +91,7 @@ impl Loop {
             }
             let dispatched = self.dispatch().await;
             let mut landed = false;
-            while self.engine.tuning.one_at_a_time && !self.flights.is_empty() {
+            while self.engine.in_force().tuning.one_at_a_time && !self.flights.is_empty() {
                 if let Some(done) = self.flights.join_next().await {
                     self.landed(done);
                     landed = true;
@@ -153,7 +153,7 @@ impl Loop {
     async fn dispatch_sends(&mut self, account: &Arc<AccountRuntime>) -> Result<bool, StoreError> {
         let engine = Arc::clone(&self.engine);
         let breaker = account.limits.breaker_until(engine.clock.boot()).is_some();
-        let enough = self.count(Flight::Send(account.account.id)) >= engine.tuning.flights;
+        let enough = self.count(Flight::Send(account.account.id)) >= engine.in_force().tuning.flights;
         if breaker || enough || !engine.trusts_time() || account.limits.room() == 0 {
             return Ok(false);
         }
@@ -195,7 +195,7 @@ impl Loop {
 
     /// The database clock against CLOCK_BOOTTIME, every 10 s.
     async fn check_clock(&mut self, boot: Duration) -> Result<(), StoreError> {
-        let Some(every) = self.engine.tuning.clock_check else { return Ok(()) };
+        let Some(every) = self.engine.in_force().tuning.clock_check else { return Ok(()) };
         if boot < self.next_clock {
             return Ok(());
         }
@@ -208,7 +208,7 @@ impl Loop {
             return Ok(());
         }
         let middle = before + (after - before) / 2;
-        let hold_for = self.engine.tuning.policy.quiet().unsigned_abs();
+        let hold_for = self.engine.in_force().tuning.policy.quiet().unsigned_abs();
         if let Some(moved) = self.engine.steady.check(database.as_microsecond(), middle, hold_for) {
             let seconds = moved / 1_000_000;
             error!(seconds, held_for = ?hold_for, "the database clock has jumped: sends and conclusions of \"not paid\" are held");
@@ -245,7 +245,7 @@ impl Loop {
         let after = |duration: Duration| {
             SignedDuration::try_from(duration).ok().and_then(|wait| now.checked_add(wait).ok()).unwrap_or(Timestamp::MAX)
         };
-        let net = after(engine.tuning.interval);
+        let net = after(engine.in_force().tuning.interval);
         let due = match engine.store.next_due(now).await {
             Ok(Some(due)) => due,
             Ok(None) => return net,
@@ -254,7 +254,7 @@ impl Loop {
                 return after(DATABASE_PAUSE);
             }
         };
-        let early = due.checked_sub(engine.tuning.lead).unwrap_or(due);
+        let early = due.checked_sub(engine.in_force().tuning.lead).unwrap_or(due);
         if early > now {
             return early.min(net);
         }

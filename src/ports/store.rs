@@ -64,6 +64,8 @@ pub enum ScheduleAction {
         policy: WhilePastDue,
         /// When the period after this one is to be opened.
         next_look: Option<Timestamp>,
+        /// The config that it opens under: a row of `config_versions`.
+        config_version: Option<i64>,
     },
     /// Nothing to open before then.
     Wait { until: Timestamp },

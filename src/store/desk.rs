@@ -76,7 +76,14 @@ impl Desk<'_> {
 }
 
 /// Adds to the journal within a transaction.
-async fn journal(tx: &mut Tx, now: Timestamp, signed: &Signed, action: &str, subject: &str, detail: &Value) -> Result<(), Fault> {
+pub(super) async fn journal(
+    tx: &mut Tx,
+    now: Timestamp,
+    signed: &Signed,
+    action: &str,
+    subject: &str,
+    detail: &Value,
+) -> Result<(), Fault> {
     let params = [
         now.into(),
         signed.who.as_str().into(),

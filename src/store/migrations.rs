@@ -13,12 +13,20 @@ struct Version {
     postgres: &'static str,
 }
 
-const VERSIONS: &[Version] = &[Version {
-    number: 1,
-    name: "start",
-    sqlite: include_str!("../../migrations/sqlite/0001_start.sql"),
-    postgres: include_str!("../../migrations/postgres/0001_start.sql"),
-}];
+const VERSIONS: &[Version] = &[
+    Version {
+        number: 1,
+        name: "start",
+        sqlite: include_str!("../../migrations/sqlite/0001_start.sql"),
+        postgres: include_str!("../../migrations/postgres/0001_start.sql"),
+    },
+    Version {
+        number: 4,
+        name: "config_versions",
+        sqlite: include_str!("../../migrations/sqlite/0004_config_versions.sql"),
+        postgres: include_str!("../../migrations/postgres/0004_config_versions.sql"),
+    },
+];
 
 /// The newest version that this binary knows.
 fn newest() -> i64 {

@@ -23,6 +23,7 @@ mod record;
 mod rows;
 mod schedules;
 pub mod sql;
+mod versions;
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use db::{Db, Fault};
 use open::Target;
 pub use open::{DaemonLock, OpenError, OpenOptions};
 use sql::Statement;
+pub use versions::{Approval, DaemonRow, StoredVersion};
 
 /// An open database. Clones share its connections.
 #[derive(Debug, Clone)]

@@ -267,7 +267,9 @@ async fn open(
 ) -> Result<(), Fault> {
     let mut batch = tx.batch();
     for (step, _) in steps.iter().zip(planned.iter()).filter(|(_, planned)| planned.result == Stepped::Done) {
-        let (ScheduleAction::Open { next, id_mode, .. }, Some(row)) = (&step.action, locked.get(&step.subscription.0)) else {
+        let (ScheduleAction::Open { next, id_mode, config_version, .. }, Some(row)) =
+            (&step.action, locked.get(&step.subscription.0))
+        else {
             continue;
         };
         batch
@@ -281,7 +283,8 @@ async fn open(
             .text("currency", next.amount.currency().code())
             .int("tax_free", next.tax_free)
             .int("vat_amount", next.vat_amount)
-            .text("id_mode", id_mode.name());
+            .text("id_mode", id_mode.name())
+            .int("config_version", *config_version);
     }
     let asked = batch.len();
     if asked == 0 {

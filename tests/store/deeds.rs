@@ -35,6 +35,7 @@ pub fn open_step(due: &DueSchedule, start: Date, due_at: Timestamp) -> ScheduleS
         id_mode: IdMode::PerAttempt,
         policy: WhilePastDue::Hold,
         next_look: Some(later(30 * 86_400)),
+        config_version: None,
     };
     ScheduleStep { subscription: due.terms.id, version: due.version, not_before: None, action }
 }

@@ -7,6 +7,7 @@ pub mod charges;
 pub mod outbox;
 pub mod outlook;
 pub mod schedules;
+pub mod versions;
 pub mod writes;
 
 /// A statement in both spellings.
@@ -31,4 +32,4 @@ impl Statement {
 
 /// All statements, by the file that they stand in.
 pub const ALL: &[&[&Statement]] =
-    &[accounts::ALL, charges::ALL, schedules::ALL, writes::ALL, outbox::ALL, outlook::ALL, super::desk::sql::ALL];
+    &[accounts::ALL, charges::ALL, schedules::ALL, writes::ALL, outbox::ALL, outlook::ALL, versions::ALL, super::desk::sql::ALL];

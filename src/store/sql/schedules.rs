@@ -78,18 +78,19 @@ pub const LAST_BEFORE: Statement = Statement::two(
 pub const INSERT_CHARGES: Statement = Statement::two(
     "insert charges",
     "INSERT INTO charges (subscription_id, account_id, period_start, period_end, due_at, amount, currency, tax_free, vat_amount,
-            id_mode, state, waiting, next_at)
+            id_mode, config_version, state, waiting, next_at)
         SELECT value->>'$.id', value->>'$.account', value->>'$.period_start', value->>'$.period_end', value->>'$.due_at',
             value->>'$.amount', value->>'$.currency', value->>'$.tax_free', value->>'$.vat_amount', value->>'$.id_mode',
-            'due', 'turn', value->>'$.due_at'
+            value->>'$.config_version', 'due', 'turn', value->>'$.due_at'
         FROM json_each($1) WHERE TRUE
         ON CONFLICT (subscription_id, period_start) DO NOTHING RETURNING id, subscription_id, period_start",
     "INSERT INTO charges (subscription_id, account_id, period_start, period_end, due_at, amount, currency, tax_free, vat_amount,
-            id_mode, state, waiting, next_at)
+            id_mode, config_version, state, waiting, next_at)
         SELECT x.id, x.account, x.period_start, x.period_end, x.due_at, x.amount, x.currency, x.tax_free, x.vat_amount,
-            x.id_mode, 'due', 'turn', x.due_at
+            x.id_mode, x.config_version, 'due', 'turn', x.due_at
         FROM json_to_recordset($1::json) AS x(id bigint, account bigint, period_start date, period_end date,
-            due_at timestamptz, amount bigint, currency text, tax_free bigint, vat_amount bigint, id_mode text)
+            due_at timestamptz, amount bigint, currency text, tax_free bigint, vat_amount bigint, id_mode text,
+            config_version bigint)
         ON CONFLICT (subscription_id, period_start) DO NOTHING RETURNING id, subscription_id, period_start",
 );
 
