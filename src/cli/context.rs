@@ -83,6 +83,17 @@ pub fn zone_of(loaded: &Loaded, account: &str) -> TimeZone {
     account.map(|account| account.timezone.clone()).unwrap_or_else(|| TimeZone::get("Asia/Seoul").unwrap_or(TimeZone::UTC))
 }
 
+/// The database alone, of a config that may be wrong otherwise.
+pub async fn open_in_spite(context: &Context) -> Result<Database, Failure> {
+    let settings = crate::config::database_alone(&context.sources)?;
+    let options = OpenOptions { endpoints: Vec::new(), create: false, max_connections: 1 };
+    let database = Database::open(settings.url.reveal(), options).await?;
+    if !database.pending_migrations().await?.is_empty() {
+        return Err(OpenError::NotMigrated.into());
+    }
+    Ok(database)
+}
+
 /// Opens the database of the config.
 pub async fn connect(loaded: &Loaded, create: bool) -> Result<Database, Failure> {
     let settings = &loaded.settings;

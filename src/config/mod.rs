@@ -65,6 +65,19 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     Ok(Loaded { settings, files, notes, raw, origins })
 }
 
+/// Where the database is, even if other parts of the config are wrong: for asking it what the running daemons go by.
+///
+/// # Errors
+/// A file cannot be read at all, or the database's own keys are wrong.
+pub fn database_alone(sources: &Sources) -> Result<Database, ConfigErrors> {
+    let layers::Layered { tree, problems, .. } = layers::read(sources);
+    let database = tree.get("database").and_then(|database| serde_json::from_value::<raw::RawDatabase>(database.clone()).ok());
+    match database {
+        Some(raw) => Ok(Database { url: DatabaseUrl::new(raw.url), max_connections: raw.max_connections }),
+        None => Err(ConfigErrors(problems)),
+    }
+}
+
 impl Loaded {
     /// Reads every secret that the daemon needs.
     ///

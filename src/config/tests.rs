@@ -65,6 +65,16 @@ charge = "0 * * * * *"
 reconcile = "0 * * * * *"
 audit = "0 * * * * *"
 relay = "0 * * * * *"
+report = "0 0 1 * * *"
+prune = "0 0 2 * * *"
+[reload]
+watch = true
+every = "3s"
+max_change_count = 7
+max_change_sum = 70000
+[retention]
+deliveries = "30d"
+personal = "365d"
 [worker]
 batch = 64
 flights = 2

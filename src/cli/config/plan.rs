@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use crate::app::ahead;
-use crate::cli::context::{Context, Opened, Why, zone_of};
+use crate::cli::context::{Context, Opened, Why, open_in_spite, zone_of};
 use crate::cli::failure::{Code, Failure};
 use crate::cli::output::{Field, Listing, Output, Paint, amount, colours, field, local, print_json, say};
 use crate::cli::progress::Progress;
@@ -356,9 +356,10 @@ fn told(context: &Context, short: &str, daemons: &[DaemonRow], words: &str) -> R
 
 /// `config show --running`.
 pub async fn running(context: &Context) -> Result<(), Failure> {
-    let opened = context.open().await?;
-    let zone = opened.zone("");
-    let daemons = opened.database.daemons().await?;
+    // it is asked just when a file is wrong
+    let database = open_in_spite(context).await?;
+    let zone = context.load().map_or(TimeZone::UTC, |loaded| zone_of(&loaded, ""));
+    let daemons = database.daemons().await?;
     let row = |daemon: &DaemonRow| {
         vec![
             field("instance", daemon.instance.as_str()),
