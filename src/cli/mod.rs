@@ -10,6 +10,7 @@ mod context;
 mod daemon;
 mod demo;
 mod events;
+mod explain;
 mod failure;
 mod forecast;
 mod journal;
@@ -74,6 +75,8 @@ enum Command {
     /// Lists charges and tells their stories
     #[command(subcommand)]
     Charges(charges::Charges),
+    /// Why a subscription was charged, was not, and what happens next, rule by rule
+    Explain(explain::Explain),
     /// Expected charges and sums, from the code that charges
     Forecast(forecast::ForecastCommand),
     /// Charges that need a person
@@ -140,6 +143,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Config(command) => command.run(context).await,
         Command::Subscriptions(command) => command.run(context).await,
         Command::Charges(command) => command.run(context).await,
+        Command::Explain(command) => command.run(context).await,
         Command::Forecast(command) => command.run(context).await,
         Command::Review(command) => command.run(context).await,
         Command::Hold(command) => command.run(context).await,

@@ -82,7 +82,7 @@ impl Subscriptions {
 }
 
 /// The one subscription that a reference means.
-async fn find(opened: &Opened, account: Option<&str>, reference: &str) -> Result<SubscriptionRow, Failure> {
+pub async fn find(opened: &Opened, account: Option<&str>, reference: &str) -> Result<SubscriptionRow, Failure> {
     let mut rows = opened.database.desk().find_subscriptions(account, reference).await?;
     match rows.len() {
         1 => Ok(rows.remove(0)),

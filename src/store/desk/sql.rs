@@ -347,7 +347,7 @@ macro_rules! charge {
         "c.id, s.account, s.external_ref, s.plan, s.zone, c.subscription_id, c.period_start, c.period_end, c.due_at, c.amount,
         c.currency, c.tax_free, c.vat_amount, c.id_mode, c.state, c.waiting, c.next_at, c.id_number, c.attempts, c.tries,
         c.first_declined_at, c.doubt_since, c.doubt_looks, c.quiet_since, c.quiet_twice, c.newest_send_at, c.elsewhere_imp_uid,
-        c.imp_uid, c.paid_at, c.refunded
+        c.imp_uid, c.paid_at, c.refunded, c.config_version
         FROM charges c JOIN subscriptions s ON s.id = c.subscription_id"
     };
 }

@@ -1,0 +1,415 @@
+//! `rebilld explain`: why a subscription was charged, was not, and what happens next, rule by rule.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+
+use super::charges::words;
+use super::context::{Context, Opened, zone_of};
+use super::failure::Failure;
+use super::output::{Listing, Output, Paint, amount, colours, field, print_json, say};
+use super::subscriptions::find;
+use crate::config::{Settings, Version, revive};
+use crate::domain::charge::{ChargeState, Waiting};
+use crate::domain::forecast::no_plan;
+use crate::domain::outlook::{Coming, End, Kind, Outlook, Pending, Standing, outlook};
+use crate::domain::plan::{Plan, WhilePastDue};
+use crate::domain::subscription::Status;
+use crate::store::StoredVersion;
+use crate::store::desk::{ChargeFilter, ChargeRow, Story};
+
+/// Charges to come that are named.
+const NAMED: usize = 3;
+/// Periods that are looked through for the one in question.
+const PERIODS: u32 = 500;
+
+#[derive(Debug, clap::Args)]
+pub struct Explain {
+    /// Your own reference of the subscription
+    #[arg(value_name = "REF")]
+    reference: String,
+    /// In which account, if several have this reference
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
+    /// The period that holds this instant or date instead of the newest, such as 2026-12-01
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+}
+
+/// One rule, and what it says of this subscription.
+struct Reason {
+    rule: &'static str,
+    says: String,
+}
+
+/// Everything that the explanation is made of.
+struct Known {
+    opened: Opened,
+    standing: Standing,
+    /// The schedule's problem, as the daemon put it.
+    problem: Option<String>,
+    settings: Settings,
+    version: Option<StoredVersion>,
+    zone: TimeZone,
+    /// The charge in question, with its story.
+    story: Option<Story>,
+    /// That charge's config.
+    made_under: Option<StoredVersion>,
+    brakes: Vec<String>,
+    ahead: Outlook,
+    asked: Option<Timestamp>,
+}
+
+impl Explain {
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let known = self.know(context).await?;
+        let (verdict, reasons) = (known.verdict(), known.reasons());
+        match context.output {
+            Output::Json => print_json(&known.json(&verdict, &reasons)),
+            Output::Csv => {
+                let rows = reasons.iter().map(|reason| vec![field("rule", reason.rule), field("says", reason.says.as_str())]);
+                Listing { rows: rows.collect(), none: "" }.print(Output::Csv)
+            }
+            Output::Table => say(&known.text(&verdict, &reasons)),
+        }
+    }
+
+    async fn know(&self, context: &Context) -> Result<Known, Failure> {
+        let opened = context.open().await?;
+        let row = find(&opened, self.account.as_deref(), &self.reference).await?;
+        let standing = opened.database.standing_of(row.id).await?;
+        let standing =
+            standing.ok_or_else(|| Failure::data(format!("the row of `{}` cannot be read: see the log", self.reference)))?;
+        let version = opened.database.config_in_force().await?;
+        let revived = version.as_ref().and_then(|version| revive(&version.body).ok());
+        let settings = revived.unwrap_or_else(|| opened.loaded.settings.clone());
+        let plan = settings.plans.get(&standing.terms.plan);
+        let zone = plan.and_then(|plan| standing.terms.zone(plan).ok());
+        let zone = zone.unwrap_or_else(|| zone_of(&opened.loaded, &standing.terms.account));
+        let asked = self.at.as_deref().map(|text| instant_of(text, &zone)).transpose()?;
+        let desk = opened.database.desk();
+        let charge = {
+            let (account, external_ref) = (Some(standing.terms.account.clone()), Some(standing.terms.external_ref.clone()));
+            let limit = if asked.is_some() { PERIODS } else { 1 };
+            let rows = desk.charges(&ChargeFilter { account, external_ref, limit, ..ChargeFilter::default() }).await?;
+            let day = asked.map(|at| at.to_zoned(zone.clone()).date());
+            rows.into_iter().find(|row| day.is_none_or(|day| row.period_start <= day && day < row.period_end))
+        };
+        let made_under = match charge.as_ref().and_then(|charge| charge.config_version) {
+            Some(id) => opened.database.config_version(id).await?,
+            None => None,
+        };
+        let story = match charge {
+            Some(charge) => Some(desk.story(charge).await?),
+            None => None,
+        };
+        let account = desk.accounts().await?.into_iter().find(|row| row.name == standing.terms.account);
+        let mut brakes = Vec::new();
+        let because = |why: &Option<String>| why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
+        if let Some(status) = desk.status().await? {
+            brakes.extend(status.killed.then(|| format!("the kill switch is on{}", because(&status.kill_reason))));
+            brakes.extend(status.held.then(|| format!("the database is held{}", because(&status.hold_reason))));
+        }
+        if let Some(account) = account {
+            brakes.extend(account.killed.then(|| format!("the account's kill switch is on{}", because(&account.kill_reason))));
+            brakes.extend(account.held.then(|| format!("the account is held{}", because(&account.hold_reason))));
+            brakes.extend(account.paused.then(|| format!("the account is paused{}", because(&account.pause_reason))));
+            brakes.extend(
+                (!account.audited)
+                    .then(|| "the account has had no complete audit in this incarnation of the database".to_owned()),
+            );
+        }
+        let far = opened.now.checked_add(jiff::SignedDuration::from_hours(24 * 366 * 3)).unwrap_or(Timestamp::MAX);
+        let ahead = outlook(&standing, plan, opened.now, far);
+        let problem = row.problem.clone();
+        Ok(Known { opened, standing, problem, settings, version, zone, story, made_under, brakes, ahead, asked })
+    }
+}
+
+/// `2026-12-01`, or an instant.
+fn instant_of(text: &str, zone: &TimeZone) -> Result<Timestamp, Failure> {
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Ok(at);
+    }
+    let day = text.parse::<jiff::civil::Date>().ok().and_then(|day| day.to_zoned(zone.clone()).ok());
+    day.map(|day| day.timestamp())
+        .ok_or_else(|| Failure::data(format!("--at {text}: write a date (2026-12-01) or an instant (2026-12-01T01:00:00Z)")))
+}
+
+impl Known {
+    fn plan(&self) -> Option<&Plan> {
+        self.settings.plans.get(&self.standing.terms.plan)
+    }
+
+    fn at(&self, at: Timestamp) -> String {
+        at.to_zoned(self.zone.clone()).strftime("%a %-d %b %Y %H:%M %Z").to_string()
+    }
+
+    fn when(&self, at: Timestamp) -> String {
+        if at <= self.opened.now { "now".to_owned() } else { format!("on {}", self.at(at)) }
+    }
+
+    /// The first charge that is still to come.
+    fn next(&self) -> Option<&Coming> {
+        self.ahead.charges.iter().min_by_key(|coming| coming.at)
+    }
+
+    /// The answer in one sentence.
+    fn verdict(&self) -> String {
+        match (&self.ahead.end, self.next()) {
+            (_, Some(next)) if !self.brakes.is_empty() => {
+                format!("{} is due {}, and nothing is sent at the moment: {}.", next.amount, self.when(next.at), self.brakes[0])
+            }
+            (_, Some(next)) => {
+                let again = if next.kind == Kind::Retry { " again, after a decline" } else { "" };
+                format!("{} is charged {}{again}.", next.amount, self.when(next.at))
+            }
+            (End::Paused, None) => "It is paused: nothing is charged, and the days of the pause never will be.".to_owned(),
+            (End::Cancelled, None) => "It is cancelled: nothing is charged any more.".to_owned(),
+            (End::InReview, None) => "Nothing is charged until a person has ruled on the charge in review.".to_owned(),
+            (End::Problem(problem), None) => format!("It cannot be charged: {problem}."),
+            (End::NoPlan(name), None) => format!("It cannot be charged: {}.", no_plan(name)),
+            (End::Horizon, None) => "Nothing falls due within three years.".to_owned(),
+        }
+    }
+
+    fn reasons(&self) -> Vec<Reason> {
+        let mut reasons = Vec::new();
+        let mut add = |rule, says: String| reasons.push(Reason { rule, says });
+        if let Some(story) = &self.story {
+            self.of_charge(story, &mut add);
+        } else if let Some(asked) = self.asked {
+            add("period", self.no_period(asked));
+        }
+        let terms = &self.standing.terms;
+        add(
+            "status",
+            match terms.status {
+                Status::Active => "The subscription is active.".to_owned(),
+                Status::Paused => {
+                    "The subscription is paused: its charges wait, and no period opens until it is resumed.".to_owned()
+                }
+                Status::Cancelled => "The subscription is cancelled: no period opens any more.".to_owned(),
+            },
+        );
+        let Some(plan) = self.plan() else {
+            add("plan", format!("{}: it is looked at again when the config has one.", capital(&no_plan(&terms.plan))));
+            return reasons;
+        };
+        add("plan", format!("Plan {} charges every {}, counted from {}.", plan.name, plan.every, terms.anchor));
+        let own = |given: bool| if given { "its own" } else { "the plan's" };
+        let price = terms.amount.or(plan.amount);
+        let currency = terms.currency.clone().unwrap_or_else(|| plan.currency.code().to_owned());
+        add(
+            "amount",
+            match price {
+                Some(minor) => format!(
+                    "The next period costs {}, {}; it is frozen when the period opens.",
+                    amount(minor, &currency),
+                    own(terms.amount.is_some())
+                ),
+                None => "Neither the subscription nor its plan has an amount.".to_owned(),
+            },
+        );
+        let time = terms.charge_time.clone().unwrap_or_else(|| plan.charge_time.strftime("%H:%M").to_string());
+        let zone = self.zone.iana_name().unwrap_or("its zone").to_owned();
+        add(
+            "time",
+            format!("It falls due at {time} ({}) in {zone} ({}).", own(terms.charge_time.is_some()), own(terms.zone.is_some())),
+        );
+        if terms.status == Status::Active {
+            add(
+                "next period",
+                match (self.standing.opened_until, self.standing.not_before.max(terms.starts_on)) {
+                    (Some(until), Some(from)) if from > until => {
+                        format!(
+                            "Periods before {from} are not charged for; the next one starts on the first boundary from there."
+                        )
+                    }
+                    (Some(until), _) => format!("The last opened period ends on {until}, and the next one starts there."),
+                    (None, Some(from)) => {
+                        format!("It has never been billed here; the first period starts on the first boundary from {from}.")
+                    }
+                    (None, None) => "It has never been billed here, and will be looked at in a moment.".to_owned(),
+                },
+            );
+        }
+        for pending in &self.standing.pending {
+            add("unresolved", self.pending(pending, plan));
+        }
+        if let Some(problem) = &self.problem {
+            add("problem", format!("The daemon has set it aside: {problem}."));
+        }
+        for brake in &self.brakes {
+            add("brake", format!("{}: nothing is sent until that ends (`rebilld hold status`).", capital(brake)));
+        }
+        if self.brakes.is_empty() && terms.status == Status::Active {
+            add("brake", "No kill switch, no hold and no pause of the account is in the way.".to_owned());
+        }
+        let budget = self.settings.accounts.get(&terms.account).map(|account| (account.budget_count, account.budget_sum));
+        if let Some((count, sum)) = budget.filter(|(count, sum)| count.is_some() || sum.is_some()) {
+            let count = count.map(|count| format!("{count} new attempts"));
+            let sum = sum.map(|sum| format!("{sum} in minor units"));
+            let most: Vec<String> = [count, sum].into_iter().flatten().collect();
+            add(
+                "budget",
+                format!(
+                    "Account {} tries {} a day at most; what is over waits for the next day.",
+                    terms.account,
+                    most.join(" and ")
+                ),
+            );
+        }
+        reasons
+    }
+
+    /// What became of the charge in question.
+    fn of_charge(&self, story: &Story, add: &mut impl FnMut(&'static str, String)) {
+        let charge = &story.charge;
+        let of = format!("{} for {} to {}", amount(charge.amount, &charge.currency), charge.period_start, charge.period_end);
+        add(
+            "charge",
+            match charge.state {
+                ChargeState::Paid if charge.refunded => format!("{of} was paid, and refunded at the gateway."),
+                ChargeState::Paid => {
+                    format!("{of} was paid {}.", charge.paid_at.map_or_else(String::new, |at| format!("on {}", self.at(at))))
+                }
+                ChargeState::Unpaid => format!("{of} was not paid, and is closed."),
+                ChargeState::Void => format!("{of} is void: nothing is owed for it."),
+                ChargeState::Due => format!("{of} is open; it fell due on {}.", self.at(charge.due_at)),
+                ChargeState::Doubt => format!("{of} may have been paid: it is looked up and never sent meanwhile."),
+                ChargeState::Review => format!("{of} is in review: a person decides (`rebilld review rule {}`).", charge.id),
+            },
+        );
+        add(
+            "made under",
+            match (&self.made_under, charge.config_version) {
+                (Some(version), _) => format!(
+                    "Config {} ({}), in force since {}.",
+                    version.id,
+                    Version::short(&version.hash),
+                    self.at(version.loaded_at)
+                ),
+                (None, _) => "It is older than the numbering of configs.".to_owned(),
+            },
+        );
+        for seen in &story.observations {
+            let Some(rule) = &seen.rule else { continue };
+            let text = seen.detail.get("fail_reason").and_then(Value::as_str);
+            let text = text.map_or_else(String::new, |text| format!(" ({text})"));
+            add("decided", format!("{}: {}{text}. Rule: {rule}.", self.at(seen.at), words::observation(&seen.source)));
+        }
+    }
+
+    /// Why there is no charge for an instant.
+    fn no_period(&self, asked: Timestamp) -> String {
+        let day = asked.to_zoned(self.zone.clone()).date();
+        let coming = self.ahead.charges.iter().find(|coming| coming.period.start <= day && day < coming.period.end);
+        if let Some(coming) = coming {
+            return format!(
+                "The period {} to {} has not opened yet: {} falls due on {}.",
+                coming.period.start,
+                coming.period.end,
+                coming.amount,
+                self.at(coming.due_at)
+            );
+        }
+        let first = self.standing.terms.starts_on.max(self.standing.not_before);
+        match first.filter(|first| day < *first) {
+            Some(first) => format!(
+                "No charge covers {day}: periods before {first} are not charged for (where rebilld took over, or a pause)."
+            ),
+            None => format!("No charge covers {day}."),
+        }
+    }
+
+    fn pending(&self, pending: &Pending, plan: &Plan) -> String {
+        let holds = plan.while_past_due == WhilePastDue::Hold;
+        let next = if holds {
+            "The next period waits for it (while_past_due = \"hold\")."
+        } else {
+            "The next period opens all the same (while_past_due = \"continue\")."
+        };
+        let at = pending.next_at.map_or_else(|| "when something changes".to_owned(), |at| self.when(at));
+        let what = match (pending.state, pending.waiting) {
+            (ChargeState::Doubt, _) => format!("it may have been paid; the gateway is asked {at}"),
+            (ChargeState::Review, _) => "a person decides".to_owned(),
+            (_, Waiting::Card) => format!("its card was refused for good; it waits for a new one, and is given up {at}"),
+            (_, Waiting::Retry) => format!("it was declined {} times and is tried again {at}", pending.tries),
+            (_, waiting) => format!("it waits for {}, and is sent {at}", words::waiting(waiting)),
+        };
+        format!("{} for {} is not paid yet: {what}. {next}", pending.amount, pending.period.start)
+    }
+
+    fn json(&self, verdict: &str, reasons: &[Reason]) -> Value {
+        let terms = &self.standing.terms;
+        let version = |version: &Option<StoredVersion>| {
+            version.as_ref().map(|version| json!({ "version": version.id, "hash": version.hash }))
+        };
+        let charge = |charge: &ChargeRow| {
+            json!({
+                "id": charge.id, "period_start": charge.period_start, "period_end": charge.period_end, "state": charge.state.name(),
+                "waiting": charge.waiting.name(), "amount": charge.amount, "currency": charge.currency, "due_at": charge.due_at,
+                "next_at": charge.next_at, "paid_at": charge.paid_at, "tries": charge.tries, "config": version(&self.made_under),
+            })
+        };
+        let coming = |coming: &Coming| {
+            json!({
+                "period_start": coming.period.start, "period_end": coming.period.end, "due_at": coming.due_at, "at": coming.at,
+                "amount": coming.amount.minor(), "currency": coming.amount.currency().code(),
+                "kind": match coming.kind { Kind::Period => "period", Kind::Opened => "opened", Kind::Retry => "retry" },
+            })
+        };
+        json!({
+            "account": terms.account, "external_ref": terms.external_ref, "status": terms.status.name(), "plan": terms.plan,
+            "zone": self.zone.iana_name(), "now": self.opened.now, "at": self.asked, "config": version(&self.version),
+            "verdict": verdict, "charge": self.story.as_ref().map(|story| charge(&story.charge)),
+            "reasons": reasons.iter().map(|reason| json!({ "rule": reason.rule, "says": reason.says })).collect::<Vec<_>>(),
+            "next": self.ahead.charges.iter().take(NAMED).map(coming).collect::<Vec<_>>(),
+        })
+    }
+
+    fn text(&self, verdict: &str, reasons: &[Reason]) -> String {
+        let paint = Paint(colours());
+        let terms = &self.standing.terms;
+        let mut lines =
+            vec![format!("{}  {}", paint.bold(&format!("{}/{}", terms.account, terms.external_ref)), paint.bold(verdict))];
+        let config = match &self.version {
+            Some(version) => format!("by config {} ({}), which is in force", version.id, Version::short(&version.hash)),
+            None => "by the config file: no daemon has run with this database yet".to_owned(),
+        };
+        lines.push(paint.dim(&config));
+        lines.push(String::new());
+        let width = reasons.iter().map(|reason| reason.rule.len()).max().unwrap_or(0);
+        let mut last = "";
+        for reason in reasons {
+            let rule = if reason.rule == last { "" } else { reason.rule };
+            last = reason.rule;
+            lines.push(format!("  {}  {}", paint.dim(&format!("{rule:<width$}")), reason.says));
+        }
+        if !self.ahead.charges.is_empty() {
+            lines.push(String::new());
+            lines.push(format!("  {}", paint.bold("to come")));
+            for coming in self.ahead.charges.iter().take(NAMED) {
+                let late = if coming.at > coming.due_at && coming.kind == Kind::Period {
+                    format!(" (due {})", self.at(coming.due_at))
+                } else {
+                    String::new()
+                };
+                lines.push(format!(
+                    "    {}  {} for {} to {}{late}",
+                    self.at(coming.at),
+                    coming.amount,
+                    coming.period.start,
+                    coming.period.end
+                ));
+            }
+        }
+        lines.join("\n")
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
