@@ -13,12 +13,20 @@ struct Version {
     postgres: &'static str,
 }
 
-const VERSIONS: &[Version] = &[Version {
-    number: 1,
-    name: "start",
-    sqlite: include_str!("../../migrations/sqlite/0001_start.sql"),
-    postgres: include_str!("../../migrations/postgres/0001_start.sql"),
-}];
+const VERSIONS: &[Version] = &[
+    Version {
+        number: 1,
+        name: "start",
+        sqlite: include_str!("../../migrations/sqlite/0001_start.sql"),
+        postgres: include_str!("../../migrations/postgres/0001_start.sql"),
+    },
+    Version {
+        number: 3,
+        name: "terms",
+        sqlite: include_str!("../../migrations/sqlite/0003_terms.sql"),
+        postgres: include_str!("../../migrations/postgres/0003_terms.sql"),
+    },
+];
 
 /// The newest version that this binary knows.
 fn newest() -> i64 {
