@@ -11,8 +11,9 @@ use std::sync::atomic::Ordering;
 use jiff::civil::date;
 use jiff::{SignedDuration, Timestamp};
 use rebilld::app::ahead;
-use rebilld::domain::forecast::{By, Forecast, Sum};
+use rebilld::domain::forecast::Sum;
 use rebilld::domain::money::Currency;
+use rebilld::engine::forecast::{By, Forecast};
 use world::World;
 
 /// Twenty days in which some cards are declined; then everybody pays. Returns the world at that moment.
@@ -30,7 +31,7 @@ async fn looked_ahead(world: &World, by: By, days: i64) -> Forecast {
     use rebilld::ports::clock::Clock;
     let now = world.clock.now();
     let mut forecast = Forecast::new(by, now, now + SignedDuration::from_hours(24 * days));
-    ahead::walk(&world.database, |standing| forecast.add(standing, &world.plans), |_, _| {}).await.unwrap();
+    ahead::walk(&world.database, |standing| forecast.add(standing, &world.in_force), |_, _| {}).await.unwrap();
     forecast
 }
 
@@ -51,7 +52,7 @@ async fn a_forecast_is_what_is_then_charged(url: &str) {
     for paid in &paid {
         charged.entry(paid.amount.currency()).or_default().add(paid.amount.minor());
     }
-    let told = |line: &rebilld::domain::forecast::Line| Sum {
+    let told = |line: &rebilld::engine::forecast::Line| Sum {
         count: line.expected.count + line.retries.count,
         sum: line.expected.sum + line.retries.sum,
     };
@@ -67,8 +68,8 @@ async fn a_forecast_is_what_is_then_charged(url: &str) {
         .iter()
         .filter_map(|row| {
             let own = row.text_opt("zone").unwrap().map(|name| jiff::tz::TimeZone::get(&name).unwrap());
-            let plan = world.plans.get(&row.text("plan").unwrap())?;
-            Some((row.text("customer_uid").unwrap(), own.unwrap_or_else(|| plan.zone.clone())))
+            let plan = world.in_force.catalog.plans.get(&row.text("plan").unwrap())?;
+            Some((row.text("customer_uid").unwrap(), own.unwrap_or_else(|| plan.zone.clone().unwrap())))
         })
         .collect();
     for paid in &paid {

@@ -1,9 +1,11 @@
 //! Looks ahead over the whole book: page by page, with sums only.
 
+use super::errors::AppError;
 use crate::config::Settings;
-use crate::domain::change::{Effect, Plans, next};
-use crate::domain::forecast::{By, Forecast};
-use crate::domain::outlook::Standing;
+use crate::engine::InForce;
+use crate::engine::change::{Effect, is_same, next};
+use crate::engine::forecast::{By, Forecast};
+use crate::ports::store::Standing;
 use crate::store::Database;
 use crate::store::db::Fault;
 use jiff::Timestamp;
@@ -33,10 +35,18 @@ pub async fn walk(
     Ok(unreadable)
 }
 
-/// What a change of plans does to every subscription's next charge.
+/// What settings say of charges to come.
+///
+/// # Errors
+/// `worker.quiet` is below what may be.
+pub fn in_force(settings: &Settings) -> Result<InForce, AppError> {
+    super::assemble::in_force(settings, &[], None)
+}
+
+/// What a change of config does to every subscription's next charge.
 pub async fn effect(
     database: &Database,
-    (old, new): (&Plans, &Plans),
+    (old, new): (&InForce, &InForce),
     now: Timestamp,
     progress: impl FnMut(u64, u64),
 ) -> Result<Effect, Fault> {
@@ -47,15 +57,14 @@ pub async fn effect(
 
 /// Lets the schedules whose next charge another config moves be looked at now: they would else be looked at when the old
 /// one said. Each page is a transaction of its own, and doing it again changes nothing. Returns how many.
-pub async fn look_again(database: &Database, (old, new): (&Plans, &Plans), now: Timestamp) -> Result<u64, Fault> {
+pub async fn look_again(database: &Database, (old, new): (&InForce, &InForce), now: Timestamp) -> Result<u64, Fault> {
     let (mut after, mut found) = (0, 0);
     loop {
         let page = database.standing(after, PAGE).await?;
         let moved = page.subscriptions.iter().filter(|standing| {
-            let (old, new) = (old.get(&standing.terms.plan), new.get(&standing.terms.plan));
-            old != new && next(standing, old, now).due_at() != next(standing, new, now).due_at()
+            !is_same(standing, old, new) && next(standing, old, now).due_at() != next(standing, new, now).due_at()
         });
-        let moved: Vec<i64> = moved.map(|standing| standing.terms.id.0).collect();
+        let moved: Vec<i64> = moved.map(|standing| standing.schedule.terms.id.0).collect();
         found += database.look_again(moved, now).await?;
         tokio::task::yield_now().await;
         let Some(last) = page.next else { return Ok(found) };
@@ -66,13 +75,13 @@ pub async fn look_again(database: &Database, (old, new): (&Plans, &Plans), now: 
 /// Expected charges up to `until`.
 pub async fn forecast(
     database: &Database,
-    settings: &Settings,
+    in_force: &InForce,
     by: By,
     (now, until): (Timestamp, Timestamp),
     progress: impl FnMut(u64, u64),
 ) -> Result<Forecast, Fault> {
     let mut forecast = Forecast::new(by, now, until);
-    let unreadable = walk(database, |standing| forecast.add(standing, &settings.plans), progress).await?;
+    let unreadable = walk(database, |standing| forecast.add(standing, in_force), progress).await?;
     if unreadable > 0 {
         *forecast.not_counted.problems.entry("the row cannot be read: see the log".to_owned()).or_default() += unreadable;
     }

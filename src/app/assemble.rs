@@ -109,7 +109,7 @@ pub async fn assemble(
         courier: Arc::new(courier),
         watermark: mark,
         accounts: accounts.iter().map(copy).collect(),
-        plans: settings.plans.clone(),
+        catalog: settings.catalog(),
         id_modes,
         tuning,
         wake: wake.clone(),
@@ -172,7 +172,7 @@ fn endpoints(settings: &Settings, secrets: &crate::config::Secrets) -> Vec<Endpo
 }
 
 /// What of the settings may change while the engine works. `accounts`: by name, as the database knows them.
-pub(super) fn in_force(settings: &Settings, accounts: &[(String, AccountId)], version: i64) -> Result<InForce, AppError> {
+pub(super) fn in_force(settings: &Settings, accounts: &[(String, AccountId)], version: Option<i64>) -> Result<InForce, AppError> {
     let configured = |(name, id): &(String, AccountId)| Some((*id, settings.accounts.get(name)?));
     let bounds = |account: &crate::config::Account| Bounds {
         rate: Some(account.rate).filter(|rate| *rate > 0),
@@ -181,8 +181,8 @@ pub(super) fn in_force(settings: &Settings, accounts: &[(String, AccountId)], ve
         budget_zone: account.timezone.clone(),
     };
     Ok(InForce {
-        version: Some(version),
-        plans: settings.plans.clone(),
+        version,
+        catalog: settings.catalog(),
         id_modes: accounts.iter().filter_map(configured).map(|(id, account)| (id, account.id_mode)).collect(),
         bounds: accounts.iter().filter_map(configured).map(|(id, account)| (id, bounds(account))).collect(),
         tuning: tuning(settings)?,
@@ -196,6 +196,7 @@ fn tuning(settings: &Settings) -> Result<Tuning, AppError> {
     tuning.batch = worker.batch;
     tuning.flights = worker.flights as usize;
     tuning.interval = worker.interval;
+    tuning.windows = settings.windows.clone();
     tuning.open_ahead = signed(worker.open_ahead);
     tuning.policy = Policy::new(signed(worker.quiet)).ok_or(AppError::Quiet)?;
     Ok(tuning)

@@ -17,9 +17,9 @@ use super::assemble::{Assembled, in_force};
 use super::errors::AppError;
 use crate::config::{Loaded, Sources, USUAL_FILES, Version, load, revive};
 use crate::domain::attempt::{base32, digest};
-use crate::domain::change::Effect;
 use crate::domain::charge::AccountId;
-use crate::engine::Engine;
+use crate::engine::change::Effect;
+use crate::engine::{Engine, InForce};
 use crate::ports::wake::Wake;
 use crate::store::Database;
 use crate::store::db::Fault;
@@ -205,9 +205,9 @@ impl Reloader {
         }
         let from_here = |base: &Option<String>| base.as_deref().is_none_or(|base| base == self.hash);
         let approved = approval.is_some_and(|approval| approval.hash == version.hash && from_here(&approval.base));
-        let (old, new) = (&self.running.settings.plans, &loaded.settings.plans);
-        if !approved && old != new {
-            let effect = ahead::effect(&self.database, (old, new), self.now(), |_, _| {}).await?;
+        let (old, new) = (ahead::in_force(&self.running.settings)?, ahead::in_force(&loaded.settings)?);
+        if !approved && !same_schedules(&old, &new) {
+            let effect = ahead::effect(&self.database, (&old, &new), self.now(), |_, _| {}).await?;
             let bound = &self.running.settings.reload;
             if effect.exceeds(bound.max_change_count, bound.max_change_sum) {
                 return Err(NotTaken::TooMuch(too_much(&effect), Version::short(&version.hash).to_owned()));
@@ -229,7 +229,7 @@ impl Reloader {
         let who = format!("{} ({who})", self.instance);
         let id = self.database.remember_config(&version.hash, &version.body, now, &who).await?;
         let before = self.engine.in_force();
-        let mut next = in_force(&self.running.settings, &self.accounts, id)?;
+        let mut next = in_force(&self.running.settings, &self.accounts, Some(id))?;
         // what no config says stays as this process was put together
         next.tuning = crate::engine::Tuning {
             lead: before.tuning.lead,
@@ -253,8 +253,9 @@ impl Reloader {
             let before = self.database.settled_config().await?.filter(|before| before.hash != self.hash);
             // a config of a newer release cannot be read: every schedule is looked at when its time comes
             if let Some(old) = before.and_then(|before| revive(&before.body).ok()) {
-                let new = &self.running.settings.plans;
-                let moved = if old.plans == *new { 0 } else { ahead::look_again(&self.database, (&old.plans, new), now).await? };
+                let (old, new) = (ahead::in_force(&old)?, ahead::in_force(&self.running.settings)?);
+                let same = same_schedules(&old, &new);
+                let moved = if same { 0 } else { ahead::look_again(&self.database, (&old, &new), now).await? };
                 if moved > 0 {
                     info!(schedules = moved, "the next periods of these schedules have moved with the config");
                     self.wake.ring();
@@ -281,8 +282,13 @@ impl Reloader {
     }
 }
 
+/// Whether no subscription can be charged otherwise.
+fn same_schedules(old: &InForce, new: &InForce) -> bool {
+    old.catalog == new.catalog && old.tuning.windows == new.tuning.windows
+}
+
 /// What a change comes to, in one line.
-pub fn too_much(effect: &Effect) -> String {
+fn too_much(effect: &Effect) -> String {
     let sums =
         effect.difference.iter().filter(|(_, minor)| **minor > 0).map(|(currency, minor)| format!("by {minor} {currency}"));
     let sums: Vec<String> = sums.collect();

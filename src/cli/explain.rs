@@ -9,12 +9,15 @@ use super::context::{Context, Opened, zone_of};
 use super::failure::Failure;
 use super::output::{Listing, Output, Paint, amount, colours, field, print_json, say};
 use super::subscriptions::find;
+use crate::app::ahead;
 use crate::config::{Settings, Version, revive};
 use crate::domain::charge::{ChargeState, Waiting};
-use crate::domain::forecast::no_plan;
-use crate::domain::outlook::{Coming, End, Kind, Outlook, Pending, Standing, outlook};
-use crate::domain::plan::{Plan, WhilePastDue};
+use crate::domain::lifecycle::{Ending, trial_end};
+use crate::domain::plan::{CatchUp, Plan, WhilePastDue};
 use crate::domain::subscription::Status;
+use crate::engine::InForce;
+use crate::engine::outlook::{Coming, End, Kind, Outlook, outlook};
+use crate::ports::store::{Pending, Standing};
 use crate::store::StoredVersion;
 use crate::store::desk::{ChargeFilter, ChargeRow, Story};
 
@@ -49,6 +52,7 @@ struct Known {
     /// The schedule's problem, as the daemon put it.
     problem: Option<String>,
     settings: Settings,
+    in_force: InForce,
     version: Option<StoredVersion>,
     zone: TimeZone,
     /// The charge in question, with its story.
@@ -83,13 +87,14 @@ impl Explain {
         let version = opened.database.config_in_force().await?;
         let revived = version.as_ref().and_then(|version| revive(&version.body).ok());
         let settings = revived.unwrap_or_else(|| opened.loaded.settings.clone());
-        let plan = settings.plans.get(&standing.terms.plan);
-        let zone = plan.and_then(|plan| standing.terms.zone(plan).ok());
-        let zone = zone.unwrap_or_else(|| zone_of(&opened.loaded, &standing.terms.account));
+        let in_force = ahead::in_force(&settings)?;
+        let terms = &standing.schedule.terms;
+        let zone = in_force.catalog.zone(terms).unwrap_or_else(|_| zone_of(&opened.loaded, &terms.account));
         let asked = self.at.as_deref().map(|text| instant_of(text, &zone)).transpose()?;
         let desk = opened.database.desk();
         let charge = {
-            let (account, external_ref) = (Some(standing.terms.account.clone()), Some(standing.terms.external_ref.clone()));
+            let (account, external_ref) =
+                (Some(standing.schedule.terms.account.clone()), Some(standing.schedule.terms.external_ref.clone()));
             let limit = if asked.is_some() { PERIODS } else { 1 };
             let rows = desk.charges(&ChargeFilter { account, external_ref, limit, ..ChargeFilter::default() }).await?;
             let day = asked.map(|at| at.to_zoned(zone.clone()).date());
@@ -103,7 +108,7 @@ impl Explain {
             Some(charge) => Some(desk.story(charge).await?),
             None => None,
         };
-        let account = desk.accounts().await?.into_iter().find(|row| row.name == standing.terms.account);
+        let account = desk.accounts().await?.into_iter().find(|row| row.name == standing.schedule.terms.account);
         let mut brakes = Vec::new();
         let because = |why: &Option<String>| why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
         if let Some(status) = desk.status().await? {
@@ -120,9 +125,9 @@ impl Explain {
             );
         }
         let far = opened.now.checked_add(jiff::SignedDuration::from_hours(24 * 366 * 3)).unwrap_or(Timestamp::MAX);
-        let ahead = outlook(&standing, plan, opened.now, far);
+        let ahead = outlook(&standing, &in_force, opened.now, far);
         let problem = row.problem.clone();
-        Ok(Known { opened, standing, problem, settings, version, zone, story, made_under, brakes, ahead, asked })
+        Ok(Known { opened, standing, problem, settings, in_force, version, zone, story, made_under, brakes, ahead, asked })
     }
 }
 
@@ -138,7 +143,7 @@ fn instant_of(text: &str, zone: &TimeZone) -> Result<Timestamp, Failure> {
 
 impl Known {
     fn plan(&self) -> Option<&Plan> {
-        self.settings.plans.get(&self.standing.terms.plan)
+        self.in_force.catalog.plan(&self.standing.schedule.terms).ok()
     }
 
     fn at(&self, at: Timestamp) -> String {
@@ -165,10 +170,13 @@ impl Known {
                 format!("{} is charged {}{again}.", next.amount, self.when(next.at))
             }
             (End::Paused, None) => "It is paused: nothing is charged, and the days of the pause never will be.".to_owned(),
-            (End::Cancelled, None) => "It is cancelled: nothing is charged any more.".to_owned(),
+            (End::Ended(Ending::Cancelled), None) => "It is cancelled: nothing is charged any more.".to_owned(),
+            (End::Ended(why), None) => format!("It has ended ({}): nothing is charged any more.", why.name()),
+            (End::Missed(count), None) => {
+                format!("{count} periods were missed: nothing is charged until `rebilld catch-up` opens or skips them.")
+            }
             (End::InReview, None) => "Nothing is charged until a person has ruled on the charge in review.".to_owned(),
             (End::Problem(problem), None) => format!("It cannot be charged: {problem}."),
-            (End::NoPlan(name), None) => format!("It cannot be charged: {}.", no_plan(name)),
             (End::Horizon, None) => "Nothing falls due within three years.".to_owned(),
         }
     }
@@ -181,7 +189,7 @@ impl Known {
         } else if let Some(asked) = self.asked {
             add("period", self.no_period(asked));
         }
-        let terms = &self.standing.terms;
+        let terms = &self.standing.schedule.terms;
         add(
             "status",
             match terms.status {
@@ -193,34 +201,25 @@ impl Known {
             },
         );
         let Some(plan) = self.plan() else {
-            add("plan", format!("{}: it is looked at again when the config has one.", capital(&no_plan(&terms.plan))));
+            add(
+                "plan",
+                format!("There is no plan `{}` in the config: it is looked at again when there is one.", terms.coming_plan()),
+            );
             return reasons;
         };
         add("plan", format!("Plan {} charges every {}, counted from {}.", plan.name, plan.every, terms.anchor));
+        self.of_terms(plan, &mut add);
         let own = |given: bool| if given { "its own" } else { "the plan's" };
-        let price = terms.amount.or(plan.amount);
-        let currency = terms.currency.clone().unwrap_or_else(|| plan.currency.code().to_owned());
-        add(
-            "amount",
-            match price {
-                Some(minor) => format!(
-                    "The next period costs {}, {}; it is frozen when the period opens.",
-                    amount(minor, &currency),
-                    own(terms.amount.is_some())
-                ),
-                None => "Neither the subscription nor its plan has an amount.".to_owned(),
-            },
-        );
         let time = terms.charge_time.clone().unwrap_or_else(|| plan.charge_time.strftime("%H:%M").to_string());
         let zone = self.zone.iana_name().unwrap_or("its zone").to_owned();
-        add(
-            "time",
-            format!("It falls due at {time} ({}) in {zone} ({}).", own(terms.charge_time.is_some()), own(terms.zone.is_some())),
-        );
+        add("time", format!("It falls due at {time} ({}) in {zone}.", own(terms.charge_time.is_some())));
         if terms.status == Status::Active {
             add(
                 "next period",
-                match (self.standing.opened_until, self.standing.not_before.max(terms.starts_on)) {
+                match (
+                    self.standing.schedule.progress.opened_until,
+                    self.standing.schedule.progress.not_before.max(terms.starts_on),
+                ) {
                     (Some(until), Some(from)) if from > until => {
                         format!(
                             "Periods before {from} are not charged for; the next one starts on the first boundary from there."
@@ -261,6 +260,72 @@ impl Known {
             );
         }
         reasons
+    }
+
+    /// What the row and the plan say beyond the price list.
+    fn of_terms(&self, plan: &Plan, add: &mut impl FnMut(&'static str, String)) {
+        let terms = &self.standing.schedule.terms;
+        let currency = terms.currency.clone().unwrap_or_else(|| plan.currency.code().to_owned());
+        if let Some(next) = &terms.next_plan {
+            add("plan", format!("It changes from plan {} to {next} when the next period opens.", terms.plan));
+        }
+        let period = self.ahead.charges.iter().find(|coming| coming.kind == Kind::Period);
+        match period {
+            Some(coming) => {
+                add("amount", format!("The next period costs {}; it is frozen when the period opens.", coming.amount))
+            }
+            None if terms.amount.or(plan.amount).is_none() => {
+                add("amount", "Neither the subscription nor its plan has an amount.".to_owned())
+            }
+            None => {}
+        }
+        let own = if terms.amount.is_some() { "its own" } else { "the plan's" };
+        if let Some(minor) = terms.amount.or(plan.amount) {
+            let times = if terms.quantity > 1 { format!(", times {}", terms.quantity) } else { String::new() };
+            add("amount", format!("The price is {} ({own}){times}.", amount(minor, &currency)));
+        }
+        let dated = if terms.prices.is_empty() && terms.amount.is_none() { &plan.prices } else { &terms.prices };
+        for price in dated {
+            add("dated price", format!("{} for periods from {} on.", amount(price.amount, &currency), price.from));
+        }
+        for adjustment in &terms.adjustments {
+            let word = if adjustment.amount < 0 { "discount" } else { "surcharge" };
+            add(
+                "adjustment",
+                format!(
+                    "A {word} of {} is taken by the next charge, once.",
+                    amount(adjustment.amount.saturating_abs(), &currency)
+                ),
+            );
+        }
+        if self.standing.schedule.progress.opened_until.is_none()
+            && let Some(end) = trial_end(plan, terms)
+        {
+            add("trial", format!("Its trial ends on {end}; nothing before it is charged."));
+        }
+        if let Some(day) = terms.ends_on {
+            add("end", format!("No period starts on {day} or later."));
+        }
+        if let Some(most) = terms.max_periods.or(plan.max_periods) {
+            add("end", format!("{} of {most} periods have been opened.", self.standing.schedule.progress.periods));
+        }
+        if terms.cancel_at_period_end {
+            add("end", "It is cancelled at the end of the period that is open.".to_owned());
+        }
+        if let End::Missed(count) = self.ahead.end {
+            let says = match plan.catch_up {
+                CatchUp::All { most } => format!("its plan opens {most} at most by itself"),
+                CatchUp::LatestOnly => "its plan charges the latest one only".to_owned(),
+                CatchUp::Hold => "its plan holds them for an operator".to_owned(),
+            };
+            add("catch-up", format!("{count} periods were missed: {says} (`rebilld catch-up`)."));
+        }
+        let windows = &self.in_force.tuning.windows;
+        if !windows.is_always() {
+            let blackouts: Vec<String> = windows.blackouts.iter().map(|blackout| blackout.hours.to_string()).collect();
+            let but = if blackouts.is_empty() { String::new() } else { format!(", and not {}", blackouts.join(" or ")) };
+            add("window", format!("Charges start within {}{but}; what is due at another time waits.", windows.hours));
+        }
     }
 
     /// What became of the charge in question.
@@ -314,7 +379,7 @@ impl Known {
                 self.at(coming.due_at)
             );
         }
-        let first = self.standing.terms.starts_on.max(self.standing.not_before);
+        let first = self.standing.schedule.terms.starts_on.max(self.standing.schedule.progress.not_before);
         match first.filter(|first| day < *first) {
             Some(first) => format!(
                 "No charge covers {day}: periods before {first} are not charged for (where rebilld took over, or a pause)."
@@ -342,7 +407,7 @@ impl Known {
     }
 
     fn json(&self, verdict: &str, reasons: &[Reason]) -> Value {
-        let terms = &self.standing.terms;
+        let terms = &self.standing.schedule.terms;
         let version = |version: &Option<StoredVersion>| {
             version.as_ref().map(|version| json!({ "version": version.id, "hash": version.hash }))
         };
@@ -371,7 +436,7 @@ impl Known {
 
     fn text(&self, verdict: &str, reasons: &[Reason]) -> String {
         let paint = Paint(colours());
-        let terms = &self.standing.terms;
+        let terms = &self.standing.schedule.terms;
         let mut lines =
             vec![format!("{}  {}", paint.bold(&format!("{}/{}", terms.account, terms.external_ref)), paint.bold(verdict))];
         let config = match &self.version {

@@ -9,8 +9,9 @@ use super::failure::{Code, Failure};
 use super::output::{Field, Listing, Output, Paint, amount, colours, field, local, print_json, say};
 use super::progress::Progress;
 use crate::app::ahead;
-use crate::domain::forecast::{By, Forecast, History, Line, Sum};
+use crate::domain::forecast::{History, Sum};
 use crate::domain::money::Currency;
+use crate::engine::forecast::{By, Forecast, Line};
 use crate::store::desk::{AccountStatus, Status};
 
 /// The widest bar, in characters.
@@ -60,7 +61,9 @@ impl ForecastCommand {
         let (by, name) = self.by.by();
         let progress = Progress::start(context, "looking ahead");
         let settings = &opened.loaded.settings;
-        let forecast = ahead::forecast(&opened.database, settings, by, (now, until), |done, of| progress.at(done, of)).await?;
+        let forecast =
+            ahead::forecast(&opened.database, &ahead::in_force(settings)?, by, (now, until), |done, of| progress.at(done, of))
+                .await?;
         drop(progress);
         let history = opened.database.history().await?;
         let desk = opened.database.desk();
@@ -172,7 +175,8 @@ fn as_json(forecast: &Forecast, name: &'static str, history: &std::collections::
         "from": forecast.now, "until": forecast.until, "by": name, "subscriptions": forecast.subscriptions,
         "lines": lines.collect::<Vec<_>>(), "total": total.collect::<Vec<_>>(),
         "not_counted": {
-            "paused": not.paused, "cancelled": not.cancelled, "in_review": not.in_review, "problems": problems,
+            "paused": not.paused, "cancelled": not.cancelled, "ended": not.ended, "missed": not.missed,
+            "missed_periods": not.missed_periods, "in_review": not.in_review, "problems": problems,
             "unclear": by_currency(&not.unclear), "without_card": by_currency(&not.without_card),
         },
     })
@@ -219,8 +223,13 @@ fn tell(
     let not = &forecast.not_counted;
     let mut left_out = Vec::new();
     let plural = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-    for (count, what) in [(not.paused, "paused"), (not.cancelled, "cancelled"), (not.in_review, "waiting for a ruling in review")]
-    {
+    for (count, what) in [
+        (not.paused, "paused"),
+        (not.cancelled, "cancelled"),
+        (not.ended, "coming to an end"),
+        (not.in_review, "waiting for a ruling in review"),
+        (not.missed, "with missed periods, waiting for `rebilld catch-up`"),
+    ] {
         if count > 0 {
             left_out.push(format!("{} {what}", plural(count, "subscription")));
         }

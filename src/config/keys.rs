@@ -1,6 +1,6 @@
 //! Every key of the config: the one source for unknown-key checks, defaults and the reference.
 
-use jiff::civil::Time;
+use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 
 use super::cron;
@@ -8,6 +8,8 @@ use super::span::Span;
 use crate::domain::attempt::Tag;
 use crate::domain::money::Currency;
 use crate::domain::period::Every;
+use crate::domain::plan::{Resume, TrialAnchor};
+use crate::domain::window::{Blackout, Hours, NotHours};
 
 /// A key. In a path, `*` stands for a name that the operator gives, `[]` for an entry of a list.
 #[derive(Debug)]
@@ -47,6 +49,11 @@ pub enum Kind {
     },
     TimeOfDay,
     Zone,
+    Date,
+    /// A span of every day.
+    Hours,
+    /// Such spans, each with its zone.
+    Blackouts,
     Every,
     Cron,
     Currency,
@@ -107,14 +114,18 @@ pub const KEYS: &[Key] = &[
     key("accounts.*.budget.sum", AMOUNT, Default::None("no bound"),
         "Minor units (won) attempted a day and currency, at most: a fuse."),
     key("accounts.*.timezone", Kind::Zone, Default::Is("\"Asia/Seoul\""),
-        "In which time zone the budget's day begins and ends."),
+        "The account's time zone: in it the budget's day begins and ends, and the days and charge times of subscriptions are \
+         meant that have no zone of their own, nor their plan."),
+    key("accounts.*.mixed_tax", Kind::Boolean, Default::Is("false"),
+        "Whether the MID sells taxed and tax-free goods: then `tax_free` and `vat_amount` are sent with every charge. Where \
+         they are not given, they are 0 and an eleventh of the rest, rounded half up."),
 
     key("plans.*.every", Kind::Every, Default::Required,
         "How long a period is: a number and `days`, `weeks`, `months` or `years`, counted from the subscription's anchor. \
          From the 31st, shorter months take their last day and the next long month the 31st again."),
     key("plans.*.charge_time", Kind::TimeOfDay, Default::Is("\"10:00\""),
         "Local time of day at which a period's charge falls due, `HH:MM`."),
-    key("plans.*.zone", Kind::Zone, Default::Is("\"Asia/Seoul\""),
+    key("plans.*.zone", Kind::Zone, Default::None("the account's `timezone`"),
         "The time zone in which days and the charge time are meant."),
     key("plans.*.amount", AMOUNT, Default::None("each subscription says it"),
         "In minor units: won for KRW, cents for USD."),
@@ -129,6 +140,45 @@ pub const KEYS: &[Key] = &[
     key("plans.*.while_past_due", Kind::Choice(&["hold", "continue"]), Default::Is("\"hold\""),
         "`hold`: the next period waits while a charge of the subscription is unresolved or in dunning. `continue`: it opens \
          all the same."),
+
+    key("plans.*.trial_days", Kind::Integer { least: 0, most: 3650 }, Default::Is("0"),
+        "Days from the anchor on that a subscription that has never been billed is not charged for. The first charge falls \
+         due when they are over."),
+    key("plans.*.trial_until", Kind::Date, Default::None("`trial_days`"),
+        "The first day after the trial, the same for all. Wins over `trial_days`."),
+    key("plans.*.trial_anchor", Kind::Choice(&TrialAnchor::NAMES), Default::Is("\"trial_end\""),
+        "From where periods are counted after a trial: `trial_end`, from the day on which it ends, or `keep`, from the anchor, \
+         with a short first period."),
+    key("plans.*.resume", Kind::Choice(&Resume::NAMES), Default::Is("\"keep\""),
+        "From where periods are counted after a pause: `keep`, as before (the next period starts on the first boundary \
+         after it), or `anchor`, from the day on which it ends, with a charge on that day."),
+    key("plans.*.max_periods", Kind::Integer { least: 1, most: 100_000 }, Default::None("no bound"),
+        "Periods of one subscription, at most; then it ends."),
+    key("plans.*.catch_up", Kind::Choice(&["hold", "all", "latest_only"]), Default::Is("\"hold\""),
+        "What becomes of several periods that fell due while nobody opened them, such as after downtime. `hold`: they wait for \
+         `rebilld catch-up`. `all`: they are charged one after the other, up to `catch_up_limit`; more wait. `latest_only`: \
+         the latest is charged, the others are passed over and told (event `subscription.skipped`). One alone is charged late."),
+    key("plans.*.catch_up_limit", Kind::Integer { least: 1, most: 100_000 }, Default::Is("3"),
+        "Missed periods of one subscription that `catch_up = \"all\"` charges, at most."),
+    key("plans.*.prices[].from", Kind::Date, Default::Required,
+        "A dated change of the price, one `[[plans.NAME.prices]]` each: periods that start on this day or later cost `amount`, until the next one. \
+         Subscriptions with an amount of their own are not concerned, periods that are open keep theirs."),
+    key("plans.*.prices[].amount", AMOUNT, Default::Required,
+        "The price from that day on, in minor units."),
+    key("plans.*.prices[].tax_free", PART, Default::None("as before, in proportion"),
+        "Tax-free part of that price."),
+    key("plans.*.prices[].vat_amount", PART, Default::None("as before, in proportion"),
+        "VAT part of that price."),
+
+    key("windows.hours", Kind::Hours, Default::Is("\"09:00-22:00\""),
+        "No charge starts outside these hours, in the charge's own zone; `00:00-24:00` is the whole day. A charge that is due \
+         waits for them and says so. Look-ups never wait."),
+    key("windows.blackouts", Kind::Blackouts, Default::Is("\"23:30-00:40 Asia/Seoul\""),
+        "Hours of every day in which no charge starts, each with its zone, parted by commas; empty for none. The default is \
+         the nightly maintenance of Korean banks."),
+    key("windows.spread", Kind::Span { least: "0s", most: "12h" }, Default::Is("\"0s\""),
+        "Charges that fall due together start over so long a span, each subscription always at its own place in it. `0s`: all \
+         at once."),
 
     key("jobs.charge", Kind::Cron, Default::Is("\"0 * * * * *\""),
         "When to look for due charges. Jobs only say \"look now\": due instants wake the daemon by themselves in between. \
@@ -251,6 +301,9 @@ impl Kind {
             Self::Span { least, most } => format!("duration, {least} to {most}"),
             Self::TimeOfDay => "time of day".into(),
             Self::Zone => "time zone (IANA)".into(),
+            Self::Date => "date".into(),
+            Self::Hours => "hours".into(),
+            Self::Blackouts => "list of hours with zones".into(),
             Self::Every => "billing interval".into(),
             Self::Cron => "cron with seconds".into(),
             Self::Currency => "currency (ISO 4217)".into(),
@@ -300,6 +353,12 @@ impl Kind {
                 say(time_of_day(value).is_some(), &format!("`{}` is not a time of day such as \"10:00\"", shown(value)))
             }
             Self::Zone => zone(value).err(),
+            Self::Date => {
+                let fits = value.len() == 10 && value.parse::<Date>().is_ok();
+                say(fits, &format!("`{}` is no date such as \"2027-01-31\"", shown(value)))
+            }
+            Self::Hours => value.parse::<Hours>().err().map(|wrong| wrong.to_string()),
+            Self::Blackouts => blackouts(value).err(),
             Self::Every => value.parse::<Every>().err().map(|wrong| wrong.to_string()),
             Self::Cron => cron::wrong(value),
             Self::Currency => value.parse::<Currency>().err().map(|wrong| wrong.to_string()),
@@ -352,6 +411,19 @@ pub fn zone(name: &str) -> Result<TimeZone, String> {
         let meant = meant.map_or_else(String::new, |meant| format!(": did you mean \"{meant}\"?"));
         format!("there is no time zone `{}`{meant}", shown(name))
     })
+}
+
+/// `23:30-00:40 Asia/Seoul, 03:00-04:00 Europe/London`, or what is wrong with it.
+pub fn blackouts(text: &str) -> Result<Vec<Blackout>, String> {
+    let spans = text.split(',').map(str::trim).filter(|span| !span.is_empty());
+    spans
+        .map(|span| {
+            let (hours, name) =
+                span.split_once(' ').ok_or_else(|| format!("`{}` has no zone: write \"23:30-00:40 Asia/Seoul\"", shown(span)))?;
+            let hours = hours.parse().map_err(|wrong: NotHours| wrong.to_string())?;
+            Ok(Blackout { hours, zone: zone(name.trim())? })
+        })
+        .collect()
 }
 
 /// What is wrong with a URL that secrets or payments go to. The text never repeats it: a path may be a secret.

@@ -119,10 +119,6 @@ impl Layered {
             }
         };
         self.files.push(name.clone());
-        // a list is replaced whole by a later file
-        if document.as_table().contains_key("webhooks") {
-            self.origins.retain(|path, _| path.first().is_none_or(|first| first != "webhooks"));
-        }
         self.table(&mut Vec::new(), document.as_table(), &File { name: &name, text: &text });
         Some(text)
     }
@@ -166,6 +162,8 @@ impl Layered {
         if !KEYS.iter().any(|key| is_section(key, path)) {
             return self.leaf(path.clone(), Found::Other("array"), origin);
         }
+        // a list is replaced whole by a later file
+        self.origins.retain(|known, _| known.len() == path.len() || !known.starts_with(path));
         for (index, (entry, start)) in entries.into_iter().enumerate() {
             path.push(index.to_string());
             self.item(path, &entry, start.map_or_else(|| origin.clone(), |start| file.at(start)), file);
@@ -393,7 +391,7 @@ fn fill(
             Default::None(_) => {}
         },
         ([Segment::Field(field), rest @ ..], Json::Object(map)) if !rest.is_empty() => {
-            // `budget` of an account is the one table that may be left out and is not at the top
+            // `budget` of an account and `prices` of a plan may be left out and are not at the top
             let empty = if rest.first() == Some(&Segment::Entry) { Json::Array(Vec::new()) } else { Json::Object(Map::new()) };
             let child = map.entry((*field).to_owned()).or_insert(empty);
             path.push((*field).to_owned());

@@ -77,6 +77,8 @@ pub enum Waiting {
     Resend,
     /// The day's budget.
     Budget,
+    /// The hours in which charges may start, or its place in the spread of a wave.
+    Window,
     /// Its subscription to be resumed.
     Paused,
     /// The next look-up.
@@ -88,13 +90,14 @@ pub enum Waiting {
 }
 
 impl Waiting {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Turn,
         Self::Retry,
         Self::Card,
         Self::Backoff,
         Self::Resend,
         Self::Budget,
+        Self::Window,
         Self::Paused,
         Self::LookUp,
         Self::Operator,
@@ -110,6 +113,7 @@ impl Waiting {
             Self::Backoff => "backoff",
             Self::Resend => "resend",
             Self::Budget => "budget",
+            Self::Window => "window",
             Self::Paused => "paused",
             Self::LookUp => "look_up",
             Self::Operator => "operator",

@@ -1,7 +1,6 @@
 //! F0: what billing is. Pure: no clock, no I/O, no async, no logs.
 
 pub mod attempt;
-pub mod change;
 pub mod charge;
 pub mod decide;
 pub mod decline;
@@ -9,11 +8,13 @@ mod doubt;
 pub mod dunning;
 pub mod event;
 pub mod forecast;
+pub mod lifecycle;
 pub mod money;
 pub mod outcome;
-pub mod outlook;
 pub mod period;
 pub mod plan;
+pub mod price;
 pub mod proof;
 mod rules;
 pub mod subscription;
+pub mod window;

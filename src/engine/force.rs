@@ -8,14 +8,14 @@ use jiff::tz::TimeZone;
 
 use super::{Engine, Tuning};
 use crate::domain::charge::{AccountId, IdMode};
-use crate::domain::plan::Plan;
+use crate::domain::plan::Catalog;
 
 /// Everything that may change while the engine works.
 #[derive(Debug, Clone)]
 pub struct InForce {
     /// The row of `config_versions` that charges name; `None` where no version is kept (tests, benches).
     pub version: Option<i64>,
-    pub plans: BTreeMap<String, Plan>,
+    pub catalog: Catalog,
     /// How ids advance, per account; fixed per charge when it opens.
     pub id_modes: BTreeMap<AccountId, IdMode>,
     /// By account. One that is not in it keeps the bounds that it began with.

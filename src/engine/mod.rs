@@ -5,16 +5,20 @@
 //! through [`record`], in batches.
 
 pub mod audit;
+pub mod change;
 pub mod charge;
 pub mod force;
+pub mod forecast;
 pub mod limits;
 pub mod look;
 pub mod open;
+pub mod outlook;
 pub mod reconcile;
 pub mod record;
 pub mod relay;
 pub mod rule;
 pub mod stats;
+mod window;
 pub mod worker;
 
 use std::collections::BTreeMap;
@@ -28,7 +32,8 @@ use jiff::{SignedDuration, Timestamp};
 use crate::domain::attempt::Tag;
 use crate::domain::charge::{AccountId, IdMode};
 use crate::domain::decide::Policy;
-use crate::domain::plan::Plan;
+use crate::domain::plan::Catalog;
+use crate::domain::window::Windows;
 use crate::ports::clock::Clock;
 use crate::ports::courier::Courier;
 use crate::ports::gateway::Gateway;
@@ -59,6 +64,8 @@ pub struct Tuning {
     /// How long a claim lasts. Longer than the gate and the deadline of a POST together.
     pub claim: SignedDuration,
     pub policy: Policy,
+    /// When charges may start.
+    pub windows: Windows,
     /// Everything that is put under way ends before the next look: a simulation then repeats as far as its faults do.
     pub one_at_a_time: bool,
     /// Between two checks of the database clock against CLOCK_BOOTTIME; `None` under a simulated clock.
@@ -79,6 +86,7 @@ impl Tuning {
             lead: SignedDuration::from_millis(500),
             claim: SignedDuration::from_secs(120),
             policy: Policy::default(),
+            windows: Windows::ALWAYS,
             one_at_a_time: false,
             clock_check: Some(Duration::from_secs(10)),
             audit_quick_every: SignedDuration::from_hours(1),
@@ -113,7 +121,7 @@ pub struct Parts {
     pub courier: Arc<dyn Courier>,
     pub watermark: Arc<dyn Watermark>,
     pub accounts: Vec<Account>,
-    pub plans: BTreeMap<String, Plan>,
+    pub catalog: Catalog,
     /// How ids advance, per account; fixed per charge when it opens.
     pub id_modes: BTreeMap<AccountId, IdMode>,
     pub tuning: Tuning,
@@ -167,7 +175,7 @@ impl Engine {
             .collect();
         let first = InForce {
             version: None,
-            plans: parts.plans,
+            catalog: parts.catalog,
             id_modes: parts.id_modes,
             bounds: BTreeMap::new(),
             tuning: parts.tuning,

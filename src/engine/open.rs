@@ -1,14 +1,17 @@
 //! Opens periods (W0): a subscription whose next period is near becomes a charge.
 
 use jiff::Timestamp;
-use jiff::civil::Date;
+use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use tracing::{info, warn};
 
 use super::{Engine, InForce};
-use crate::domain::plan::Plan;
-use crate::domain::subscription::{Problem, Status};
-use crate::ports::store::{DueSchedule, ScheduleAction, ScheduleStep, Stepped, StoreError};
+use crate::domain::attempt::digest;
+use crate::domain::lifecycle::{Missed, Next, NextPeriod, Problem, Progress, missed, next_period, seen};
+use crate::domain::period::instant;
+use crate::domain::plan::CatchUp;
+use crate::domain::subscription::Status;
+use crate::ports::store::{DueSchedule, Passed, PassedWhy, ScheduleAction, ScheduleStep, Stepped, StoreError};
 
 impl Engine {
     /// Looks at one batch of schedules. Returns whether there may be more.
@@ -34,6 +37,16 @@ impl Engine {
                 }
                 (ScheduleAction::Problem { text }, Stepped::Done) => {
                     warn!(external_ref = %schedule.terms.external_ref, problem = %text, "a subscription cannot be billed until its row or its plan is put right");
+                }
+                (ScheduleAction::Hold { text, .. }, Stepped::Done) => {
+                    warn!(external_ref = %schedule.terms.external_ref, problem = %text, "several periods were missed: an operator decides");
+                }
+                (ScheduleAction::Pass(passed), Stepped::Done) => {
+                    let (from, until, periods) = (passed.first, passed.until, passed.count);
+                    info!(external_ref = %schedule.terms.external_ref, %from, %until, periods, "periods are passed over and never charged");
+                }
+                (ScheduleAction::End { why, .. }, Stepped::Done) => {
+                    info!(external_ref = %schedule.terms.external_ref, why = why.name(), "a subscription has ended");
                 }
                 (ScheduleAction::Park { .. }, Stepped::Done) => {
                     info!(external_ref = %schedule.terms.external_ref, status = schedule.terms.status.name(), "a subscription is no longer billed");
@@ -69,38 +82,107 @@ impl Engine {
 /// What becomes of a schedule now.
 fn step(in_force: &InForce, schedule: &DueSchedule, now: Timestamp) -> ScheduleStep {
     let terms = &schedule.terms;
-    let step = |action, not_before| ScheduleStep { subscription: terms.id, version: schedule.version, not_before, action };
-    // the end of a pause is kept even if nothing can be opened yet
-    let end_of_pause = schedule.was_paused.then(|| now.to_zoned(TimeZone::UTC).date());
-    let kept = schedule.not_before.max(end_of_pause);
-    match terms.status {
-        Status::Active => {}
-        Status::Paused => return step(ScheduleAction::Park { paused: true }, schedule.not_before),
-        Status::Cancelled => return step(ScheduleAction::Park { paused: false }, schedule.not_before),
-    }
-    let Some(plan) = in_force.plans.get(&terms.plan) else {
-        let text = format!("there is no plan `{}` in the config", terms.plan);
-        return step(ScheduleAction::Problem { text }, kept);
-    };
-    match next(in_force, schedule, plan, now) {
-        Ok((action, not_before)) => step(action, Some(not_before)),
-        Err(problem) => step(ScheduleAction::Problem { text: problem.to_string() }, kept),
+    let step = |action, progress| ScheduleStep { subscription: terms.id, version: schedule.version, progress, action };
+    match next(in_force, schedule, now) {
+        Ok((action, progress)) => step(action, progress),
+        Err(problem) => {
+            // the end of a pause is kept even if nothing can be opened yet
+            let end_of_pause = schedule.was_paused.then(|| now.to_zoned(TimeZone::UTC).date());
+            let kept = Progress { not_before: schedule.progress.not_before.max(end_of_pause), ..schedule.progress };
+            step(ScheduleAction::Problem { text: problem.to_string() }, kept)
+        }
     }
 }
 
-fn next(in_force: &InForce, schedule: &DueSchedule, plan: &Plan, now: Timestamp) -> Result<(ScheduleAction, Date), Problem> {
-    let terms = &schedule.terms;
-    let today = now.to_zoned(terms.zone(plan)?).date();
-    let not_before = terms.not_before(schedule.not_before, schedule.was_paused, today);
-    let next = terms.next_period(plan, schedule.opened_until, not_before)?;
-    let look_at = |due_at: Timestamp| due_at.checked_sub(in_force.tuning.open_ahead).unwrap_or(due_at);
-    if look_at(next.due_at) > now {
-        return Ok((ScheduleAction::Wait { until: look_at(next.due_at) }, not_before));
+pub(super) fn next(in_force: &InForce, schedule: &DueSchedule, now: Timestamp) -> Result<(ScheduleAction, Progress), Problem> {
+    let (terms, catalog) = (&schedule.terms, &in_force.catalog);
+    match terms.status {
+        Status::Active => {}
+        Status::Paused => return Ok((ScheduleAction::Park { paused: true }, schedule.progress)),
+        Status::Cancelled => return Ok((ScheduleAction::Park { paused: false }, schedule.progress)),
     }
-    // the end of the calendar ends the schedule, not the charge before it
-    let after = terms.next_period(plan, Some(next.period.end), not_before).ok();
-    let next_look = after.map(|after| look_at(after.due_at));
+    let progress = seen(catalog, terms, schedule.progress, schedule.was_paused, now)?;
+    let zone = catalog.zone(terms)?;
+    let look_at = |due_at: Timestamp| due_at.checked_sub(in_force.tuning.open_ahead).unwrap_or(due_at);
+    let (next, after) = match next_period(catalog, terms, &progress)? {
+        Next::Period(next, after) => (next, after),
+        Next::Paused => return Ok((ScheduleAction::Park { paused: true }, progress)),
+        Next::Ended { why, on } => {
+            let action = match on.and_then(|day| midnight(day, &zone)).filter(|end| *end > now) {
+                Some(until) => ScheduleAction::Wait { until },
+                None => ScheduleAction::End { why, on },
+            };
+            return Ok((action, progress));
+        }
+    };
+    if look_at(next.due_at) > now {
+        return Ok((ScheduleAction::Wait { until: look_at(next.due_at) }, progress));
+    }
+    let following = next_period(catalog, terms, &after);
+    if let Ok(Next::Period(second, _)) = &following
+        && second.due_at <= now
+        && let Some(action) = catch_up(in_force, schedule, &next, &progress, now)?
+    {
+        return Ok((action, progress));
+    }
+    if next.amount.minor() == 0 {
+        let NextPeriod { period, adjustments, changes_plan, .. } = next;
+        let (first, until) = (period.start, period.end);
+        let passed = Passed { why: PassedWhy::Free, first, until, count: 1, after, adjustments, changes_plan };
+        return Ok((ScheduleAction::Pass(passed), progress));
+    }
+    let next_look = match following {
+        Ok(Next::Period(second, _)) => Some(look_at(second.due_at)),
+        Ok(Next::Ended { on, .. }) => midnight(on.unwrap_or(next.period.end), &zone),
+        // what is wrong with the period after this one is told when its time has come
+        Ok(Next::Paused) | Err(_) => midnight(next.period.end, &zone),
+    };
     let id_mode = in_force.id_modes.get(&schedule.account).copied().unwrap_or_default();
-    let config_version = in_force.version;
-    Ok((ScheduleAction::Open { next, id_mode, policy: plan.while_past_due, next_look, config_version }, not_before))
+    let first_at = in_force.tuning.windows.first_start(next.due_at, &zone, seed(&terms.account, &terms.external_ref));
+    let policy = catalog.plan(terms)?.while_past_due;
+    Ok((ScheduleAction::Open { next, first_at, id_mode, policy, after, next_look, config_version: in_force.version }, progress))
+}
+
+/// What the plan says of several periods that are due at once. `None`: they are opened.
+fn catch_up(
+    in_force: &InForce,
+    schedule: &DueSchedule,
+    next: &NextPeriod,
+    progress: &Progress,
+    now: Timestamp,
+) -> Result<Option<ScheduleAction>, Problem> {
+    let terms = &schedule.terms;
+    let asked_for = next.due_at <= schedule.known_since;
+    let allowed = schedule.caught_up.is_some_and(|until| next.period.start < until);
+    let found = if asked_for || allowed { None } else { missed(&in_force.catalog, terms, progress, now)? };
+    let Some(found) = found.filter(|found| found.count > 1) else { return Ok(None) };
+    Ok(match in_force.catalog.plan(terms)?.catch_up {
+        CatchUp::All { most } if found.count <= most => None,
+        CatchUp::LatestOnly => Some(ScheduleAction::Pass(Passed {
+            why: PassedWhy::Missed,
+            first: found.first.start,
+            until: found.latest.start,
+            count: found.count - 1,
+            after: found.at_latest,
+            adjustments: Vec::new(),
+            changes_plan: next.changes_plan,
+        })),
+        CatchUp::All { .. } | CatchUp::Hold => Some(ScheduleAction::Hold { missed: found.count, text: told(&found) }),
+    })
+}
+
+/// What an operator is told of missed periods.
+fn told(found: &Missed) -> String {
+    let Missed { count, first, latest, sum, .. } = found;
+    let sum = sum.map_or_else(String::new, |sum| format!(", {sum}"));
+    format!("{count} periods were missed, from {} to {}{sum}: `rebilld catch-up` opens or skips them", first.start, latest.start)
+}
+
+fn midnight(day: Date, zone: &TimeZone) -> Option<Timestamp> {
+    instant(day, Time::midnight(), zone)
+}
+
+/// A number that belongs to a subscription for ever.
+pub(crate) fn seed(account: &str, external_ref: &str) -> u64 {
+    digest(&["spread/1", account, external_ref]).iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
 }

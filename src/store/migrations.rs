@@ -21,6 +21,12 @@ const VERSIONS: &[Version] = &[
         postgres: include_str!("../../migrations/postgres/0001_start.sql"),
     },
     Version {
+        number: 3,
+        name: "terms",
+        sqlite: include_str!("../../migrations/sqlite/0003_terms.sql"),
+        postgres: include_str!("../../migrations/postgres/0003_terms.sql"),
+    },
+    Version {
         number: 4,
         name: "config_versions",
         sqlite: include_str!("../../migrations/sqlite/0004_config_versions.sql"),

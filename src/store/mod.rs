@@ -23,6 +23,7 @@ mod record;
 mod rows;
 mod schedules;
 pub mod sql;
+mod terms;
 mod versions;
 
 use std::str::FromStr;

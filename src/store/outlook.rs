@@ -10,8 +10,8 @@ use super::sql::outlook;
 use crate::domain::charge::{ChargeState, Waiting};
 use crate::domain::forecast::{History, Sum};
 use crate::domain::money::Currency;
-use crate::domain::outlook::{Pending, Standing};
 use crate::domain::period::Period;
+use crate::ports::store::{Pending, Standing};
 
 /// How many of the newest charges a history is made of, at most.
 const HISTORY: u32 = 100_000;
@@ -53,13 +53,9 @@ impl Database {
         }
         for row in found {
             match rows::due_schedule(row) {
-                Ok(schedule) => page.subscriptions.push(Standing {
-                    pending: pending.remove(&schedule.terms.id.0).unwrap_or_default(),
-                    opened_until: schedule.opened_until,
-                    not_before: schedule.not_before,
-                    was_paused: schedule.was_paused,
-                    terms: schedule.terms,
-                }),
+                Ok(schedule) => page
+                    .subscriptions
+                    .push(Standing { pending: pending.remove(&schedule.terms.id.0).unwrap_or_default(), schedule }),
                 Err(fault) => {
                     page.unreadable += 1;
                     let subscription = row.int("subscription_id").unwrap_or_default();
@@ -67,6 +63,7 @@ impl Database {
                 }
             }
         }
+        self.complete(page.subscriptions.iter_mut().map(|standing| &mut standing.schedule.terms)).await?;
         Ok(page)
     }
 

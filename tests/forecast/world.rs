@@ -11,8 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 use rebilld::domain::attempt::MerchantUid;
 use rebilld::domain::money::Money;
 use rebilld::domain::outcome::{Outcome, Record, RecordStatus};
-use rebilld::domain::plan::{Plan, WhilePastDue};
-use rebilld::engine::{Account, Engine, Parts, Tuning, worker};
+use rebilld::domain::plan::{AccountTerms, Catalog, CatchUp, Plan, WhilePastDue};
+use rebilld::engine::{Account, Engine, InForce, Parts, Tuning, worker};
 use rebilld::gateway::portone;
 use rebilld::ports::clock::Clock;
 use rebilld::ports::courier::{Courier, Handover};
@@ -129,23 +129,18 @@ pub struct World {
     pub database: Arc<Database>,
     pub clock: Arc<SimulatedClock>,
     pub payer: Arc<Payer>,
-    pub plans: BTreeMap<String, Plan>,
+    pub in_force: InForce,
     account: AccountRow,
     tokens: Arc<AtomicU64>,
 }
 
 fn plan(name: &str, every: &str, amount: Option<i64>, zone: &str) -> Plan {
     Plan {
-        name: name.to_owned(),
-        every: every.parse().unwrap(),
-        charge_time: time(10, 0, 0, 0),
-        zone: TimeZone::get(zone).unwrap(),
+        zone: Some(TimeZone::get(zone).unwrap()),
         amount,
-        currency: "KRW".parse().unwrap(),
         title: Some("Pro".to_owned()),
-        tax_free: None,
-        vat_amount: None,
-        while_past_due: WhilePastDue::Hold,
+        catch_up: CatchUp::All { most: 100 },
+        ..Plan::new(name, every.parse().unwrap())
     }
 }
 
@@ -188,7 +183,16 @@ impl World {
             paid: Mutex::default(),
             records: Mutex::default(),
         });
-        Self { database, clock, payer, plans: plans(), account, tokens: Arc::default() }
+        let mut tuning = Tuning::new("sb".parse().unwrap());
+        tuning.interval = std::time::Duration::from_secs(24 * 3600);
+        tuning.lead = SignedDuration::ZERO;
+        tuning.clock_check = None;
+        tuning.audit_quick_every = SignedDuration::from_hours(24 * 1000);
+        tuning.audit_complete_every = SignedDuration::from_hours(24 * 1000);
+        let main = AccountTerms { zone: TimeZone::get("Asia/Seoul").unwrap(), mixed_tax: false };
+        let catalog = Catalog { plans: plans(), accounts: [("main".to_owned(), main)].into() };
+        let in_force = InForce { version: None, catalog, id_modes: BTreeMap::new(), bounds: BTreeMap::new(), tuning };
+        Self { database, clock, payer, in_force, account, tokens: Arc::default() }
     }
 
     /// An operator's own SQL, the same text on both engines.
@@ -235,12 +239,6 @@ impl World {
 
     /// Lets the real engine work up to `until`.
     pub async fn live_until(&self, until: Timestamp) {
-        let mut tuning = Tuning::new("sb".parse().unwrap());
-        tuning.interval = std::time::Duration::from_secs(24 * 3600);
-        tuning.lead = SignedDuration::ZERO;
-        tuning.clock_check = None;
-        tuning.audit_quick_every = SignedDuration::from_hours(24 * 1000);
-        tuning.audit_complete_every = SignedDuration::from_hours(24 * 1000);
         let tokens = Arc::clone(&self.tokens);
         let engine = Engine::new(Parts {
             store: Arc::clone(&self.database) as _,
@@ -258,9 +256,9 @@ impl World {
                 budget_sum: None,
                 budget_zone: TimeZone::UTC,
             }],
-            plans: self.plans.clone(),
+            catalog: self.in_force.catalog.clone(),
             id_modes: BTreeMap::new(),
-            tuning,
+            tuning: self.in_force.tuning.clone(),
             wake: Wake::default(),
             audit_first: false,
             tokens: Box::new(move || format!("token-{}", tokens.fetch_add(1, Ordering::SeqCst))),

@@ -14,8 +14,8 @@ use crate::cli::failure::{Code, Failure};
 use crate::cli::output::{Field, Listing, Output, Paint, amount, colours, field, local, print_json, say};
 use crate::cli::progress::Progress;
 use crate::config::{Loaded, Settings, Sources, Version, cron, load, revive};
-use crate::domain::change::{Change, DAYS, Effect, Next};
 use crate::domain::money::Currency;
+use crate::engine::change::{Change, DAYS, Effect, Next};
 use crate::store::DaemonRow;
 
 /// How long `apply` waits for the daemons.
@@ -81,8 +81,8 @@ impl NewConfig {
             None => (opened.loaded.settings.clone(), None),
         };
         let progress = Progress::start(context, "comparing");
-        let plans = (&old.plans, &new.settings.plans);
-        let effect = ahead::effect(&opened.database, plans, opened.now, |done, of| progress.at(done, of)).await?;
+        let both = (ahead::in_force(&old)?, ahead::in_force(&new.settings)?);
+        let effect = ahead::effect(&opened.database, (&both.0, &both.1), opened.now, |done, of| progress.at(done, of)).await?;
         drop(progress);
         Ok(Planned { opened, new, version, base, old, restart, effect })
     }
@@ -116,8 +116,8 @@ impl Planned {
 
     fn json(&self) -> Value {
         let effect = &self.effect;
-        let sums = |pairs: &BTreeMap<Currency, crate::domain::change::Pair>| -> Vec<Value> {
-            let of = |(currency, pair): (&Currency, &crate::domain::change::Pair)| {
+        let sums = |pairs: &BTreeMap<Currency, crate::engine::change::Pair>| -> Vec<Value> {
+            let of = |(currency, pair): (&Currency, &crate::engine::change::Pair)| {
                 json!({
                     "currency": currency.code(), "before": int(pair.before.sum), "after": int(pair.after.sum),
                     "count_before": pair.before.count, "count_after": pair.after.count,

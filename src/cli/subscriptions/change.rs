@@ -4,11 +4,12 @@ use serde_json::json;
 
 use super::import::told;
 use super::rules::Rules;
-use super::{find, next_period};
+use super::{find, next_period, period_of};
 use crate::cli::context::{Context, Opened, Why};
 use crate::cli::failure::{Code, Failure};
 use crate::cli::output::{Output, local, print_json, say};
 use crate::config::closest;
+use crate::domain::lifecycle::Next;
 use crate::store::desk::columns::{ACCOUNT, COLUMNS, EXTERNAL_REF, REQUIRED, STARTS_ON, STATUS, index};
 use crate::store::desk::{FieldChange, SubscriptionRow};
 
@@ -161,7 +162,7 @@ impl Set {
                 return Err(Failure::data(format!("{column}: {wrong}")));
             }
             // dates in this form sort as texts
-            let opened_until = old.opened_until.map(|day| day.to_string());
+            let opened_until = old.progress.opened_until.map(|day| day.to_string());
             match (&new.values[STARTS_ON], opened_until) {
                 (Some(date), Some(until)) if old.values[STARTS_ON] != new.values[STARTS_ON] && *date < until => {
                     Err(Failure::data(format!(
@@ -196,14 +197,15 @@ fn report(context: &Context, opened: &Opened, row: &SubscriptionRow, changes: &[
     let active = row.value(STATUS) == "active";
     if context.output == Output::Json {
         let fields = changes.iter().map(|change| json!({ "column": change.column, "old": change.old, "new": change.new }));
-        let next = next.ok().filter(|_| active);
+        let next = period_of(&next).filter(|_| active);
         return print_json(&json!({
             "account": row.account(),
             "external_ref": row.external_ref(),
             "status": row.value(STATUS),
             "changes": fields.collect::<Vec<_>>(),
-            "next_period": next.as_ref().map(|(next, _)| next.period.start.to_string()),
-            "next_due_at": next.as_ref().map(|(next, _)| next.due_at.to_string()),
+            "next_period": next.map(|next| next.period.start.to_string()),
+            "next_due_at": next.map(|next| next.due_at.to_string()),
+            "next_amount": next.map(|next| next.amount.minor()),
         }));
     }
     if context.quiet {
@@ -215,8 +217,12 @@ fn report(context: &Context, opened: &Opened, row: &SubscriptionRow, changes: &[
     }
     say(&format!("{name}: {}", told(changes)))?;
     match next {
-        Ok((next, zone)) if active => {
+        Ok((Next::Period(next, _), zone)) if active => {
             say(&format!("next period {}: {} due {}", next.period, next.amount, local(next.due_at, &zone)))
+        }
+        Ok((Next::Ended { why, on }, _)) if active => {
+            let on = on.map_or_else(|| "now".to_owned(), |day| day.to_string());
+            say(&format!("no further period opens: it ends {on} ({})", why.name()))
         }
         Err(problem) if active => say(&format!("it will not be billed: {problem}")),
         _ => Ok(()),

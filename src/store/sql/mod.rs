@@ -7,6 +7,7 @@ pub mod charges;
 pub mod outbox;
 pub mod outlook;
 pub mod schedules;
+pub mod terms;
 pub mod versions;
 pub mod writes;
 
@@ -31,5 +32,14 @@ impl Statement {
 }
 
 /// All statements, by the file that they stand in.
-pub const ALL: &[&[&Statement]] =
-    &[accounts::ALL, charges::ALL, schedules::ALL, writes::ALL, outbox::ALL, outlook::ALL, versions::ALL, super::desk::sql::ALL];
+pub const ALL: &[&[&Statement]] = &[
+    accounts::ALL,
+    charges::ALL,
+    schedules::ALL,
+    terms::ALL,
+    writes::ALL,
+    outbox::ALL,
+    outlook::ALL,
+    versions::ALL,
+    super::desk::sql::ALL,
+];

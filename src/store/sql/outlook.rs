@@ -6,22 +6,28 @@ pub const ALL: &[&Statement] = &[&STANDING, &STANDING_ONE, &PENDING, &LAST_SUBSC
 
 pub const STANDING: Statement = Statement::same(
     "standing subscriptions",
-    "SELECT h.subscription_id, h.opened_until, h.not_before, h.parked, h.version, s.account, s.external_ref, s.status, s.plan,
-            s.amount, s.currency, s.anchor, s.starts_on, s.zone, s.charge_time, s.tax_free, s.vat_amount, a.id AS account_id
+    concat!(
+        "SELECT ",
+        super::terms::terms!(),
+        ", a.id AS account_id
         FROM schedules h
         JOIN subscriptions s ON s.id = h.subscription_id
         JOIN accounts a ON a.name = s.account
-        WHERE h.subscription_id > $1 ORDER BY h.subscription_id LIMIT $2",
+        WHERE h.subscription_id > $1 ORDER BY h.subscription_id LIMIT $2"
+    ),
 );
 
 pub const STANDING_ONE: Statement = Statement::same(
     "one standing subscription",
-    "SELECT h.subscription_id, h.opened_until, h.not_before, h.parked, h.version, s.account, s.external_ref, s.status, s.plan,
-            s.amount, s.currency, s.anchor, s.starts_on, s.zone, s.charge_time, s.tax_free, s.vat_amount, a.id AS account_id
+    concat!(
+        "SELECT ",
+        super::terms::terms!(),
+        ", a.id AS account_id
         FROM schedules h
         JOIN subscriptions s ON s.id = h.subscription_id
         JOIN accounts a ON a.name = s.account
-        WHERE h.subscription_id = $1",
+        WHERE h.subscription_id = $1"
+    ),
 );
 
 /// Charges of a range of subscriptions that are not final; the partial index `charges_unresolved` finds them.

@@ -16,25 +16,29 @@ pub const ALL: &[&Statement] = &[
 
 pub const DUE_SCHEDULES: Statement = Statement::same(
     "due schedules",
-    "SELECT h.subscription_id, h.opened_until, h.not_before, h.parked, h.version, s.account, s.external_ref, s.status, s.plan,
-            s.amount, s.currency, s.anchor, s.starts_on, s.zone, s.charge_time, s.tax_free, s.vat_amount, a.id AS account_id
+    concat!(
+        "SELECT ",
+        super::terms::terms!(),
+        ", a.id AS account_id
         FROM (
-            SELECT subscription_id, next_look_at, opened_until, not_before, parked, version FROM schedules
+            SELECT subscription_id, next_look_at, opened_until, not_before, anchor, periods, parked, caught_up, version
+                FROM schedules
                 WHERE next_look_at IS NOT NULL AND next_look_at <= $1 ORDER BY next_look_at LIMIT $2
         ) h
         JOIN subscriptions s ON s.id = h.subscription_id
         JOIN accounts a ON a.name = s.account
-        ORDER BY h.next_look_at, h.subscription_id",
+        ORDER BY h.next_look_at, h.subscription_id"
+    ),
 );
 
 /// Differs because SQLite has one writer and no row locks. A row that another session holds is left for later: it is about to
 /// change.
 pub const LOCK_STEPS: Statement = Statement::two(
     "lock steps",
-    "SELECT h.subscription_id, h.version, h.problem, s.account, s.external_ref, a.id AS account_id
+    "SELECT h.subscription_id, h.version, h.parked, h.problem, s.account, s.external_ref, a.id AS account_id
         FROM schedules h JOIN subscriptions s ON s.id = h.subscription_id JOIN accounts a ON a.name = s.account
         WHERE h.subscription_id IN (SELECT value FROM json_each($1)) ORDER BY h.subscription_id",
-    "SELECT h.subscription_id, h.version, h.problem, s.account, s.external_ref, a.id AS account_id
+    "SELECT h.subscription_id, h.version, h.parked, h.problem, s.account, s.external_ref, a.id AS account_id
         FROM schedules h JOIN subscriptions s ON s.id = h.subscription_id JOIN accounts a ON a.name = s.account
         WHERE h.subscription_id = ANY ($1) ORDER BY h.subscription_id FOR UPDATE OF h SKIP LOCKED",
 );
@@ -81,16 +85,16 @@ pub const INSERT_CHARGES: Statement = Statement::two(
             id_mode, config_version, state, waiting, next_at)
         SELECT value->>'$.id', value->>'$.account', value->>'$.period_start', value->>'$.period_end', value->>'$.due_at',
             value->>'$.amount', value->>'$.currency', value->>'$.tax_free', value->>'$.vat_amount', value->>'$.id_mode',
-            value->>'$.config_version', 'due', 'turn', value->>'$.due_at'
+            value->>'$.config_version', 'due', value->>'$.waiting', value->>'$.first_at'
         FROM json_each($1) WHERE TRUE
         ON CONFLICT (subscription_id, period_start) DO NOTHING RETURNING id, subscription_id, period_start",
     "INSERT INTO charges (subscription_id, account_id, period_start, period_end, due_at, amount, currency, tax_free, vat_amount,
             id_mode, config_version, state, waiting, next_at)
         SELECT x.id, x.account, x.period_start, x.period_end, x.due_at, x.amount, x.currency, x.tax_free, x.vat_amount,
-            x.id_mode, x.config_version, 'due', 'turn', x.due_at
+            x.id_mode, x.config_version, 'due', x.waiting, x.first_at
         FROM json_to_recordset($1::json) AS x(id bigint, account bigint, period_start date, period_end date,
             due_at timestamptz, amount bigint, currency text, tax_free bigint, vat_amount bigint, id_mode text,
-            config_version bigint)
+            config_version bigint, waiting text, first_at timestamptz)
         ON CONFLICT (subscription_id, period_start) DO NOTHING RETURNING id, subscription_id, period_start",
 );
 
@@ -98,17 +102,20 @@ pub const INSERT_CHARGES: Statement = Statement::two(
 pub const UPDATE_SCHEDULES: Statement = Statement::two(
     "update schedules",
     "UPDATE schedules SET next_look_at = x.next_look_at, opened_until = COALESCE(x.opened_until, schedules.opened_until),
-            not_before = x.not_before, parked = x.parked, problem = x.problem, version = schedules.version + 1
+            not_before = x.not_before, anchor = x.anchor, periods = COALESCE(x.periods, schedules.periods),
+            parked = x.parked, problem = x.problem, missed = x.missed, version = schedules.version + 1
         FROM (
             SELECT CAST(value->>'$.id' AS INTEGER) AS id, value->>'$.next_look_at' AS next_look_at,
                 value->>'$.opened_until' AS opened_until, value->>'$.not_before' AS not_before,
+                value->>'$.anchor' AS anchor, value->>'$.periods' AS periods, value->>'$.missed' AS missed,
                 value->>'$.parked' AS parked, value->>'$.problem' AS problem
             FROM json_each($1)
         ) AS x WHERE schedules.subscription_id = x.id",
     "UPDATE schedules h SET next_look_at = x.next_look_at, opened_until = COALESCE(x.opened_until, h.opened_until),
-            not_before = x.not_before, parked = x.parked, problem = x.problem, version = h.version + 1
+            not_before = x.not_before, anchor = x.anchor, periods = COALESCE(x.periods, h.periods), parked = x.parked,
+            problem = x.problem, missed = x.missed, version = h.version + 1
         FROM json_to_recordset($1::json) AS x(id bigint, next_look_at timestamptz, opened_until date, not_before date,
-            parked text, problem text)
+            anchor date, periods bigint, missed bigint, parked text, problem text)
         WHERE h.subscription_id = x.id",
 );
 

@@ -5,22 +5,21 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
 
-use super::charge::SubscriptionId;
-use super::forecast::{Sum, no_plan};
-use super::money::{Currency, Money};
-use super::outlook::{Ahead, Standing, outlook};
-use super::period::Period;
-use super::plan::Plan;
-use super::subscription::Status;
+use super::InForce;
+use super::outlook::outlook;
+use crate::domain::charge::SubscriptionId;
+use crate::domain::forecast::Sum;
+use crate::domain::lifecycle::{self, next_period, seen};
+use crate::domain::money::{Currency, Money};
+use crate::domain::period::Period;
+use crate::domain::subscription::Status;
+use crate::ports::store::Standing;
 
 /// The largest changes that are named.
 const NAMED: usize = 10;
 /// How far the comparison by day looks ahead.
 pub const DAYS: i64 = 35;
-
-pub type Plans = BTreeMap<String, Plan>;
 
 /// A charge to come, or why there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,33 +85,37 @@ pub struct Effect {
 
 impl Effect {
     /// Compares one subscription under two configs.
-    pub fn add(&mut self, standing: &Standing, old: &Plans, new: &Plans, now: Timestamp) {
+    pub fn add(&mut self, standing: &Standing, old: &InForce, new: &InForce, now: Timestamp) {
         self.subscriptions += 1;
-        if standing.terms.status != Status::Active {
+        let terms = &standing.schedule.terms;
+        if terms.status != Status::Active {
             return;
         }
-        let (before, after) = (old.get(&standing.terms.plan), new.get(&standing.terms.plan));
         let until = now.checked_add(jiff::SignedDuration::from_hours(24 * DAYS)).unwrap_or(Timestamp::MAX);
-        for (plan, is_new) in [(before, false), (after, true)] {
-            let zone = plan.and_then(|plan| standing.terms.zone(plan).ok()).unwrap_or(TimeZone::UTC);
-            for coming in outlook(standing, plan, now, until).charges {
+        let same = is_same(standing, old, new);
+        for (in_force, is_new) in [(old, false), (new, true)].into_iter().skip(usize::from(same)) {
+            let zone = in_force.catalog.zone_of_charge(&terms.account, &terms.plan, terms.zone.as_deref());
+            for coming in outlook(standing, in_force, now, until).charges {
                 let day = coming.at.to_zoned(zone.clone()).date();
                 let pair = self.days.entry((day, coming.amount.currency())).or_default();
                 if is_new { &mut pair.after } else { &mut pair.before }.add(coming.amount.minor());
+                if same {
+                    pair.before.add(coming.amount.minor());
+                }
             }
         }
-        if before == after {
+        if same {
             return;
         }
-        let (before, after) = (next(standing, before, now), next(standing, after, now));
+        let (before, after) = (next(standing, old, now), next(standing, new, now));
         if before == after || matches!((&before, &after), (Next::None { .. }, Next::None { .. })) {
             return;
         }
         self.count(Change {
-            subscription: standing.terms.id,
-            account: standing.terms.account.clone(),
-            external_ref: standing.terms.external_ref.clone(),
-            plan: standing.terms.plan.clone(),
+            subscription: terms.id,
+            account: terms.account.clone(),
+            external_ref: terms.external_ref.clone(),
+            plan: terms.coming_plan().to_owned(),
             before,
             after,
         });
@@ -173,17 +176,26 @@ impl Change {
     }
 }
 
-/// The next period that opens under a plan.
-pub fn next(standing: &Standing, plan: Option<&Plan>, now: Timestamp) -> Next {
+/// Whether two configs say the same of a subscription.
+pub fn is_same(standing: &Standing, old: &InForce, new: &InForce) -> bool {
+    let terms = &standing.schedule.terms;
+    let of =
+        |in_force: &InForce| (in_force.catalog.plan(terms).ok().cloned(), in_force.catalog.accounts.get(&terms.account).cloned());
+    of(old) == of(new) && old.tuning.windows == new.tuning.windows
+}
+
+/// The next period that opens under a config.
+pub fn next(standing: &Standing, in_force: &InForce, now: Timestamp) -> Next {
+    let (schedule, catalog) = (&standing.schedule, &in_force.catalog);
     let none = |problem: String| Next::None { problem };
-    let Some(plan) = plan else { return none(no_plan(&standing.terms.plan)) };
-    let mut ahead = match Ahead::begin(standing, plan, now) {
-        Ok(ahead) => ahead,
+    let progress = match seen(catalog, &schedule.terms, schedule.progress, schedule.was_paused, now) {
+        Ok(progress) => progress,
         Err(problem) => return none(problem.to_string()),
     };
-    match ahead.next() {
-        Some(Ok(next)) => Next::Charge { due_at: next.due_at, amount: next.amount, period: next.period },
-        Some(Err(problem)) => none(problem.to_string()),
-        None => none("the schedule has ended".to_owned()),
+    match next_period(catalog, &schedule.terms, &progress) {
+        Ok(lifecycle::Next::Period(next, _)) => Next::Charge { due_at: next.due_at, amount: next.amount, period: next.period },
+        Ok(lifecycle::Next::Paused) => none("it is paused".to_owned()),
+        Ok(lifecycle::Next::Ended { why, .. }) => none(format!("it has ended ({})", why.name())),
+        Err(problem) => none(problem.to_string()),
     }
 }
