@@ -22,6 +22,14 @@ async fn after_some_declines(url: &str) -> World {
     let world = World::new(url, start).await;
     world.fill(date(2026, 2, 20)).await;
     world.live_until(start + SignedDuration::from_hours(20 * 24)).await;
+    // adjustments that wait for the next charge, and one that leaves nothing of it
+    world
+        .sql(
+            "INSERT INTO adjustments (subscription_id, amount, name)
+             SELECT id, CASE WHEN external_ref = 'sub-10' THEN -9900 ELSE -300 END, 'sorry' FROM subscriptions
+             WHERE external_ref IN ('sub-0', 'sub-1', 'sub-10', 'sub-2')",
+        )
+        .await;
     world.payer.declines.store(false, Ordering::SeqCst);
     world.payer.paid.lock().unwrap().clear();
     world

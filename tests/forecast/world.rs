@@ -12,6 +12,7 @@ use rebilld::domain::attempt::MerchantUid;
 use rebilld::domain::money::Money;
 use rebilld::domain::outcome::{Outcome, Record, RecordStatus};
 use rebilld::domain::plan::{AccountTerms, Catalog, CatchUp, Plan, WhilePastDue};
+use rebilld::domain::window::Windows;
 use rebilld::engine::{Account, Engine, InForce, Parts, Tuning, worker};
 use rebilld::gateway::portone;
 use rebilld::ports::clock::Clock;
@@ -152,7 +153,13 @@ pub fn plans() -> BTreeMap<String, Plan> {
         while_past_due: WhilePastDue::Continue,
         ..plan("night", "1 week", Some(4_900), "Europe/London")
     };
+    let held = Plan { catch_up: CatchUp::Hold, ..plan("held", "1 week", Some(5_000), "Asia/Seoul") };
+    let latest = Plan { catch_up: CatchUp::LatestOnly, ..plan("latest", "1 week", Some(7_000), "Asia/Seoul") };
+    let trial = Plan { trial_days: 30, max_periods: Some(2), ..plan("trial", "1 month", Some(12_000), "Asia/Seoul") };
     let plans = [
+        held,
+        latest,
+        trial,
         plan("monthly", "1 month", Some(9_900), "Asia/Seoul"),
         plan("daily", "1 day", Some(310), "Asia/Seoul"),
         plan("quarter", "3 months", Some(79_000), "Asia/Seoul"),
@@ -189,6 +196,8 @@ impl World {
         tuning.clock_check = None;
         tuning.audit_quick_every = SignedDuration::from_hours(24 * 1000);
         tuning.audit_complete_every = SignedDuration::from_hours(24 * 1000);
+        tuning.windows =
+            Windows { hours: "09:00-22:00".parse().unwrap(), blackouts: Vec::new(), spread: SignedDuration::from_mins(90) };
         let main = AccountTerms { zone: TimeZone::get("Asia/Seoul").unwrap(), mixed_tax: false };
         let catalog = Catalog { plans: plans(), accounts: [("main".to_owned(), main)].into() };
         let in_force = InForce { version: None, catalog, id_modes: BTreeMap::new(), bounds: BTreeMap::new(), tuning };
@@ -206,8 +215,8 @@ impl World {
 
     /// Rows of every kind: anchors on all days, cards that are declined, overrides, pauses, problems, periods long past.
     pub async fn fill(&self, first: Date) {
-        let kinds = ["monthly", "daily", "quarter", "own", "dollars", "night", "monthly"];
-        for n in 0..84_i64 {
+        let kinds = ["monthly", "daily", "quarter", "own", "dollars", "night", "held", "latest", "trial", "monthly"];
+        for n in 0..110_i64 {
             let plan = kinds[n as usize % kinds.len()];
             let card = if n % 5 == 0 {
                 "broke"
@@ -222,14 +231,22 @@ impl World {
             let amount = if plan == "own" || n % 11 == 6 { (1_000 + n * 37).to_string() } else { "NULL".to_owned() };
             let zone = if n % 8 == 5 { "'Australia/Lord_Howe'" } else { "NULL" };
             let at = if n % 10 == 9 { "'23:45'" } else { "NULL" };
+            let quantity = if n % 6 == 1 { "3" } else { "NULL" };
+            let ends_on = if n % 13 == 2 { "'2026-04-20'" } else { "NULL" };
+            let next_plan = if n % 17 == 5 { "'quarter'" } else { "NULL" };
             let status =
                 ["active", "active", "active", "active", "active", "active", "paused", "active", "cancelled"][n as usize % 9];
             self.sql(&format!(
-                "INSERT INTO subscriptions (account, external_ref, plan, customer_uid, anchor, starts_on, amount, zone, charge_time, status)
-                 VALUES ('main', 'sub-{n}', '{plan}', '{card}-{n}', '{anchor}', '{starts_on}', {amount}, {zone}, {at}, '{status}')"
+                "INSERT INTO subscriptions (account, external_ref, plan, customer_uid, anchor, starts_on, amount, zone, charge_time, quantity, ends_on, next_plan, status)
+                 VALUES ('main', 'sub-{n}', '{plan}', '{card}-{n}', '{anchor}', '{starts_on}', {amount}, {zone}, {at}, {quantity}, {ends_on}, {next_plan}, '{status}')"
             ))
             .await;
         }
+        self.sql(
+            "INSERT INTO price_changes (subscription_id, from_date, amount)
+             SELECT id, '2026-04-01', 11000 FROM subscriptions WHERE external_ref IN ('sub-0', 'sub-9', 'sub-12')",
+        )
+        .await;
         self.sql(
             "INSERT INTO subscriptions (account, external_ref, plan, customer_uid, anchor)
              VALUES ('main', 'lost', 'gone', 'good-lost', '2026-02-01'), ('main', 'free', 'own', 'good-free', '2026-02-01')",
