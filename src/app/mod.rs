@@ -8,6 +8,7 @@ mod guard;
 mod operate;
 mod reload;
 mod run;
+pub mod simulate;
 
 pub use assemble::{Assembled, assemble};
 pub use errors::AppError;

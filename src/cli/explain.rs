@@ -124,7 +124,7 @@ impl Explain {
                     .then(|| "the account has had no complete audit in this incarnation of the database".to_owned()),
             );
         }
-        let far = opened.now.checked_add(jiff::SignedDuration::from_hours(24 * 366 * 3)).unwrap_or(Timestamp::MAX);
+        let far = opened.now.checked_add(jiff::SignedDuration::from_hours(24 * 366 * 10)).unwrap_or(Timestamp::MAX);
         let ahead = outlook(&standing, &in_force, opened.now, far);
         let problem = row.problem.clone();
         Ok(Known { opened, standing, problem, settings, in_force, version, zone, story, made_under, brakes, ahead, asked })
@@ -177,7 +177,7 @@ impl Known {
             }
             (End::InReview, None) => "Nothing is charged until a person has ruled on the charge in review.".to_owned(),
             (End::Problem(problem), None) => format!("It cannot be charged: {problem}."),
-            (End::Horizon, None) => "Nothing falls due within three years.".to_owned(),
+            (End::Horizon, None) => "Nothing falls due within ten years.".to_owned(),
         }
     }
 
@@ -400,7 +400,10 @@ impl Known {
             (ChargeState::Doubt, _) => format!("it may have been paid; the gateway is asked {at}"),
             (ChargeState::Review, _) => "a person decides".to_owned(),
             (_, Waiting::Card) => format!("its card was refused for good; it waits for a new one, and is given up {at}"),
-            (_, Waiting::Retry) => format!("it was declined {} times and is tried again {at}", pending.tries),
+            (_, Waiting::Retry) => {
+                let times = if pending.tries == 1 { "once".to_owned() } else { format!("{} times", pending.tries) };
+                format!("it was declined {times} and is tried again {at}")
+            }
             (_, waiting) => format!("it waits for {}, and is sent {at}", words::waiting(waiting)),
         };
         format!("{} for {} is not paid yet: {what}. {next}", pending.amount, pending.period.start)

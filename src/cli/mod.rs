@@ -20,6 +20,7 @@ mod output;
 mod progress;
 mod review;
 mod sandbox;
+mod simulate;
 mod subscriptions;
 
 use std::ffi::OsString;
@@ -79,6 +80,8 @@ enum Command {
     Explain(explain::Explain),
     /// Expected charges and sums, from the code that charges
     Forecast(forecast::ForecastCommand),
+    /// Runs a copy of your book over months of simulated time, against the sandbox: nothing is charged
+    Simulate(simulate::Simulate),
     /// Charges that need a person
     #[command(subcommand)]
     Review(review::Review),
@@ -145,6 +148,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Charges(command) => command.run(context).await,
         Command::Explain(command) => command.run(context).await,
         Command::Forecast(command) => command.run(context).await,
+        Command::Simulate(command) => command.run(context).await,
         Command::Review(command) => command.run(context).await,
         Command::Hold(command) => command.run(context).await,
         Command::Kill(command) => command.run(context).await,

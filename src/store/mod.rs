@@ -9,6 +9,7 @@ pub mod books;
 mod brakes;
 mod claims;
 pub mod codec;
+mod copy;
 pub mod db;
 pub mod desk;
 pub mod identity;
@@ -33,6 +34,7 @@ use tokio::sync::OnceCell;
 
 use crate::domain::attempt::Tag;
 use codec::{Param, Row};
+pub use copy::ResultRow;
 use db::{Db, Fault};
 use open::Target;
 pub use open::{DaemonLock, OpenError, OpenOptions};

@@ -4,6 +4,7 @@
 
 pub mod accounts;
 pub mod charges;
+pub mod copy;
 pub mod outbox;
 pub mod outlook;
 pub mod schedules;
@@ -40,6 +41,7 @@ pub const ALL: &[&[&Statement]] = &[
     writes::ALL,
     outbox::ALL,
     outlook::ALL,
+    copy::ALL,
     versions::ALL,
     super::desk::sql::ALL,
 ];
