@@ -2,6 +2,7 @@
 
 pub mod ahead;
 mod assemble;
+pub mod chores;
 pub mod demo;
 mod errors;
 mod guard;

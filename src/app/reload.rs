@@ -12,10 +12,10 @@ use tokio::signal::unix::Signal;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
-use super::ahead;
 use super::assemble::{Assembled, in_force};
 use super::errors::AppError;
-use crate::config::{Loaded, Sources, USUAL_FILES, Version, load, revive};
+use super::{ahead, chores};
+use crate::config::{Loaded, Settings, Sources, USUAL_FILES, Version, load, revive};
 use crate::domain::attempt::{base32, digest};
 use crate::domain::charge::AccountId;
 use crate::engine::change::Effect;
@@ -78,7 +78,7 @@ impl Reloader {
         let Assembled { engine, database, accounts, moved, wake } = assembled;
         let all = accounts.iter().map(|account| (account.name.clone(), account.id));
         let all = all.chain(moved.iter().map(|account| (account.name.clone(), account.id))).collect();
-        let ticks = start_ticks(&loaded, engine, wake).await?;
+        let ticks = start_ticks(&loaded, engine, wake, database).await?;
         let mut reloader = Self {
             seen: None,
             tried: 0,
@@ -213,8 +213,9 @@ impl Reloader {
                 return Err(NotTaken::TooMuch(too_much(&effect), Version::short(&version.hash).to_owned()));
             }
         }
-        if loaded.settings.jobs != self.running.settings.jobs {
-            let ticks = start_ticks(&loaded, &self.engine, &self.wake).await?;
+        let ticks = |settings: &Settings| (settings.jobs.clone(), settings.retention.clone());
+        if ticks(&loaded.settings) != ticks(&self.running.settings) {
+            let ticks = start_ticks(&loaded, &self.engine, &self.wake, &self.database).await?;
             std::mem::replace(&mut self.ticks, ticks).stop().await;
         }
         self.running = loaded;
@@ -303,8 +304,7 @@ fn instance() -> String {
 }
 
 /// Each job's cron only rings: what is due is in the database.
-async fn start_ticks(loaded: &Loaded, engine: &Arc<Engine>, wake: &Wake) -> Result<Ticks, AppError> {
-    let jobs = &loaded.settings.jobs;
+async fn start_ticks(loaded: &Loaded, engine: &Arc<Engine>, wake: &Wake, database: &Arc<Database>) -> Result<Ticks, AppError> {
     let bell: Ring = {
         let wake = wake.clone();
         Arc::new(move || wake.ring())
@@ -313,11 +313,10 @@ async fn start_ticks(loaded: &Loaded, engine: &Arc<Engine>, wake: &Wake) -> Resu
         let engine = Arc::clone(engine);
         Arc::new(move || engine.look_at_audits())
     };
-    let ticks = BTreeMap::from([
-        ("charge".to_owned(), (jobs.charge.clone(), Arc::clone(&bell))),
-        ("reconcile".to_owned(), (jobs.reconcile.clone(), Arc::clone(&bell))),
-        ("relay".to_owned(), (jobs.relay.clone(), bell)),
-        ("audit".to_owned(), (jobs.audit.clone(), audit)),
-    ]);
+    let mut rings =
+        BTreeMap::from([("charge", Arc::clone(&bell)), ("reconcile", Arc::clone(&bell)), ("relay", bell), ("audit", audit)]);
+    rings.extend(chores::rings(database, engine, &loaded.settings.retention));
+    let jobs = loaded.settings.jobs.named().into_iter();
+    let ticks = jobs.filter_map(|(job, cron)| Some((job.to_owned(), (cron.to_owned(), rings.remove(job)?)))).collect();
     Ok(Ticks::start(ticks).await?)
 }

@@ -60,6 +60,7 @@ struct Known {
     /// That charge's config.
     made_under: Option<StoredVersion>,
     brakes: Vec<String>,
+    unaudited: bool,
     ahead: Outlook,
     asked: Option<Timestamp>,
 }
@@ -109,7 +110,7 @@ impl Explain {
             None => None,
         };
         let account = desk.accounts().await?.into_iter().find(|row| row.name == standing.schedule.terms.account);
-        let mut brakes = Vec::new();
+        let (mut brakes, mut unaudited) = (Vec::new(), false);
         let because = |why: &Option<String>| why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
         if let Some(status) = desk.status().await? {
             brakes.extend(status.killed.then(|| format!("the kill switch is on{}", because(&status.kill_reason))));
@@ -119,15 +120,26 @@ impl Explain {
             brakes.extend(account.killed.then(|| format!("the account's kill switch is on{}", because(&account.kill_reason))));
             brakes.extend(account.held.then(|| format!("the account is held{}", because(&account.hold_reason))));
             brakes.extend(account.paused.then(|| format!("the account is paused{}", because(&account.pause_reason))));
-            brakes.extend(
-                (!account.audited)
-                    .then(|| "the account has had no complete audit in this incarnation of the database".to_owned()),
-            );
+            unaudited = !account.audited;
         }
         let far = opened.now.checked_add(jiff::SignedDuration::from_hours(24 * 366 * 10)).unwrap_or(Timestamp::MAX);
         let ahead = outlook(&standing, &in_force, opened.now, far);
         let problem = row.problem.clone();
-        Ok(Known { opened, standing, problem, settings, in_force, version, zone, story, made_under, brakes, ahead, asked })
+        Ok(Known {
+            opened,
+            standing,
+            problem,
+            settings,
+            in_force,
+            version,
+            zone,
+            story,
+            made_under,
+            brakes,
+            unaudited,
+            ahead,
+            asked,
+        })
     }
 }
 
@@ -244,6 +256,9 @@ impl Known {
         }
         if self.brakes.is_empty() && terms.status == Status::Active {
             add("brake", "No kill switch, no hold and no pause of the account is in the way.".to_owned());
+        }
+        if self.unaudited {
+            add("audit", "The account has had no complete audit yet: the daemon makes one before its first charge.".to_owned());
         }
         let budget = self.settings.accounts.get(&terms.account).map(|account| (account.budget_count, account.budget_sum));
         if let Some((count, sum)) = budget.filter(|(count, sum)| count.is_some() || sum.is_some()) {

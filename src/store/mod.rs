@@ -7,6 +7,7 @@
 mod begin;
 pub mod books;
 mod brakes;
+mod chores;
 mod claims;
 pub mod codec;
 mod copy;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use tokio::sync::OnceCell;
 
 use crate::domain::attempt::Tag;
+pub use chores::{Taken, Undecided};
 use codec::{Param, Row};
 pub use copy::ResultRow;
 use db::{Db, Fault};

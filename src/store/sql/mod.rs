@@ -4,6 +4,7 @@
 
 pub mod accounts;
 pub mod charges;
+pub mod chores;
 pub mod copy;
 pub mod outbox;
 pub mod outlook;
@@ -41,6 +42,7 @@ pub const ALL: &[&[&Statement]] = &[
     writes::ALL,
     outbox::ALL,
     outlook::ALL,
+    chores::ALL,
     copy::ALL,
     versions::ALL,
     super::desk::sql::ALL,
