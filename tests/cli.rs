@@ -5,6 +5,7 @@ mod support;
 mod cli {
     pub mod rig;
 
+    mod calendar;
     mod charges;
     mod config;
     mod desk;
