@@ -6,6 +6,7 @@ mod cli {
     pub mod rig;
 
     mod ahead;
+    mod calendar;
     mod charges;
     mod config;
     mod desk;

@@ -219,7 +219,15 @@ impl Known {
             );
             return reasons;
         };
-        add("plan", format!("Plan {} charges every {}, counted from {}.", plan.name, plan.every, terms.anchor));
+        add(
+            "plan",
+            format!(
+                "Plan {} charges {}, counted from {}.",
+                plan.name,
+                plan.recurrence,
+                self.standing.schedule.progress.anchor.unwrap_or(terms.anchor)
+            ),
+        );
         self.of_terms(plan, &mut add);
         let own = |given: bool| if given { "its own" } else { "the plan's" };
         let time = terms.charge_time.clone().unwrap_or_else(|| plan.charge_time.strftime("%H:%M").to_string());

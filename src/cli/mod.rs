@@ -4,6 +4,7 @@
 //! CSV) and [`failure`] (one sentence and an exit code).
 
 mod brakes;
+mod calendar;
 mod charges;
 mod config;
 mod context;
@@ -67,6 +68,8 @@ enum Command {
     Sandbox(sandbox::Sandbox),
     /// Brings the database up to date
     Migrate(migrate::Migrate),
+    /// Lists when periods start and fall due: month ends, billing days, cron, zones, trials, banking days
+    Calendar(calendar::Calendar),
     /// Checks, shows and explains the config
     #[command(subcommand)]
     Config(config::Config),
@@ -143,6 +146,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Demo(command) => command.run(context).await,
         Command::Sandbox(command) => command.run(context).await,
         Command::Migrate(command) => command.run(context).await,
+        Command::Calendar(command) => command.run(context),
         Command::Config(command) => command.run(context).await,
         Command::Subscriptions(command) => command.run(context).await,
         Command::Charges(command) => command.run(context).await,

@@ -6,9 +6,12 @@ use jiff::tz::TimeZone;
 use super::cron;
 use super::span::Span;
 use crate::domain::attempt::Tag;
+use crate::domain::cron::CronSchedule;
+use crate::domain::holidays::Banking;
 use crate::domain::money::Currency;
 use crate::domain::period::Every;
 use crate::domain::plan::{Resume, TrialAnchor};
+use crate::domain::recurrence::BillingDay;
 use crate::domain::window::{Blackout, Hours, NotHours};
 
 /// A key. In a path, `*` stands for a name that the operator gives, `[]` for an entry of a list.
@@ -48,13 +51,18 @@ pub enum Kind {
         most: &'static str,
     },
     TimeOfDay,
-    Zone,
     Date,
+    Zone,
     /// A span of every day.
     Hours,
     /// Such spans, each with its zone.
     Blackouts,
     Every,
+    /// A whole number, or a text.
+    BillingDay,
+    /// A cron expression that comes once a day at most, in a plan's zone.
+    Schedule,
+    /// A cron expression of the scheduler, in UTC.
     Cron,
     Currency,
     Tag,
@@ -120,13 +128,23 @@ pub const KEYS: &[Key] = &[
         "Whether the MID sells taxed and tax-free goods: then `tax_free` and `vat_amount` are sent with every charge. Where \
          they are not given, they are 0 and an eleventh of the rest, rounded half up."),
 
-    key("plans.*.every", Kind::Every, Default::Required,
-        "How long a period is: a number and `days`, `weeks`, `months` or `years`, counted from the subscription's anchor. \
-         From the 31st, shorter months take their last day and the next long month the 31st again."),
-    key("plans.*.charge_time", Kind::TimeOfDay, Default::Is("\"10:00\""),
+    key("plans.*.every", Kind::Every, Default::None("`schedule`: a plan has one of them"),
+        "How long a period is: a number and `days`, `weeks`, `months`, `quarters`, `half-years` or `years`, counted from the \
+         subscription's anchor. From the 31st, shorter months take their last day and the next long month the 31st again."),
+    key("plans.*.billing_day", Kind::BillingDay, Default::None("the anchor's day"),
+        "The day of the month on which periods start, `1` to `31` or `\"last\"`; shorter months take their last day. An \
+         anchor on another day makes a short first period. Only with months, quarters, half-years and years."),
+    key("plans.*.schedule", Kind::Schedule, Default::None("`every`: a plan has one of them"),
+        "Cron with seconds, in the subscription's zone: periods start on the dates that match, the same for everybody \
+         (`0 0 10 1 * *`: on the 1st at 10:00). An anchor on another date makes a short first period. It comes once a day at \
+         most."),
+    key("plans.*.charge_time", Kind::TimeOfDay, Default::None("`\"10:00\"`; with `schedule`, the time that it names"),
         "Local time of day at which a period's charge falls due, `HH:MM`."),
     key("plans.*.zone", Kind::Zone, Default::None("the account's `timezone`"),
         "The time zone in which days and the charge time are meant."),
+    key("plans.*.banking", Kind::Choice(Banking::NAMES), Default::Is("\"none\""),
+        "When to charge for a period that starts on a Saturday, a Sunday or a holiday: `none`: on that day; `next` or \
+         `previous`: on the next or the previous banking day. The period itself never moves."),
     key("plans.*.amount", AMOUNT, Default::None("each subscription says it"),
         "In minor units: won for KRW, cents for USD."),
     key("plans.*.currency", Kind::Currency, Default::Is("\"KRW\""),
@@ -179,6 +197,11 @@ pub const KEYS: &[Key] = &[
     key("windows.spread", Kind::Span { least: "0s", most: "12h" }, Default::Is("\"0s\""),
         "Charges that fall due together start over so long a span, each subscription always at its own place in it. `0s`: all \
          at once."),
+
+    key("holidays.extra[]", Kind::Date, Default::None("none"),
+        "Days on which banks are closed besides those of the built-in calendar, Korea's of 2024 to 2030."),
+    key("holidays.remove[]", Kind::Date, Default::None("none"),
+        "Days of the built-in calendar on which banks are open after all."),
 
     key("jobs.charge", Kind::Cron, Default::Is("\"0 * * * * *\""),
         "When to look for due charges. Jobs only say \"look now\": due instants wake the daemon by themselves in between. \
@@ -300,11 +323,13 @@ impl Kind {
             Self::Choice(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or "),
             Self::Span { least, most } => format!("duration, {least} to {most}"),
             Self::TimeOfDay => "time of day".into(),
-            Self::Zone => "time zone (IANA)".into(),
             Self::Date => "date".into(),
+            Self::Zone => "time zone (IANA)".into(),
             Self::Hours => "hours".into(),
             Self::Blackouts => "list of hours with zones".into(),
             Self::Every => "billing interval".into(),
+            Self::BillingDay => "whole number, 1 to 31, or \"last\"".into(),
+            Self::Schedule => "cron with seconds".into(),
             Self::Cron => "cron with seconds".into(),
             Self::Currency => "currency (ISO 4217)".into(),
             Self::Tag => "tag".into(),
@@ -317,7 +342,12 @@ impl Kind {
 
     /// Whether the value is a TOML string (an integer or a boolean otherwise).
     pub fn is_text(&self) -> bool {
-        !matches!(self, Self::Integer { .. } | Self::Boolean)
+        !matches!(self, Self::Integer { .. } | Self::Boolean | Self::BillingDay)
+    }
+
+    /// Whether the value may be a TOML string too.
+    pub fn may_be_text(&self) -> bool {
+        self.is_text() || matches!(self, Self::BillingDay)
     }
 
     /// What is wrong with a value, written as text; `None` if nothing is.
@@ -352,14 +382,16 @@ impl Kind {
             Self::TimeOfDay => {
                 say(time_of_day(value).is_some(), &format!("`{}` is not a time of day such as \"10:00\"", shown(value)))
             }
-            Self::Zone => zone(value).err(),
             Self::Date => {
                 let fits = value.len() == 10 && value.parse::<Date>().is_ok();
-                say(fits, &format!("`{}` is no date such as \"2027-01-31\"", shown(value)))
+                say(fits, &format!("`{}` is not a date such as \"2026-12-01\"", shown(value)))
             }
+            Self::Zone => zone(value).err(),
             Self::Hours => value.parse::<Hours>().err().map(|wrong| wrong.to_string()),
             Self::Blackouts => blackouts(value).err(),
             Self::Every => value.parse::<Every>().err().map(|wrong| wrong.to_string()),
+            Self::BillingDay => value.parse::<BillingDay>().err().map(|wrong| wrong.to_string()),
+            Self::Schedule => value.parse::<CronSchedule>().err().map(|wrong| wrong.to_string()),
             Self::Cron => cron::wrong(value),
             Self::Currency => value.parse::<Currency>().err().map(|wrong| wrong.to_string()),
             Self::Tag => value.parse::<Tag>().err().map(|wrong| wrong.to_string()),

@@ -164,6 +164,7 @@ impl Layered {
         }
         // a list is replaced whole by a later file
         self.origins.retain(|known, _| known.len() == path.len() || !known.starts_with(path));
+        self.origins.insert(path.clone(), origin.clone());
         for (index, (entry, start)) in entries.into_iter().enumerate() {
             path.push(index.to_string());
             self.item(path, &entry, start.map_or_else(|| origin.clone(), |start| file.at(start)), file);
@@ -180,7 +181,7 @@ impl Layered {
             (Found::Text(text), true) => key.kind.wrong(text),
             (Found::Integer(number), false) => key.kind.wrong(number),
             (Found::Boolean(flag), false) => key.kind.wrong(&flag.to_string()),
-            (Found::Text(text), false) if from_text => key.kind.wrong(text),
+            (Found::Text(text), false) if from_text || key.kind.may_be_text() => key.kind.wrong(text),
             (Found::Text(_), false) => Some(format!("has to be a {}, without quotes", key.kind.words())),
             (Found::Integer(_) | Found::Boolean(_), true) => Some(quoted),
             (Found::Other(kind), true) => Some(format!("{quoted}, not a TOML {kind}")),
@@ -259,6 +260,9 @@ pub fn dotted(path: &[String]) -> String {
 
 fn unknown_key(path: &[String]) -> String {
     let shown = dotted(path);
+    if KEYS.iter().any(|key| key.path.strip_suffix("[]") == Some(&shown)) {
+        return format!("`{shown}` is a list: write it in brackets, such as [\"2027-05-03\"]");
+    }
     if KEYS.iter().any(|key| is_section(key, path)) {
         return format!("`{shown}` is a section, not a value: its keys go under `[{shown}]`");
     }
@@ -337,7 +341,9 @@ fn variable(name: &str, origins: &BTreeMap<Vec<String>, Origin>) -> Variable {
 fn expression(path: &[String]) -> String {
     let mut expression = String::new();
     for part in path {
-        if part.bytes().all(|byte| byte.is_ascii_digit()) && expression == "webhooks" {
+        if part.bytes().all(|byte| byte.is_ascii_digit())
+            && ["webhooks", "holidays.extra", "holidays.remove"].contains(&expression.as_str())
+        {
             expression.push_str(&format!("[{part}]"));
         } else {
             if !expression.is_empty() {
@@ -359,8 +365,17 @@ fn get_mut<'a>(tree: &'a mut Json, path: &[String]) -> Option<&'a mut Json> {
 
 fn remove(tree: &mut Json, path: &[String]) {
     let Some((last, parents)) = path.split_last() else { return };
-    if let Some(Json::Object(map)) = get_mut(tree, parents) {
-        map.remove(last);
+    match get_mut(tree, parents) {
+        Some(Json::Object(map)) => {
+            map.remove(last);
+        }
+        // the others keep their places
+        Some(Json::Array(list)) => {
+            if let Some(entry) = last.parse::<usize>().ok().and_then(|at| list.get_mut(at)) {
+                *entry = Json::String(String::new());
+            }
+        }
+        _ => {}
     }
 }
 

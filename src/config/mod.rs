@@ -20,6 +20,7 @@ mod version;
 use std::collections::BTreeMap;
 
 pub use environment::Environment;
+pub use keys::{time_of_day, zone};
 pub use layers::{Sources, USUAL_FILES};
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use reference::reference;
@@ -59,7 +60,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
         }
     };
     let place = |key: &str, text: String| problem_at(&origins, key, text);
-    let mut wrong = settings::Wrong { problem: &place, problems };
+    let given = |key: &str| origins.contains_key(&key.split('.').map(str::to_owned).collect::<Vec<_>>());
+    let mut wrong = settings::Wrong { problem: &place, given: &given, problems };
     let settings = Settings::of(&raw, &sources.environment, &mut wrong);
     ConfigErrors::unless_none(wrong.problems)?;
     Ok(Loaded { settings, files, notes, raw, origins })

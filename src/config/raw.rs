@@ -14,6 +14,7 @@ pub struct Raw {
     pub accounts: BTreeMap<String, RawAccount>,
     pub plans: BTreeMap<String, RawPlan>,
     pub windows: RawWindows,
+    pub holidays: RawHolidays,
     pub jobs: RawJobs,
     pub reload: RawReload,
     pub retention: RawRetention,
@@ -64,11 +65,17 @@ pub struct RawBudget {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawPlan {
-    #[serde(default)]
-    pub every: String,
-    pub charge_time: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub billing_day: Option<RawDay>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charge_time: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
+    pub banking: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amount: Option<i64>,
     pub currency: String,
@@ -110,6 +117,30 @@ pub struct RawWindows {
     pub hours: String,
     pub blackouts: String,
     pub spread: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawHolidays {
+    pub extra: Vec<String>,
+    pub remove: Vec<String>,
+}
+
+/// `10`, or `"last"`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RawDay {
+    Number(i64),
+    Text(String),
+}
+
+impl std::fmt::Display for RawDay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

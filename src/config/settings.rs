@@ -4,23 +4,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::environment::Environment;
 use super::keys;
 use super::problem::Problem;
-use super::raw::{Raw, RawAccount, RawPlan, RawWebhook, RawWindows};
+use super::raw::{Raw, RawAccount, RawHolidays, RawPlan, RawWebhook, RawWindows};
 use super::secret::{Secret, SecretSource};
 use super::span::Span;
 use crate::domain::attempt::Tag;
 use crate::domain::charge::IdMode;
+use crate::domain::holidays::{Banking, Holidays};
 use crate::domain::money::Currency;
-use crate::domain::period::Every;
 use crate::domain::plan::{AccountTerms, Catalog, CatchUp, Plan, Price, Resume, TrialAnchor, WhilePastDue};
+use crate::domain::recurrence::Recurrence;
 use crate::domain::window::{Hours, Windows};
+
+/// When charges fall due if neither the subscription nor its plan says it.
+const CHARGE_TIME: Time = Time::constant(10, 0, 0, 0);
 
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -31,6 +37,8 @@ pub struct Settings {
     /// The plans, and what the accounts say about their subscriptions.
     pub plans: BTreeMap<String, Plan>,
     pub windows: Windows,
+    /// Days without banks: the built-in calendar and what the config changes of it.
+    pub holidays: Arc<Holidays>,
     pub jobs: Jobs,
     pub reload: Reload,
     pub retention: Retention,
@@ -222,13 +230,19 @@ impl Settings {
         let beside_the_file =
             || url.sqlite_path().and_then(Path::parent).filter(|path| *path != Path::new("")).map(Path::to_path_buf);
         let state_dir = raw.state_dir.as_ref().map(PathBuf::from).or_else(|| environment.state_directory());
+        let holidays = Arc::new(holidays_of(&raw.holidays, wrong));
         let state_dir = state_dir.or_else(beside_the_file).unwrap_or_else(|| ".".into());
         Self {
             state_dir,
             tag: wrong.parsed("tag", &raw.tag).unwrap_or_else(|| "rb".parse().expect("\"rb\" is a tag")),
             accounts: raw.accounts.iter().map(|(name, account)| (name.clone(), Account::of(name, account, wrong))).collect(),
-            plans: raw.plans.iter().filter_map(|(name, plan)| Some((name.clone(), plan_of(name, plan, wrong)?))).collect(),
+            plans: raw
+                .plans
+                .iter()
+                .filter_map(|(name, plan)| Some((name.clone(), plan_of(name, plan, &holidays, wrong)?)))
+                .collect(),
             windows: windows_of(&raw.windows, wrong),
+            holidays,
             jobs: Jobs {
                 charge: raw.jobs.charge.clone(),
                 reconcile: raw.jobs.reconcile.clone(),
@@ -284,6 +298,8 @@ impl Settings {
 /// Collects what is wrong across several keys. Single values have been checked by their layer.
 pub(super) struct Wrong<'a> {
     pub problem: &'a dyn Fn(&str, String) -> Problem,
+    /// Whether a layer gives a key, right or wrong.
+    pub given: &'a dyn Fn(&str) -> bool,
     pub problems: Vec<Problem>,
 }
 
@@ -347,7 +363,7 @@ impl Account {
     }
 }
 
-fn plan_of(name: &str, raw: &RawPlan, wrong: &mut Wrong<'_>) -> Option<Plan> {
+fn plan_of(name: &str, raw: &RawPlan, holidays: &Arc<Holidays>, wrong: &mut Wrong<'_>) -> Option<Plan> {
     let key = |field: &str| format!("plans.{name}.{field}");
     let parts = raw.tax_free.unwrap_or(0).saturating_add(raw.vat_amount.unwrap_or(0));
     if let Some(amount) = raw.amount
@@ -359,12 +375,16 @@ fn plan_of(name: &str, raw: &RawPlan, wrong: &mut Wrong<'_>) -> Option<Plan> {
             format!("tax_free and vat_amount of plan `{name}` are {parts} together, and its amount is {amount}"),
         );
     }
-    // a missing or wrong interval has been named already
-    let every: Every = raw.every.parse().ok()?;
-    let zone = raw.zone.as_ref().and_then(|name| keys::zone(name).ok());
+    let recurrence = recurrence_of(name, raw, wrong)?;
+    let charge_time = match &raw.charge_time {
+        Some(text) => keys::time_of_day(text)?,
+        None => recurrence.charge_time().unwrap_or(CHARGE_TIME),
+    };
     Some(Plan {
-        charge_time: keys::time_of_day(&raw.charge_time)?,
-        zone,
+        charge_time,
+        zone: raw.zone.as_ref().and_then(|name| keys::zone(name).ok()),
+        banking: Banking::from_name(&raw.banking).unwrap_or_default(),
+        holidays: Arc::clone(holidays),
         amount: raw.amount,
         currency: wrong.parsed(&key("currency"), &raw.currency).unwrap_or(Currency::KRW),
         title: raw.title.clone(),
@@ -382,7 +402,7 @@ fn plan_of(name: &str, raw: &RawPlan, wrong: &mut Wrong<'_>) -> Option<Plan> {
             _ => CatchUp::Hold,
         },
         while_past_due: if raw.while_past_due == "continue" { WhilePastDue::Continue } else { WhilePastDue::Hold },
-        ..Plan::new(name, every)
+        ..Plan::new(name, recurrence)
     })
 }
 
@@ -419,6 +439,53 @@ fn windows_of(raw: &RawWindows, wrong: &mut Wrong<'_>) -> Windows {
         wrong.say("windows.blackouts", "the blackouts leave nothing of `windows.hours`: no charge would ever start".to_owned());
     }
     windows
+}
+
+fn holidays_of(raw: &RawHolidays, wrong: &mut Wrong<'_>) -> Holidays {
+    // a date that cannot be read has been named already
+    let dates = |texts: &[String]| texts.iter().filter_map(|text| text.parse().ok()).collect::<Vec<Date>>();
+    for (index, text) in raw.remove.iter().enumerate() {
+        if text.parse().is_ok_and(|date| !Holidays::korea().contains(date)) {
+            let key = format!("holidays.remove.{index}");
+            wrong.say(&key, format!("`holidays.remove`: {text} is not in the built-in calendar: there is nothing to remove"));
+        }
+    }
+    Holidays::korea().changed(&dates(&raw.extra), &dates(&raw.remove))
+}
+
+/// When a plan's periods start. `None` if that is missing or wrong: then it has been named, here or with its value.
+fn recurrence_of(name: &str, raw: &RawPlan, wrong: &mut Wrong<'_>) -> Option<Recurrence> {
+    let key = |field: &str| format!("plans.{name}.{field}");
+    match (&raw.every, &raw.schedule) {
+        (Some(_), Some(_)) => {
+            let text = format!("`{}` and `{}` are both given: keep one", key("every"), key("schedule"));
+            wrong.say(&key("schedule"), text);
+            None
+        }
+        (None, None) => {
+            // what is there and wrong has been named already
+            if !(wrong.given)(&key("every")) && !(wrong.given)(&key("schedule")) {
+                let text = format!(
+                    "`{}` is missing: a billing interval such as \"1 month\" (or `schedule`, a cron expression)",
+                    key("every")
+                );
+                wrong.say(&format!("plans.{name}"), text);
+            }
+            None
+        }
+        (None, Some(schedule)) => {
+            if raw.billing_day.is_some() {
+                let text = format!("`{}` goes with `every`: a `schedule` names its days itself", key("billing_day"));
+                wrong.say(&key("billing_day"), text);
+            }
+            Some(Recurrence::Cron(schedule.parse().ok()?))
+        }
+        (Some(every), None) => {
+            let day = raw.billing_day.as_ref().and_then(|day| day.to_string().parse().ok());
+            let recurrence = Recurrence::interval(every.parse().ok()?, day);
+            recurrence.map_err(|why| wrong.say(&key("billing_day"), format!("`{}`: {why}", key("billing_day")))).ok()
+        }
+    }
 }
 
 fn webhooks_of(raw: &[RawWebhook], wrong: &mut Wrong<'_>) -> Vec<Webhook> {

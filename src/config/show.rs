@@ -28,7 +28,8 @@ impl Loaded {
 
     fn table(&self, text: &mut String, path: &mut Vec<String>, node: &Json) {
         let Json::Object(map) = node else { return };
-        let is_section = |value: &Json| value.is_object() || value.is_array();
+        let is_plain = |list: &Vec<Json>| list.first().is_some_and(|entry| !entry.is_object());
+        let is_section = |value: &Json| value.is_object() || value.as_array().is_some_and(|list| !is_plain(list));
         for (name, value) in map.iter().filter(|(_, value)| !is_section(value)) {
             path.push(name.clone());
             let line = format!("{name} = {}", toml(value));

@@ -55,8 +55,10 @@ imp_key_credential = "k"
 imp_secret_file = "s"
 [plans.monthly]
 every = "1 month"
+billing_day = "last"
 charge_time = "09:30"
 zone = "Asia/Tokyo"
+banking = "next"
 amount = 9900
 currency = "USD"
 title = "Pro"
@@ -79,6 +81,11 @@ vat_amount = 1172
 hours = "10:00-20:00"
 blackouts = "23:30-00:40 Asia/Seoul, 03:00-04:00 Europe/London"
 spread = "2h"
+[plans.first]
+schedule = "0 0 10 1 * *"
+[holidays]
+extra = ["2031-01-01", "2031-01-23"]
+remove = ["2026-06-03"]
 [jobs]
 charge = "0 * * * * *"
 reconcile = "0 * * * * *"
@@ -241,6 +248,67 @@ level = "loud=now=x"
 }
 
 #[test]
+fn a_plan_says_in_one_way_when_its_periods_start() {
+    let text = r#"
+[plans.both]
+every = "1 month"
+schedule = "0 0 10 1 * *"
+[plans.none]
+[plans.day]
+schedule = "0 0 10 1 * *"
+billing_day = 10
+[plans.weeks]
+every = "2 weeks"
+billing_day = "last"
+[plans.thirty-two]
+every = "1 month"
+billing_day = 32
+[plans.often]
+schedule = "0 0 10,14 1 * *"
+"#;
+    let wrong = wrong(text);
+    for expected in [
+        "4: `plans.both.every` and `plans.both.schedule` are both given: keep one",
+        "5: `plans.none.every` is missing: a billing interval such as \"1 month\" (or `schedule`, a cron expression)",
+        "8: `plans.day.billing_day` goes with `every`: a `schedule` names its days itself",
+        "11: `plans.weeks.billing_day`: a billing day needs an interval of months, quarters or years, and `2 weeks` is made of days",
+        "14: `plans.thirty-two.billing_day` `32` is not a billing day: write 1 to 31, or \"last\"",
+    ] {
+        assert!(wrong.iter().any(|found| found == expected), "{expected}\n{wrong:#?}");
+    }
+    assert!(wrong.iter().any(|found| found.contains("it comes 2 times a day")), "{wrong:#?}");
+    assert_eq!(wrong.len(), 6, "{wrong:#?}");
+}
+
+#[test]
+fn a_schedule_names_the_time_unless_the_plan_does() {
+    let text = "[plans.p]\nschedule = \"0 30 9 L * *\"\n";
+    let time = |text: &str| load_text(text).unwrap().settings.plans["p"].charge_time;
+    assert_eq!(time(text), jiff::civil::time(9, 30, 0, 0));
+    assert_eq!(time(&format!("{text}charge_time = \"11:00\"\n")), jiff::civil::time(11, 0, 0, 0));
+    assert_eq!(time("[plans.p]\nevery = \"1 month\"\nbilling_day = 10\n"), jiff::civil::time(10, 0, 0, 0));
+}
+
+#[test]
+fn holidays_are_added_and_removed_and_wrong_ones_are_named() {
+    let day = |text: &str| text.parse().unwrap();
+    let settings = load_text(FULL).unwrap().settings;
+    let holidays = &settings.plans["monthly"].holidays;
+    assert!(!holidays.is_banking_day(day("2031-01-23")) && holidays.is_banking_day(day("2026-06-03")));
+    let text = "[holidays]\nextra = [\"2031-01-01\",\n \"2031-02-30\", 7,\n \"2031-01-03\"]\nremove = [\"2026-06-04\"]\n";
+    assert_eq!(
+        wrong(text),
+        [
+            "3: `holidays.extra.1` `2031-02-30` is not a date such as \"2026-12-01\"",
+            "3: `holidays.extra.2` has to be text in quotes (date)",
+            "5: `holidays.remove`: 2026-06-04 is not in the built-in calendar: there is nothing to remove",
+        ]
+    );
+    let one = wrong("[holidays]\nextra = \"2031-01-01\"\n");
+    assert_eq!(one, ["2: `holidays.extra` is a list: write it in brackets, such as [\"2027-05-03\"]"]);
+}
+
+#[test]
 fn what_is_no_toml_is_named_with_its_line() {
     let wrong = wrong("tag = \"rb\"\n[database\nurl = 1\n");
     assert_eq!(wrong.len(), 1);
@@ -363,7 +431,7 @@ fn wrong_prices_and_windows_are_named_with_their_lines() {
     let text = "[plans.p]\nevery = \"1 month\"\n[[plans.p.prices]]\nfrom = \"2027-1-1\"\namount = 1\n[[plans.p.prices]]\nfrom = \"2027-02-01\"\namount = 5\nvat_amount = 6\n[[plans.p.prices]]\nfrom = \"2027-02-01\"\n[windows]\nhours = \"9-22\"\nblackouts = \"23:30-00:40\"\n";
     let wrong = wrong(text);
     for part in [
-        "4: `plans.p.prices.0.from` `2027-1-1` is no date such as \"2027-01-31\"",
+        "4: `plans.p.prices.0.from` `2027-1-1` is not a date such as \"2026-12-01\"",
         "8: tax_free and vat_amount are 6 together, and the price from 2027-02-01 on is 5",
         "`plans.p.prices.2.amount` is missing",
         "plan `p` has two prices from 2027-02-01 on: keep one",

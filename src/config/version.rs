@@ -128,7 +128,9 @@ pub fn revive(body: &Json) -> Result<Settings, ConfigErrors> {
     let wrong = |text: String| ConfigErrors(vec![Problem { origin: Origin::Default, text }]);
     let raw: raw::Raw = serde_json::from_value(layered.tree).map_err(|error| wrong(error.to_string()))?;
     let place = |_: &str, text: String| Problem { origin: Origin::Default, text };
-    let mut problems = settings::Wrong { problem: &place, problems: layered.problems };
+    // what was not given then has its default in it now, which says the same
+    let given = |key: &str| key.split('.').try_fold(body, |node, part| node.get(part)).is_some();
+    let mut problems = settings::Wrong { problem: &place, given: &given, problems: layered.problems };
     let settings = Settings::of(&raw, &Environment::default(), &mut problems);
     ConfigErrors::unless_none(problems.problems)?;
     Ok(settings)

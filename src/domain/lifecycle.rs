@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 
+use super::calendar::due_at;
 use super::money::Money;
-use super::period::{Period, instant};
+use super::period::Period;
 use super::plan::{Catalog, Plan, Resume, TrialAnchor};
 use super::price::{Cost, cost};
 use super::subscription::{Status, Terms};
@@ -208,12 +209,13 @@ pub fn next_period(catalog: &Catalog, terms: &Terms, progress: &Progress) -> Res
     if let Some(ends_on) = terms.ends_on.filter(|ends_on| start >= *ends_on) {
         return Ok(Next::Ended { why: Ending::EndsOn, on: Some(ends_on) });
     }
-    let period = Period::starting(start, anchor, plan.every).ok_or(Problem::OffTheCalendar)?;
+    let period = plan.recurrence.period_starting(anchor, start).ok_or(Problem::OffTheCalendar)?;
     let time = match &terms.charge_time {
         None => plan.charge_time,
         Some(text) => text.parse::<Time>().map_err(|_| Problem::ChargeTime(text.clone()))?,
     };
-    let due_at = instant(period.start, time, &catalog.zone(terms)?).ok_or(Problem::OffTheCalendar)?;
+    let zone = catalog.zone(terms)?;
+    let due_at = due_at(period.start, time, &zone, plan.banking, &plan.holidays).ok_or(Problem::OffTheCalendar)?;
     let adjustments = if progress.walked { &[] } else { terms.adjustments.as_slice() };
     let account = catalog.accounts.get(&terms.account);
     let Cost { amount, tax_free, vat_amount } =
@@ -245,10 +247,7 @@ fn start(plan: &Plan, terms: &Terms, progress: &Progress, trial_end: Option<Date
         Some(end) if !keeps_anchor => end,
         _ => terms.anchor,
     });
-    let first_from = |date: Date| {
-        let n = plan.every.first_boundary_from(anchor, date).ok_or(Problem::OffTheCalendar)?;
-        plan.every.boundary(anchor, n).ok_or(Problem::OffTheCalendar)
-    };
+    let first_from = |date: Date| plan.recurrence.first_start_from(anchor, date).ok_or(Problem::OffTheCalendar);
     let not_before = progress.not_before.or(terms.starts_on).unwrap_or(anchor);
     match (progress.opened_until, trial_end) {
         (Some(end), _) if end >= not_before => {

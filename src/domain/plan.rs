@@ -1,12 +1,14 @@
 //! Plans: what admins adjust through config, and all of them together.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 
+use super::holidays::{Banking, Holidays};
 use super::money::Currency;
-use super::period::Every;
+use super::recurrence::Recurrence;
 
 /// What happens to the next period while a charge of the subscription is unresolved or in dunning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -81,11 +83,15 @@ pub struct Price {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     pub name: String,
-    pub every: Every,
-    /// Local time of day at which a period's charge falls due.
+    pub recurrence: Recurrence,
+    /// Local time of day at which a period's charge falls due; a cron schedule's own if nothing else is said.
     pub charge_time: Time,
     /// `None`: the account's.
     pub zone: Option<TimeZone>,
+    /// On which day a charge falls due whose period starts on a day without banks.
+    pub banking: Banking,
+    /// All plans have the same.
+    pub holidays: Arc<Holidays>,
     /// In minor units; `None`: each subscription says it.
     pub amount: Option<i64>,
     pub currency: Currency,
@@ -109,12 +115,14 @@ pub struct Plan {
 
 impl Plan {
     /// A plan without an amount that charges at 10:00, with every other setting at its default.
-    pub fn new(name: impl Into<String>, every: Every) -> Self {
+    pub fn new(name: impl Into<String>, recurrence: Recurrence) -> Self {
         Self {
             name: name.into(),
-            every,
+            recurrence,
             charge_time: Time::constant(10, 0, 0, 0),
             zone: None,
+            banking: Banking::default(),
+            holidays: Arc::default(),
             amount: None,
             currency: Currency::KRW,
             title: None,

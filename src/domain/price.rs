@@ -106,12 +106,13 @@ fn scaled(part: i64, to: i64, of: i64) -> i64 {
 mod tests {
     use super::*;
     use crate::domain::period::Every;
+    use crate::domain::recurrence::Recurrence;
     use jiff::civil::date;
     use jiff::tz::TimeZone;
     use proptest::prelude::*;
 
     fn plan() -> Plan {
-        Plan { amount: Some(11_000), ..Plan::new("monthly", Every::MONTH) }
+        Plan { amount: Some(11_000), ..Plan::new("monthly", Recurrence::interval(Every::MONTH, None).unwrap()) }
     }
 
     fn terms() -> Terms {

@@ -14,6 +14,7 @@ use rebilld::domain::charge::{ChargeId, ChargeState, IdMode};
 use rebilld::domain::decide::Ruling;
 use rebilld::domain::plan::{Catalog, CatchUp, Plan, WhilePastDue};
 use rebilld::domain::proof::{Circumstances, Expected, Verdict, check};
+use rebilld::domain::recurrence::Recurrence;
 use rebilld::domain::subscription::Terms;
 use rebilld::engine::{Account, Engine, Parts, Tuning, worker};
 use rebilld::ports::clock::Clock;
@@ -96,7 +97,7 @@ fn plan(name: &str, every: &str, policy: WhilePastDue) -> Plan {
         // nothing may be missing, however long a charge or a dead process has held the next period up
         catch_up: CatchUp::All { most: u32::MAX },
         while_past_due: policy,
-        ..Plan::new(name, every.parse().unwrap())
+        ..Plan::new(name, Recurrence::interval(every.parse().unwrap(), None).unwrap())
     }
 }
 
@@ -295,7 +296,7 @@ impl World {
         for terms in &self.terms {
             let plan = &self.plans[&terms.plan];
             for n in 0.. {
-                let start = plan.every.boundary(terms.anchor, n).unwrap();
+                let start = plan.recurrence.start(terms.anchor, n).unwrap();
                 let due = rebilld::domain::period::instant(start, plan.charge_time, plan.zone.as_ref().unwrap()).unwrap();
                 if due > end {
                     break;

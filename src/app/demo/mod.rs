@@ -303,7 +303,7 @@ fn expected(book: &[Invented], loaded: &Loaded, end: Timestamp) -> Result<Vec<Ex
         let Some(plan) = loaded.settings.plans.get(invented.plan) else { continue };
         let zone = catalog.zone_of_charge("demo", invented.plan, None);
         for n in 0.. {
-            let start = plan.every.boundary(invented.anchor, n);
+            let start = plan.recurrence.start(invented.anchor, n);
             let due = start.and_then(|start| Some((start, instant(start, plan.charge_time, &zone)?)));
             let Some((start, due_at)) = due.filter(|(_, due_at)| *due_at <= end) else { break };
             let base = IdBase::derive(tag, "demo", &invented.external_ref, start).as_str().to_owned();

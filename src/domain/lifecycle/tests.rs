@@ -1,12 +1,14 @@
 use super::*;
+use crate::domain::period::instant;
 use crate::domain::plan::{AccountTerms, Price};
+use crate::domain::recurrence::Recurrence;
 use crate::domain::subscription::Adjustment;
 use jiff::ToSpan;
 use jiff::civil::date;
 use proptest::prelude::*;
 
 fn plan(name: &str, every: &str) -> Plan {
-    Plan { amount: Some(9_900), ..Plan::new(name, every.parse().unwrap()) }
+    Plan { amount: Some(9_900), ..Plan::new(name, Recurrence::interval(every.parse().unwrap(), None).unwrap()) }
 }
 
 fn catalog(plans: impl IntoIterator<Item = Plan>) -> Catalog {
