@@ -9,9 +9,11 @@ use jiff::civil::{Date, date, time};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use rebilld::domain::attempt::MerchantUid;
+use rebilld::domain::holidays::Banking;
 use rebilld::domain::money::Money;
 use rebilld::domain::outcome::{Outcome, Record, RecordStatus};
 use rebilld::domain::plan::{AccountTerms, Catalog, CatchUp, Plan, WhilePastDue};
+use rebilld::domain::recurrence::Recurrence;
 use rebilld::domain::window::Windows;
 use rebilld::engine::{Account, Engine, InForce, Parts, Tuning, worker};
 use rebilld::gateway::portone;
@@ -141,7 +143,7 @@ fn plan(name: &str, every: &str, amount: Option<i64>, zone: &str) -> Plan {
         amount,
         title: Some("Pro".to_owned()),
         catch_up: CatchUp::All { most: 100 },
-        ..Plan::new(name, every.parse().unwrap())
+        ..Plan::new(name, Recurrence::interval(every.parse().unwrap(), None).unwrap())
     }
 }
 
@@ -153,10 +155,22 @@ pub fn plans() -> BTreeMap<String, Plan> {
         while_past_due: WhilePastDue::Continue,
         ..plan("night", "1 week", Some(4_900), "Europe/London")
     };
+    let first = Plan {
+        recurrence: Recurrence::Cron("0 0 10 1 * *".parse().unwrap()),
+        banking: Banking::Next,
+        ..plan("first", "1 month", Some(15_000), "Asia/Seoul")
+    };
+    let tenth = Plan {
+        recurrence: Recurrence::interval("1 month".parse().unwrap(), Some("10".parse().unwrap())).unwrap(),
+        banking: Banking::Previous,
+        ..plan("tenth", "1 month", Some(25_000), "Asia/Seoul")
+    };
     let held = Plan { catch_up: CatchUp::Hold, ..plan("held", "1 week", Some(5_000), "Asia/Seoul") };
     let latest = Plan { catch_up: CatchUp::LatestOnly, ..plan("latest", "1 week", Some(7_000), "Asia/Seoul") };
     let trial = Plan { trial_days: 30, max_periods: Some(2), ..plan("trial", "1 month", Some(12_000), "Asia/Seoul") };
     let plans = [
+        first,
+        tenth,
         held,
         latest,
         trial,
@@ -215,8 +229,9 @@ impl World {
 
     /// Rows of every kind: anchors on all days, cards that are declined, overrides, pauses, problems, periods long past.
     pub async fn fill(&self, first: Date) {
-        let kinds = ["monthly", "daily", "quarter", "own", "dollars", "night", "held", "latest", "trial", "monthly"];
-        for n in 0..110_i64 {
+        let kinds =
+            ["monthly", "daily", "quarter", "own", "dollars", "night", "held", "latest", "trial", "monthly", "first", "tenth"];
+        for n in 0..88_i64 {
             let plan = kinds[n as usize % kinds.len()];
             let card = if n % 5 == 0 {
                 "broke"
