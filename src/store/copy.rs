@@ -45,10 +45,11 @@ impl Database {
         loop {
             let rows = self.db.read(&copy::BOOK, &[after.into(), PAGE.into()]).await?;
             let Some(last) = rows.last() else { return Ok(copied) };
+            let ids = rows.iter().map(|row| row.int("id")).collect::<Result<Vec<i64>, _>>()?;
             let range = [after.into(), last.int("id")?.into()];
             let prices = array(&self.db.read(&copy::PRICES, &range).await?)?;
             let adjustments = array(&self.db.read(&copy::ADJUSTMENTS, &range).await?)?;
-            let charges = bodies(&self.db.read(&copy::OPEN_CHARGES, &range).await?)?;
+            let charges = bodies(&self.db.read(&copy::OPEN_CHARGES, &[ids.into()]).await?)?;
             let waits = |id: &Value| charges.iter().any(|charge| charge["subscription"] == *id);
             let mut book = bodies(&rows)?;
             for row in &mut book {

@@ -32,7 +32,7 @@ impl Database {
         let found = self.db.read(&outlook::STANDING, &[after.into(), limit.into()]).await?;
         let Some(last) = found.last() else { return Ok(Page::default()) };
         let last = last.int("subscription_id")?;
-        let mut page = self.stand(&found, after, last).await?;
+        let mut page = self.stand(&found).await?;
         page.next = (found.len() as u64 >= u64::from(limit)).then_some(last);
         Ok(page)
     }
@@ -40,16 +40,20 @@ impl Database {
     /// One subscription as it stands; `None` if there is none.
     pub async fn standing_of(&self, subscription: i64) -> Result<Option<Standing>, Fault> {
         let found = self.db.read(&outlook::STANDING_ONE, &[subscription.into()]).await?;
-        let page = self.stand(&found, subscription - 1, subscription).await?;
+        let page = self.stand(&found).await?;
         Ok(page.subscriptions.into_iter().next())
     }
 
-    async fn stand(&self, found: &[Row], after: i64, last: i64) -> Result<Page, Fault> {
+    async fn stand(&self, found: &[Row]) -> Result<Page, Fault> {
         let mut page = Page::default();
         let mut pending: HashMap<i64, Vec<Pending>> = HashMap::new();
+        let ids = found.iter().map(|row| row.int("subscription_id")).collect::<Result<Vec<i64>, _>>()?;
         // after the schedules: a period that opens in between is then seen twice, and told apart by its start
-        for row in &self.db.read(&outlook::PENDING, &[after.into(), last.into()]).await? {
+        for row in &self.db.read(&outlook::PENDING, &[ids.into()]).await? {
             pending.entry(row.int("subscription_id")?).or_default().push(pending_of(row)?);
+        }
+        for of_one in pending.values_mut() {
+            of_one.sort_by_key(|pending| pending.period.start);
         }
         for row in found {
             match rows::due_schedule(row) {

@@ -68,7 +68,7 @@ pub const OPEN_CHARGES: Statement = Statement::two(
             'id_number', c.id_number, 'attempts', c.attempts, 'tries', c.tries, 'first_declined_at', c.first_declined_at,
             'refused', c.refused_customer IS NOT NULL, 'newest_send_at', c.newest_send_at) AS body
         FROM charges c JOIN accounts a ON a.id = c.account_id
-        WHERE c.subscription_id > $1 AND c.subscription_id <= $2 AND c.state IN ('due', 'doubt', 'review') AND c.state <> 'doubt'
+        WHERE c.subscription_id IN (SELECT value FROM json_each($1)) AND c.state IN ('due', 'doubt', 'review') AND c.state <> 'doubt'
         ORDER BY c.id",
     "SELECT json_build_object('subscription', c.subscription_id, 'account', a.name, 'period_start', c.period_start,
             'period_end', c.period_end, 'due_at', (extract(epoch FROM c.due_at) * 1000000)::bigint, 'amount', c.amount,
@@ -79,7 +79,7 @@ pub const OPEN_CHARGES: Statement = Statement::two(
             'refused', c.refused_customer IS NOT NULL,
             'newest_send_at', (extract(epoch FROM c.newest_send_at) * 1000000)::bigint)::text AS body
         FROM charges c JOIN accounts a ON a.id = c.account_id
-        WHERE c.subscription_id > $1 AND c.subscription_id <= $2 AND c.state IN ('due', 'doubt', 'review') AND c.state <> 'doubt'
+        WHERE c.subscription_id = ANY ($1) AND c.state IN ('due', 'doubt', 'review') AND c.state <> 'doubt'
         ORDER BY c.id",
 );
 

@@ -30,12 +30,14 @@ pub const STANDING_ONE: Statement = Statement::same(
     ),
 );
 
-/// Charges of a range of subscriptions that are not final; the partial index `charges_unresolved` finds them.
-pub const PENDING: Statement = Statement::same(
+/// Charges that are not final. By list and not by range: a range would read every charge that these subscriptions ever had.
+/// Differs because lists are arrays on Postgres and JSON on SQLite.
+pub const PENDING: Statement = Statement::two(
     "pending charges",
     "SELECT subscription_id, period_start, period_end, due_at, next_at, amount, currency, state, waiting, tries FROM charges
-        WHERE subscription_id > $1 AND subscription_id <= $2 AND state IN ('due', 'doubt', 'review')
-        ORDER BY subscription_id, period_start",
+        WHERE subscription_id IN (SELECT value FROM json_each($1)) AND state IN ('due', 'doubt', 'review')",
+    "SELECT subscription_id, period_start, period_end, due_at, next_at, amount, currency, state, waiting, tries FROM charges
+        WHERE subscription_id = ANY ($1) AND state IN ('due', 'doubt', 'review')",
 );
 
 pub const LAST_SUBSCRIPTION: Statement =
