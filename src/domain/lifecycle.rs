@@ -268,6 +268,8 @@ pub struct Missed {
     pub latest: Period,
     /// What all of them would be charged; `None`: more than can be held.
     pub sum: Option<Money>,
+    /// The same without the latest.
+    pub before_latest: Option<Money>,
     /// Where the subscription stands if all but the latest are passed over, and if all are.
     pub at_latest: Progress,
     pub past_all: Progress,
@@ -293,10 +295,19 @@ pub fn missed(catalog: &Catalog, terms: &Terms, progress: &Progress, now: Timest
         let (at_latest, past_all) = (kept(&at), kept(&after));
         let period = next.period;
         found = Some(match found {
-            None => Missed { count: 1, first: period, latest: period, sum: Some(next.amount), at_latest, past_all },
+            None => Missed {
+                count: 1,
+                first: period,
+                latest: period,
+                sum: Some(next.amount),
+                before_latest: None,
+                at_latest,
+                past_all,
+            },
             Some(before) => Missed {
                 count: before.count + 1,
                 latest: period,
+                before_latest: before.sum,
                 sum: before.sum.and_then(|sum| sum.checked_add(next.amount).ok()),
                 at_latest,
                 past_all,
