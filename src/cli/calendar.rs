@@ -72,18 +72,23 @@ impl Calendar {
 
     fn given(&self) -> Given<'_> {
         Given {
-            start: self.start.as_deref(),
-            every: self.every.as_deref(),
-            billing_day: self.billing_day.as_deref(),
-            cron: self.cron.as_deref(),
-            at: self.at.as_deref(),
-            zone: self.zone.as_deref(),
-            trial_days: self.trial_days.as_deref(),
-            banking: self.banking.as_deref(),
-            from: self.from.as_deref(),
-            count: self.count.as_deref(),
+            start: text(&self.start),
+            every: text(&self.every),
+            billing_day: text(&self.billing_day),
+            cron: text(&self.cron),
+            at: text(&self.at),
+            zone: text(&self.zone),
+            trial_days: text(&self.trial_days),
+            banking: text(&self.banking),
+            from: text(&self.from),
+            count: text(&self.count),
         }
     }
+}
+
+/// As in a file, what is empty is not given.
+fn text(option: &Option<String>) -> Option<&str> {
+    option.as_deref().map(str::trim).filter(|text| !text.is_empty())
 }
 
 fn entries<'a>(case: &'a Case<'_>) -> Result<impl Iterator<Item = Entry> + 'a, Failure> {

@@ -215,10 +215,11 @@ fn months_of(cron: &Cron) -> u16 {
 /// Which days match in a month of each shape, asked of any month that has it.
 fn days_of(cron: &Cron) -> [[u32; 7]; 4] {
     let mut days = [[0; 7]; 4];
+    let mut asked = [[false; 7]; 4];
     // 28 years have months of every shape
     for first in (2000 * 12..2028 * 12).filter_map(|month| day_of(month, 1)) {
         let (length, weekday) = shape(first);
-        if days[length][weekday] == 0 {
+        if !std::mem::replace(&mut asked[length][weekday], true) {
             let (year, month) = (i32::from(first.year()), u32::from(first.month().unsigned_abs()));
             let matching = (1..=u32::from(first.days_in_month().unsigned_abs()))
                 .filter(|day| cron.pattern.day_match(year, month, *day).unwrap_or(false));

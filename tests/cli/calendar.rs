@@ -12,7 +12,7 @@ fn bare() -> Rig {
 }
 
 /// `calendar` with options in one text, parted by `|`.
-fn calendar<'a>(options: &'a str) -> Vec<&'a str> {
+fn calendar(options: &str) -> Vec<&str> {
     ["calendar"].into_iter().chain(options.split('|')).collect()
 }
 
@@ -101,6 +101,8 @@ fn every_option_has_its_effect() {
     };
     assert_eq!(numbers("--every|1 month|--start|2024-01-31|--from|2025-01-30|--count|2"), [11, 12]);
     assert_eq!(numbers("--every|1 month|--start|2024-01-31").len(), 12);
+    // empty means not given, as in a file
+    assert_eq!(numbers("--every|1 month|--start|2024-01-31|--billing-day||--zone||--at||--from||--count|").len(), 12);
 }
 
 #[test]
@@ -125,6 +127,7 @@ fn a_wrong_option_is_a_usage_error_that_names_it() {
         ("--start|2024-01-31|--cron|0 0 10 1 * *|--billing-day|3", "cannot be used with"),
         ("--start|2024-01-31", "--every"),
         ("--every|1 month", "--start"),
+        ("--start|2024-01-31|--every|", "--every: is missing"),
         ("--input|cases.csv|--start|2024-01-31", "cannot be used with"),
         ("--input|cases.csv|--output|csv", "only as JSON"),
     ] {
@@ -225,4 +228,30 @@ fn holidays_of_the_config_count() {
     assert!(shown.out.contains("extra = [\"2031-01-01\"]"), "{shown:?}");
     let shown = rig.ok(&["config", "show"]);
     assert!(shown.contains("extra = [\"2024-02-01\"]") && shown.contains("# rebilld.toml:2"), "{shown}");
+}
+
+/// Arguments of a line as a shell takes them, as far as the examples go: spaces part them, double quotes hold them together.
+fn arguments(line: &str) -> Vec<String> {
+    let parts = line.split('"').enumerate();
+    parts
+        .flat_map(|(index, part)| match index % 2 {
+            0 => part.split_whitespace().map(str::to_owned).collect(),
+            _ => vec![part.to_owned()],
+        })
+        .collect()
+}
+
+#[test]
+fn the_examples_in_the_documents_are_what_the_command_prints() {
+    let rig = bare();
+    let text = include_str!("../../docs/dates.md");
+    let blocks: Vec<&str> = text.split("```console\n$ rebilld ").skip(1).collect();
+    assert!(blocks.len() > 10);
+    for block in blocks {
+        let (example, _) = block.split_once("```").unwrap();
+        let (line, expected) = example.split_once('\n').unwrap();
+        let arguments = arguments(line);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        assert_eq!(rig.ok(&arguments), expected, "{line}");
+    }
 }

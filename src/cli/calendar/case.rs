@@ -10,8 +10,10 @@ use super::LoadHolidays;
 use crate::cli::failure::{Code, Failure};
 use crate::config::{time_of_day, zone};
 use crate::domain::calendar::{Calendar, From, trial_end};
+use crate::domain::cron::{CronSchedule, NotASchedule};
 use crate::domain::holidays::{Banking, Holidays};
-use crate::domain::recurrence::Recurrence;
+use crate::domain::period::NotAnInterval;
+use crate::domain::recurrence::{Recurrence, WrongBillingDay};
 
 const ZONE: &str = "Asia/Seoul";
 const AT: Time = Time::constant(10, 0, 0, 0);
@@ -62,16 +64,17 @@ pub struct Reader<'a> {
     load: LoadHolidays<'a>,
     holidays: OnceCell<Holidays>,
     zones: HashMap<String, Result<TimeZone, String>>,
+    schedules: HashMap<String, Result<CronSchedule, NotASchedule>>,
 }
 
 impl<'a> Reader<'a> {
     pub fn new(load: LoadHolidays<'a>) -> Self {
-        Self { load, holidays: OnceCell::new(), zones: HashMap::new() }
+        Self { load, holidays: OnceCell::new(), zones: HashMap::new(), schedules: HashMap::new() }
     }
 
     pub fn read(&mut self, given: &Given<'_>) -> Result<Case<'_>, Wrong> {
         let start = date(cell("start", given.start)?).map_err(|wrong| Wrong::Cell("start", wrong))?;
-        let recurrence = recurrence(given)?;
+        let recurrence = self.recurrence(given)?;
         let at = given.at.map(time).transpose().map_err(|wrong| Wrong::Cell("at", wrong))?;
         let zone = self.zone(given.zone.unwrap_or(ZONE)).map_err(|wrong| Wrong::Cell("zone", wrong))?;
         let trial_days = given.trial_days.map_or(Ok(0), number).map_err(|wrong| Wrong::Cell("trial_days", wrong))?;
@@ -83,6 +86,28 @@ impl<'a> Reader<'a> {
         let time = at.or_else(|| recurrence.charge_time()).unwrap_or(AT);
         let holidays = if banking == Banking::AsIs { Holidays::korea() } else { self.holidays().map_err(Wrong::Config)? };
         Ok(Case { calendar: Calendar { recurrence, anchor, time, zone, banking, holidays }, from, count })
+    }
+
+    fn recurrence(&mut self, given: &Given<'_>) -> Result<Recurrence, Wrong> {
+        let day = given.billing_day.map(str::parse).transpose();
+        let day = day.map_err(|wrong: WrongBillingDay| Wrong::Cell("billing_day", wrong.to_string()))?;
+        match (given.every, given.cron) {
+            (Some(_), Some(_)) => Err(Wrong::Cell("cron", "`every` and `cron` are both given: keep one".to_owned())),
+            (None, None) => {
+                Err(Wrong::Cell("every", "is missing: an interval such as \"1 month\" (or `cron`, an expression)".to_owned()))
+            }
+            (None, Some(_)) if day.is_some() => {
+                Err(Wrong::Cell("billing_day", "goes with `every`: `cron` names its days itself".to_owned()))
+            }
+            (None, Some(cron)) => {
+                let schedule = self.schedules.entry(cron.to_owned()).or_insert_with(|| cron.parse());
+                schedule.clone().map(Recurrence::Cron).map_err(|wrong| Wrong::Cell("cron", wrong.to_string()))
+            }
+            (Some(every), None) => {
+                let every = every.parse().map_err(|wrong: NotAnInterval| Wrong::Cell("every", wrong.to_string()))?;
+                Recurrence::interval(every, day).map_err(|wrong| Wrong::Cell("billing_day", wrong.to_string()))
+            }
+        }
     }
 
     fn zone(&mut self, name: &str) -> Result<TimeZone, String> {
@@ -100,31 +125,6 @@ impl<'a> Reader<'a> {
             let _ = self.holidays.set((self.load)()?);
         }
         Ok(self.holidays.get().unwrap_or(Holidays::korea()))
-    }
-}
-
-fn recurrence(given: &Given<'_>) -> Result<Recurrence, Wrong> {
-    let day = given.billing_day.map(str::parse).transpose();
-    let day = day.map_err(|wrong: crate::domain::recurrence::WrongBillingDay| Wrong::Cell("billing_day", wrong.to_string()))?;
-    match (given.every, given.cron) {
-        (Some(_), Some(_)) => Err(Wrong::Cell("cron", "`every` and `cron` are both given: keep one".to_owned())),
-        (None, None) => {
-            Err(Wrong::Cell("every", "is missing: an interval such as \"1 month\" (or `cron`, an expression)".to_owned()))
-        }
-        (None, Some(_)) if day.is_some() => {
-            Err(Wrong::Cell("billing_day", "goes with `every`: `cron` names its days itself".to_owned()))
-        }
-        (None, Some(cron)) => {
-            let schedule = cron.parse();
-            schedule
-                .map(Recurrence::Cron)
-                .map_err(|wrong: crate::domain::cron::NotASchedule| Wrong::Cell("cron", wrong.to_string()))
-        }
-        (Some(every), None) => {
-            let every = every.parse();
-            let every = every.map_err(|wrong: crate::domain::period::NotAnInterval| Wrong::Cell("every", wrong.to_string()))?;
-            Recurrence::interval(every, day).map_err(|wrong| Wrong::Cell("billing_day", wrong.to_string()))
-        }
     }
 }
 
