@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 
-use super::calendar::due_at;
+use super::calendar::{self, due_at};
 use super::money::Money;
 use super::period::Period;
 use super::plan::{Catalog, Plan, Resume, TrialAnchor};
@@ -146,14 +146,10 @@ pub fn trial_end(plan: &Plan, terms: &Terms) -> Option<Date> {
     // what the row says wins as a whole: `trial_days = 0` takes the plan's trial away
     let end = match (terms.trial_until, terms.trial_days) {
         (Some(until), _) => Some(until),
-        (None, Some(days)) => days_after(terms.anchor, days),
-        (None, None) => plan.trial_until.or_else(|| days_after(terms.anchor, plan.trial_days)),
+        (None, Some(days)) => calendar::trial_end(terms.anchor, days),
+        (None, None) => plan.trial_until.or_else(|| calendar::trial_end(terms.anchor, plan.trial_days)),
     };
     end.filter(|end| *end > terms.anchor)
-}
-
-fn days_after(anchor: Date, days: u32) -> Option<Date> {
-    anchor.checked_add(jiff::Span::new().try_days(i64::from(days)).ok()?).ok()
 }
 
 /// Where a subscription stands when it is looked at on a day. `resumed`: it was paused, or had ended, when it was last looked

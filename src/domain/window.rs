@@ -124,7 +124,7 @@ impl Windows {
         if millis == 0 {
             return SignedDuration::ZERO;
         }
-        let place = u128::from(seed) * u128::from(millis) >> 64;
+        let place = (u128::from(seed) * u128::from(millis)) >> 64;
         SignedDuration::from_millis(i64::try_from(place).unwrap_or(0))
     }
 
