@@ -5,6 +5,7 @@
 
 mod brakes;
 mod calendar;
+mod catch_up;
 mod charges;
 mod config;
 mod context;
@@ -76,6 +77,9 @@ enum Command {
     /// Imports, lists and changes subscriptions
     #[command(subcommand)]
     Subscriptions(subscriptions::Subscriptions),
+    /// Periods that were missed, such as during downtime, and that wait for you
+    #[command(subcommand)]
+    CatchUp(catch_up::CatchUp),
     /// Lists charges and tells their stories
     #[command(subcommand)]
     Charges(charges::Charges),
@@ -149,6 +153,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Calendar(command) => command.run(context),
         Command::Config(command) => command.run(context).await,
         Command::Subscriptions(command) => command.run(context).await,
+        Command::CatchUp(command) => command.run(context).await,
         Command::Charges(command) => command.run(context).await,
         Command::Explain(command) => command.run(context).await,
         Command::Forecast(command) => command.run(context).await,

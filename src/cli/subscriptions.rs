@@ -4,6 +4,7 @@ mod change;
 pub mod import;
 mod rules;
 mod sheet;
+mod terms;
 
 use clap::Subcommand;
 use jiff::Timestamp;
@@ -13,6 +14,8 @@ use super::context::{Context, Opened};
 use super::failure::Failure;
 use super::output::{Field, Listing, amount, at, field, print_one};
 use crate::domain::lifecycle::{self, Next, NextPeriod, Problem, seen};
+use crate::domain::plan::Price;
+use crate::domain::subscription::Adjustment;
 use crate::store::desk::columns::{AMOUNT, ANCHOR, COLUMNS, CURRENCY, CUSTOMER_UID, PLAN, STATUS};
 use crate::store::desk::{SubscriptionFilter, SubscriptionRow};
 
@@ -53,8 +56,18 @@ pub enum Subscriptions {
     Pause(change::StatusChange),
     /// Bills a paused subscription again
     Resume(change::StatusChange),
-    /// Stops billing for good
-    Cancel(change::StatusChange),
+    /// Stops billing for good: now, or when the period that is open ends
+    Cancel {
+        #[command(flatten)]
+        change: change::StatusChange,
+        /// The period that is open is the last; `resume` takes it back before its end
+        #[arg(long)]
+        at_period_end: bool,
+    },
+    /// Sets the price of periods that start on a day or later
+    Price(terms::SetPrice),
+    /// Adds a discount or a surcharge to the next charge, once
+    Adjust(terms::Adjust),
 }
 
 impl Subscriptions {
@@ -74,9 +87,12 @@ impl Subscriptions {
                 print_one(&whole(&opened, &row), context.output)
             }
             Self::Set(set) => set.run(context).await,
-            Self::Pause(change) => change.run(context, "paused").await,
-            Self::Resume(change) => change.run(context, "active").await,
-            Self::Cancel(change) => change.run(context, "cancelled").await,
+            Self::Pause(change) => change.run(context, change::Stop::Pause).await,
+            Self::Resume(change) => change.run(context, change::Stop::Resume).await,
+            Self::Cancel { change, at_period_end: false } => change.run(context, change::Stop::Cancel).await,
+            Self::Cancel { change, at_period_end: true } => change.run(context, change::Stop::CancelAtPeriodEnd).await,
+            Self::Price(price) => price.run(context).await,
+            Self::Adjust(adjust) => adjust.run(context).await,
         }
     }
 }
@@ -175,6 +191,10 @@ fn whole(opened: &Opened, row: &SubscriptionRow) -> Vec<Field> {
         };
         fields.push(one);
     }
+    let price = |price: &Price| format!("{} from {}", price.amount, price.from);
+    fields.push(field("price_changes", row.prices.iter().map(price).collect::<Vec<_>>().join(", ")));
+    let adjustment = |adjustment: &Adjustment| format!("{:+} (no. {})", adjustment.amount, adjustment.id);
+    fields.push(field("adjustments", row.adjustments.iter().map(adjustment).collect::<Vec<_>>().join(", ")));
     fields.push(field("schedule", schedule(row)));
     fields.push(field("opened_until", row.progress.opened_until.map(|day| day.to_string())));
     fields.push(field("periods", i64::from(row.progress.periods)));

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 
-use super::calendar::due_at;
+use super::calendar::{self, due_at};
 use super::money::Money;
 use super::period::Period;
 use super::plan::{Catalog, Plan, Resume, TrialAnchor};
@@ -146,14 +146,10 @@ pub fn trial_end(plan: &Plan, terms: &Terms) -> Option<Date> {
     // what the row says wins as a whole: `trial_days = 0` takes the plan's trial away
     let end = match (terms.trial_until, terms.trial_days) {
         (Some(until), _) => Some(until),
-        (None, Some(days)) => days_after(terms.anchor, days),
-        (None, None) => plan.trial_until.or_else(|| days_after(terms.anchor, plan.trial_days)),
+        (None, Some(days)) => calendar::trial_end(terms.anchor, days),
+        (None, None) => plan.trial_until.or_else(|| calendar::trial_end(terms.anchor, plan.trial_days)),
     };
     end.filter(|end| *end > terms.anchor)
-}
-
-fn days_after(anchor: Date, days: u32) -> Option<Date> {
-    anchor.checked_add(jiff::Span::new().try_days(i64::from(days)).ok()?).ok()
 }
 
 /// Where a subscription stands when it is looked at on a day. `resumed`: it was paused, or had ended, when it was last looked
@@ -268,6 +264,8 @@ pub struct Missed {
     pub latest: Period,
     /// What all of them would be charged; `None`: more than can be held.
     pub sum: Option<Money>,
+    /// The same without the latest.
+    pub before_latest: Option<Money>,
     /// Where the subscription stands if all but the latest are passed over, and if all are.
     pub at_latest: Progress,
     pub past_all: Progress,
@@ -293,10 +291,19 @@ pub fn missed(catalog: &Catalog, terms: &Terms, progress: &Progress, now: Timest
         let (at_latest, past_all) = (kept(&at), kept(&after));
         let period = next.period;
         found = Some(match found {
-            None => Missed { count: 1, first: period, latest: period, sum: Some(next.amount), at_latest, past_all },
+            None => Missed {
+                count: 1,
+                first: period,
+                latest: period,
+                sum: Some(next.amount),
+                before_latest: None,
+                at_latest,
+                past_all,
+            },
             Some(before) => Missed {
                 count: before.count + 1,
                 latest: period,
+                before_latest: before.sum,
                 sum: before.sum.and_then(|sum| sum.checked_add(next.amount).ok()),
                 at_latest,
                 past_all,

@@ -108,7 +108,7 @@ impl Forecast {
                 not.missed_periods += u64::from(periods);
             }
             End::InReview => not.in_review += 1,
-            End::Problem(problem) => *not.problems.entry(problem.to_string()).or_default() += 1,
+            End::Problem(problem) => *not.problems.entry(problem).or_default() += 1,
         }
     }
 

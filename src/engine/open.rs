@@ -80,56 +80,58 @@ impl Engine {
 }
 
 /// What becomes of a schedule now.
-fn step(in_force: &InForce, schedule: &DueSchedule, now: Timestamp) -> ScheduleStep {
+pub(super) fn step(in_force: &InForce, schedule: &DueSchedule, now: Timestamp) -> ScheduleStep {
     let terms = &schedule.terms;
     let step = |action, progress| ScheduleStep { subscription: terms.id, version: schedule.version, progress, action };
-    match next(in_force, schedule, now) {
-        Ok((action, progress)) => step(action, progress),
+    let parked = |paused| step(ScheduleAction::Park { paused }, schedule.progress);
+    match terms.status {
+        Status::Active => {}
+        Status::Paused => return parked(true),
+        Status::Cancelled => return parked(false),
+    }
+    let wrong = |problem: Problem, progress| step(ScheduleAction::Problem { text: problem.to_string() }, progress);
+    match seen(&in_force.catalog, terms, schedule.progress, schedule.was_paused, now) {
+        Ok(progress) => match next(in_force, schedule, progress, now) {
+            Ok(action) => step(action, progress),
+            // the day on which it was seen is kept: what falls due while it is wrong is owed once it has been put right
+            Err(problem) => wrong(problem, progress),
+        },
         Err(problem) => {
-            // the end of a pause is kept even if nothing can be opened yet
+            // the end of a pause is kept even if its days cannot be counted yet
             let end_of_pause = schedule.was_paused.then(|| now.to_zoned(TimeZone::UTC).date());
-            let kept = Progress { not_before: schedule.progress.not_before.max(end_of_pause), ..schedule.progress };
-            step(ScheduleAction::Problem { text: problem.to_string() }, kept)
+            let not_before = schedule.progress.not_before.max(end_of_pause);
+            wrong(problem, Progress { not_before, ..schedule.progress })
         }
     }
 }
 
-pub(super) fn next(in_force: &InForce, schedule: &DueSchedule, now: Timestamp) -> Result<(ScheduleAction, Progress), Problem> {
+fn next(in_force: &InForce, schedule: &DueSchedule, progress: Progress, now: Timestamp) -> Result<ScheduleAction, Problem> {
     let (terms, catalog) = (&schedule.terms, &in_force.catalog);
-    match terms.status {
-        Status::Active => {}
-        Status::Paused => return Ok((ScheduleAction::Park { paused: true }, schedule.progress)),
-        Status::Cancelled => return Ok((ScheduleAction::Park { paused: false }, schedule.progress)),
-    }
-    let progress = seen(catalog, terms, schedule.progress, schedule.was_paused, now)?;
     let zone = catalog.zone(terms)?;
     let look_at = |due_at: Timestamp| due_at.checked_sub(in_force.tuning.open_ahead).unwrap_or(due_at);
     let (next, after) = match next_period(catalog, terms, &progress)? {
         Next::Period(next, after) => (next, after),
-        Next::Paused => return Ok((ScheduleAction::Park { paused: true }, progress)),
+        Next::Paused => return Ok(ScheduleAction::Park { paused: true }),
         Next::Ended { why, on } => {
-            let action = match on.and_then(|day| midnight(day, &zone)).filter(|end| *end > now) {
-                Some(until) => ScheduleAction::Wait { until },
-                None => ScheduleAction::End { why, on },
-            };
-            return Ok((action, progress));
+            let end = on.and_then(|day| midnight(day, &zone)).filter(|end| *end > now);
+            return Ok(end.map_or(ScheduleAction::End { why, on }, |until| ScheduleAction::Wait { until }));
         }
     };
     if look_at(next.due_at) > now {
-        return Ok((ScheduleAction::Wait { until: look_at(next.due_at) }, progress));
+        return Ok(ScheduleAction::Wait { until: look_at(next.due_at) });
     }
     let following = next_period(catalog, terms, &after);
     if let Ok(Next::Period(second, _)) = &following
         && second.due_at <= now
         && let Some(action) = catch_up(in_force, schedule, &next, &progress, now)?
     {
-        return Ok((action, progress));
+        return Ok(action);
     }
     if next.amount.minor() == 0 {
         let NextPeriod { period, adjustments, changes_plan, .. } = next;
         let (first, until) = (period.start, period.end);
         let passed = Passed { why: PassedWhy::Free, first, until, count: 1, after, adjustments, changes_plan };
-        return Ok((ScheduleAction::Pass(passed), progress));
+        return Ok(ScheduleAction::Pass(passed));
     }
     let next_look = match following {
         Ok(Next::Period(second, _)) => Some(look_at(second.due_at)),
@@ -140,7 +142,7 @@ pub(super) fn next(in_force: &InForce, schedule: &DueSchedule, now: Timestamp) -
     let id_mode = in_force.id_modes.get(&schedule.account).copied().unwrap_or_default();
     let first_at = in_force.tuning.windows.first_start(next.due_at, &zone, seed(&terms.account, &terms.external_ref));
     let policy = catalog.plan(terms)?.while_past_due;
-    Ok((ScheduleAction::Open { next, first_at, id_mode, policy, after, next_look, config_version: in_force.version }, progress))
+    Ok(ScheduleAction::Open { next, first_at, id_mode, policy, after, next_look, config_version: in_force.version })
 }
 
 /// What the plan says of several periods that are due at once. `None`: they are opened.

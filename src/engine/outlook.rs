@@ -6,9 +6,9 @@
 use jiff::Timestamp;
 
 use super::InForce;
-use super::open::{next, seed};
+use super::open::{seed, step};
 use crate::domain::charge::{ChargeState, Waiting};
-use crate::domain::lifecycle::{Ending, Problem};
+use crate::domain::lifecycle::Ending;
 use crate::domain::money::Money;
 use crate::domain::period::Period;
 use crate::domain::plan::WhilePastDue;
@@ -51,7 +51,8 @@ pub enum End {
     InReview,
     /// So many periods were missed: an operator decides.
     Missed(u32),
-    Problem(Problem),
+    /// The row or the config is wrong.
+    Problem(String),
 }
 
 /// What is to come of one subscription.
@@ -112,7 +113,7 @@ pub fn outlook(standing: &Standing, in_force: &InForce, now: Timestamp, until: T
     let holds = match catalog.plan(terms) {
         Ok(plan) => plan.while_past_due == WhilePastDue::Hold,
         Err(problem) => {
-            ahead.end = End::Problem(problem);
+            ahead.end = End::Problem(problem.to_string());
             return ahead;
         }
     };
@@ -123,16 +124,10 @@ pub fn outlook(standing: &Standing, in_force: &InForce, now: Timestamp, until: T
     let mut schedule = standing.schedule.clone();
     let mut at = if holds { free_from } else { now };
     for _ in 0..MOST_STEPS {
-        let (action, progress) = match next(in_force, &schedule, at) {
-            Ok(step) => step,
-            Err(problem) => {
-                ahead.end = End::Problem(problem);
-                break;
-            }
-        };
-        schedule.progress = progress;
+        let step = step(in_force, &schedule, at);
+        schedule.progress = step.progress;
         schedule.was_paused = false;
-        match action {
+        match step.action {
             ScheduleAction::Open { next, first_at, after, .. } => {
                 schedule.progress = after;
                 // read a moment later than the schedule, a period may have opened meanwhile
@@ -160,7 +155,11 @@ pub fn outlook(standing: &Standing, in_force: &InForce, now: Timestamp, until: T
                 ahead.end = End::Ended(why);
                 break;
             }
-            ScheduleAction::Park { .. } | ScheduleAction::Problem { .. } => break,
+            ScheduleAction::Problem { text } => {
+                ahead.end = End::Problem(text);
+                break;
+            }
+            ScheduleAction::Park { .. } => break,
         }
     }
     ahead

@@ -9,6 +9,7 @@ mod outbox;
 pub mod sql;
 mod story;
 mod subscriptions;
+mod terms;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -23,6 +24,7 @@ pub use import::{FieldChange, Given, Import, Verdict};
 pub use outbox::{EventRow, JournalRow, Replay};
 pub use story::{AttemptRow, DeliveryRow, IncidentRow, ObservationRow, SendRow, Story, StoryEvent};
 pub use subscriptions::{SubscriptionFilter, SubscriptionRow};
+pub use terms::{CatchUpStep, TermsChange};
 
 /// Who changes something, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -109,6 +109,14 @@ impl<'a> Rules<'a> {
             let place = if values[VAT_AMOUNT].is_some() { "vat_amount" } else { "tax_free" };
             wrong.push((place, format!("tax_free and vat_amount are {parts} together, more than the amount of {amount}")));
         }
+        if let Some(next) = values[NEXT_PLAN].as_ref().and_then(|name| self.settings.plans.get(name)) {
+            if given(AMOUNT) && number(AMOUNT).is_none() && next.amount.is_none() {
+                wrong.push(("next_plan", format!("plan `{}` has no amount, and the subscription has none", next.name)));
+            }
+            if given(NAME) && values[NAME].is_none() && next.title.is_none() {
+                wrong.push(("next_plan", format!("plan `{}` has no title, and the subscription has no name", next.name)));
+            }
+        }
         let instalments = index("card_quota").and_then(number).unwrap_or(0);
         let currency = values[CURRENCY].as_deref().unwrap_or(plan.currency.code());
         if instalments >= 2 && currency == "KRW" && amount.is_some_and(|amount| amount < 50_000) {

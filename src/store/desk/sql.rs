@@ -12,6 +12,7 @@ pub const ALL: &[&Statement] = &[
     &LOCK_SUBSCRIPTION,
     &FIND_SUBSCRIPTIONS,
     &LIST_SUBSCRIPTIONS,
+    &MISSED_SUBSCRIPTIONS,
     &ADD_EVENT,
     &ADD_DELIVERIES,
     &EVENTS,
@@ -156,7 +157,8 @@ macro_rules! record {
 macro_rules! schedule {
     () => {
         "s.created_at, s.updated_at, d.next_look_at, d.opened_until, d.not_before, d.anchor AS counted_from,
-            COALESCE(d.periods, 0) AS periods, d.missed, d.caught_up, d.parked, d.problem"
+            COALESCE(d.periods, 0) AS periods, d.missed, d.caught_up, d.parked, d.problem,
+            COALESCE(d.version, 0) AS version"
     };
 }
 
@@ -280,6 +282,19 @@ pub const LIST_SUBSCRIPTIONS: Statement = Statement::same(
                 AND (CAST($4 AS TEXT) IS NULL OR s.plan = CAST($4 AS TEXT))
                 AND ($5 = 0 OR d.problem IS NOT NULL)
             ORDER BY s.id LIMIT $6"
+    ),
+);
+
+/// Whose missed periods wait for an operator.
+pub const MISSED_SUBSCRIPTIONS: Statement = Statement::same(
+    "desk: missed subscriptions",
+    concat!(
+        "SELECT s.id, ",
+        columns!("s."),
+        ", ",
+        schedule!(),
+        " FROM schedules d JOIN subscriptions s ON s.id = d.subscription_id
+            WHERE d.missed IS NOT NULL AND d.subscription_id > $1 ORDER BY d.subscription_id LIMIT $2"
     ),
 );
 

@@ -36,6 +36,8 @@ pub struct SubscriptionRow {
     /// Missed periods that wait for an operator.
     pub missed: Option<u32>,
     pub caught_up: Option<Date>,
+    /// Of the schedule: what is written on it is refused if it has changed since.
+    pub version: i64,
     /// `paused`, `ended`, `blocked` or `problem`.
     pub parked: Option<String>,
     pub problem: Option<String>,
@@ -54,6 +56,7 @@ impl SubscriptionRow {
             adjustments: Vec::new(),
             missed: row.int_opt("missed")?.map(|_| row.small("missed")).transpose()?,
             caught_up: row.day_opt("caught_up")?,
+            version: row.int("version")?,
             parked: row.text_opt("parked")?,
             problem: row.text_opt("problem")?,
         })

@@ -2,7 +2,18 @@
 
 use super::Statement;
 
-pub const ALL: &[&Statement] = &[&PRICES_OF, &ADJUSTMENTS_OF, &LOCK_SUBSCRIPTIONS, &TAKE_PLANS, &USE_ADJUSTMENTS];
+pub const ALL: &[&Statement] = &[
+    &PRICES_OF,
+    &ADJUSTMENTS_OF,
+    &LOCK_SUBSCRIPTIONS,
+    &TAKE_PLANS,
+    &USE_ADJUSTMENTS,
+    &SET_PRICE,
+    &REMOVE_PRICE,
+    &ADD_ADJUSTMENT,
+    &REMOVE_ADJUSTMENT,
+    &CATCH_UP,
+];
 
 /// A subscription (`s`) and its schedule (`h`), as `rows::terms` and `rows::progress` read them.
 macro_rules! terms {
@@ -60,4 +71,42 @@ pub const USE_ADJUSTMENTS: Statement = Statement::two(
     "UPDATE adjustments a SET used_on = x.used_on, charge_id = x.charge
         FROM json_to_recordset($1::json) AS x(id bigint, used_on date, charge bigint)
         WHERE a.id = x.id AND a.used_on IS NULL",
+);
+
+pub const SET_PRICE: Statement = Statement::same(
+    "set price",
+    "INSERT INTO price_changes (subscription_id, from_date, amount, tax_free, vat_amount) VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (subscription_id, from_date)
+        DO UPDATE SET amount = excluded.amount, tax_free = excluded.tax_free, vat_amount = excluded.vat_amount
+        RETURNING id",
+);
+
+pub const REMOVE_PRICE: Statement =
+    Statement::same("remove price", "DELETE FROM price_changes WHERE subscription_id = $1 AND from_date = $2 RETURNING id");
+
+pub const ADD_ADJUSTMENT: Statement =
+    Statement::same("add adjustment", "INSERT INTO adjustments (subscription_id, amount, name) VALUES ($1, $2, $3) RETURNING id");
+
+pub const REMOVE_ADJUSTMENT: Statement = Statement::same(
+    "remove adjustment",
+    "DELETE FROM adjustments WHERE subscription_id = $1 AND id = $2 AND used_on IS NULL RETURNING id",
+);
+
+/// An operator's word on missed periods; `$2` is the epoch, at once. Differs because batches are JSON of either engine.
+pub const CATCH_UP: Statement = Statement::two(
+    "catch up",
+    "UPDATE schedules SET opened_until = x.opened_until, anchor = x.anchor, caught_up = x.caught_up, parked = NULL,
+            problem = NULL, missed = NULL, next_look_at = $2, version = schedules.version + 1
+        FROM (
+            SELECT CAST(value->>'$.id' AS INTEGER) AS id, CAST(value->>'$.version' AS INTEGER) AS version,
+                value->>'$.opened_until' AS opened_until, value->>'$.anchor' AS anchor, value->>'$.caught_up' AS caught_up
+            FROM json_each($1)
+        ) AS x
+        WHERE schedules.subscription_id = x.id AND schedules.version = x.version AND schedules.missed IS NOT NULL
+        RETURNING schedules.subscription_id",
+    "UPDATE schedules h SET opened_until = x.opened_until, anchor = x.anchor, caught_up = x.caught_up, parked = NULL,
+            problem = NULL, missed = NULL, next_look_at = $2, version = h.version + 1
+        FROM json_to_recordset($1::json) AS x(id bigint, version bigint, opened_until date, anchor date, caught_up date)
+        WHERE h.subscription_id = x.id AND h.version = x.version AND h.missed IS NOT NULL
+        RETURNING h.subscription_id",
 );
