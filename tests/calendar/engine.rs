@@ -2,49 +2,28 @@
 
 use std::sync::Arc;
 
-use jiff::civil::{Date, date, time};
+use jiff::civil::{date, time};
 use jiff::tz::TimeZone;
 use rebilld::domain::calendar::{Calendar, From};
-use rebilld::domain::charge::SubscriptionId;
 use rebilld::domain::holidays::{Banking, Holidays};
-use rebilld::domain::money::Currency;
-use rebilld::domain::plan::{Plan, WhilePastDue};
+use rebilld::domain::lifecycle::{Next, Progress, next_period};
+use rebilld::domain::plan::{Catalog, Plan};
 use rebilld::domain::recurrence::Recurrence;
-use rebilld::domain::subscription::{Status, Terms};
+use rebilld::domain::subscription::Terms;
 
 fn plan(recurrence: &Recurrence, banking: Banking) -> Plan {
     Plan {
-        name: "plan".to_owned(),
-        recurrence: recurrence.clone(),
         charge_time: time(2, 30, 0, 0),
-        zone: TimeZone::get("America/New_York").unwrap(),
+        zone: Some(zone()),
         banking,
         holidays: Arc::new(Holidays::korea().clone()),
         amount: Some(9_900),
-        currency: Currency::KRW,
-        title: None,
-        tax_free: None,
-        vat_amount: None,
-        while_past_due: WhilePastDue::Hold,
+        ..Plan::new("plan", recurrence.clone())
     }
 }
 
-fn terms(anchor: Date) -> Terms {
-    Terms {
-        id: SubscriptionId(1),
-        account: "main".to_owned(),
-        external_ref: "sub-0001".to_owned(),
-        status: Status::Active,
-        plan: "plan".to_owned(),
-        amount: None,
-        currency: None,
-        anchor,
-        starts_on: None,
-        zone: None,
-        charge_time: None,
-        tax_free: None,
-        vat_amount: None,
-    }
+fn zone() -> TimeZone {
+    TimeZone::get("America/New_York").unwrap()
 }
 
 #[test]
@@ -64,15 +43,17 @@ fn the_engine_opens_the_periods_of_the_calendar() {
                     recurrence: recurrence.clone(),
                     anchor,
                     time: plan.charge_time,
-                    zone: plan.zone.clone(),
+                    zone: zone(),
                     banking,
                     holidays: &plan.holidays,
                 };
-                let mut until = None;
+                let catalog = Catalog { plans: [("plan".to_owned(), plan.clone())].into(), ..Catalog::default() };
+                let terms = Terms::new("main", "sub-0001", "plan", anchor);
+                let mut progress = Progress { not_before: Some(anchor), ..Progress::default() };
                 for entry in calendar.entries(From::Number(0), 50).unwrap() {
-                    let next = terms(anchor).next_period(&plan, until, anchor).unwrap();
+                    let Next::Period(next, after) = next_period(&catalog, &terms, &progress).unwrap() else { panic!("it ends") };
                     assert_eq!((next.period, next.due_at), (entry.period, entry.due_at), "{recurrence} from {anchor}");
-                    until = Some(next.period.end);
+                    progress = after;
                 }
             }
         }
