@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(version.hash.len(), 26);
         let moved = CONFIG.replace("db/x", "db/y").replace("hunter2.key", "elsewhere");
         assert_eq!(of(&moved).version().hash, version.hash, "another place is the same config");
-        let default = CONFIG.replace("every = ", "charge_time = \"10:00\"\nevery = ");
+        let default = CONFIG.replace("every = ", "currency = \"KRW\"\nevery = ");
         assert_eq!(of(&default).version().hash, version.hash, "a default that is written out is no change");
         assert_ne!(of(&CONFIG.replace("9900", "9901")).version().hash, version.hash);
     }

@@ -19,7 +19,6 @@ const HOT: &[(&Statement, &str)] = &[
     (&schedules::DUE_SCHEDULES, "schedules_next"),
     (&schedules::UNRESOLVED, "charges_unresolved"),
     (&outlook::PENDING, "charges_unresolved"),
-    (&outlook::STANDING, "subscription"),
     (&chores::PAID_SINCE, "charges_paid"),
     (&chores::UNRESOLVED_NOW, "charges_unresolved"),
     (&writes::LIVE_ATTEMPTS, "attempts_one"),

@@ -17,8 +17,12 @@ pub const PAID_SINCE: Statement = Statement::two(
         GROUP BY a.name, c.currency ORDER BY a.name, c.currency",
 );
 
-pub const UNRESOLVED_NOW: Statement = Statement::same(
+/// Differs because SQLite, which knows of no numbers of rows, would read the whole table.
+pub const UNRESOLVED_NOW: Statement = Statement::two(
     "unresolved now",
+    "SELECT count(*) FILTER (WHERE state = 'due' AND tries > 0) AS dunning, count(*) FILTER (WHERE state = 'doubt') AS doubt,
+            count(*) FILTER (WHERE state = 'review') AS review
+        FROM charges INDEXED BY charges_unresolved WHERE state IN ('due', 'doubt', 'review')",
     "SELECT count(*) FILTER (WHERE state = 'due' AND tries > 0) AS dunning, count(*) FILTER (WHERE state = 'doubt') AS doubt,
             count(*) FILTER (WHERE state = 'review') AS review
         FROM charges WHERE state IN ('due', 'doubt', 'review')",
