@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use jiff::civil::{date, time};
+use jiff::civil::{Date, date, time};
 use jiff::tz::TimeZone;
-use rebilld::domain::calendar::{Calendar, From};
+use rebilld::domain::calendar::{Calendar, From, trial_end};
 use rebilld::domain::holidays::{Banking, Holidays};
 use rebilld::domain::lifecycle::{Next, Progress, next_period};
 use rebilld::domain::plan::{Catalog, Plan};
@@ -14,7 +14,7 @@ use rebilld::domain::subscription::Terms;
 fn plan(recurrence: &Recurrence, banking: Banking) -> Plan {
     Plan {
         charge_time: time(2, 30, 0, 0),
-        zone: Some(zone()),
+        zone: TimeZone::get("America/New_York").ok(),
         banking,
         holidays: Arc::new(Holidays::korea().clone()),
         amount: Some(9_900),
@@ -22,8 +22,8 @@ fn plan(recurrence: &Recurrence, banking: Banking) -> Plan {
     }
 }
 
-fn zone() -> TimeZone {
-    TimeZone::get("America/New_York").unwrap()
+fn terms(anchor: Date, trial_days: u32) -> Terms {
+    Terms { trial_days: Some(trial_days), ..Terms::new("main", "sub-0001", "plan", anchor) }
 }
 
 #[test]
@@ -37,23 +37,20 @@ fn the_engine_opens_the_periods_of_the_calendar() {
     ];
     for recurrence in recurrences {
         for banking in [Banking::AsIs, Banking::Next, Banking::Previous] {
-            for anchor in [date(2024, 1, 31), date(2024, 2, 29), date(2025, 10, 6)] {
+            for (start, trial_days) in [(date(2024, 1, 31), 0), (date(2024, 2, 29), 14), (date(2025, 10, 6), 0)] {
                 let plan = plan(&recurrence, banking);
-                let calendar = Calendar {
-                    recurrence: recurrence.clone(),
-                    anchor,
-                    time: plan.charge_time,
-                    zone: zone(),
-                    banking,
-                    holidays: &plan.holidays,
-                };
-                let catalog = Catalog { plans: [("plan".to_owned(), plan.clone())].into(), ..Catalog::default() };
-                let terms = Terms::new("main", "sub-0001", "plan", anchor);
-                let mut progress = Progress { not_before: Some(anchor), ..Progress::default() };
+                let zone = plan.zone.clone().unwrap();
+                let anchor = trial_end(start, trial_days).unwrap();
+                let holidays = Arc::clone(&plan.holidays);
+                let (recurrence, time) = (recurrence.clone(), plan.charge_time);
+                let calendar = Calendar { recurrence, anchor, time, zone, banking, holidays: &holidays };
+                let catalog = Catalog { plans: [("plan".to_owned(), plan)].into(), ..Catalog::default() };
+                let mut progress = Progress { not_before: Some(start), ..Progress::default() };
                 for entry in calendar.entries(From::Number(0), 50).unwrap() {
-                    let Next::Period(next, after) = next_period(&catalog, &terms, &progress).unwrap() else { panic!("it ends") };
-                    assert_eq!((next.period, next.due_at), (entry.period, entry.due_at), "{recurrence} from {anchor}");
-                    progress = after;
+                    let next = next_period(&catalog, &terms(start, trial_days), &progress).unwrap();
+                    let Next::Period(next, after) = next else { panic!("it has no end") };
+                    assert_eq!((next.period, next.due_at), (entry.period, entry.due_at), "from {start}");
+                    progress = Progress { walked: false, ..after };
                 }
             }
         }
