@@ -28,6 +28,7 @@ CREATE TABLE config_daemons (
     version_id BIGINT NOT NULL,
     taken_at TIMESTAMPTZ NOT NULL,
     seen_at TIMESTAMPTZ NOT NULL,
+    stopped_at TIMESTAMPTZ,
     refused_hash TEXT,
     refused_why TEXT,
     refused_at TIMESTAMPTZ

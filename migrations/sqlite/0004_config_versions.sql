@@ -28,6 +28,7 @@ CREATE TABLE config_daemons (
     version_id INTEGER NOT NULL,
     taken_at INTEGER NOT NULL,
     seen_at INTEGER NOT NULL,
+    stopped_at INTEGER,
     refused_hash TEXT,
     refused_why TEXT,
     refused_at INTEGER

@@ -18,6 +18,7 @@ use super::{ahead, chores};
 use crate::config::{Loaded, Settings, Sources, USUAL_FILES, Version, load, revive};
 use crate::domain::attempt::{base32, digest};
 use crate::domain::charge::AccountId;
+use crate::domain::money::{Currency, Money};
 use crate::engine::change::Effect;
 use crate::engine::{Engine, InForce};
 use crate::ports::wake::Wake;
@@ -290,15 +291,17 @@ fn same_schedules(old: &InForce, new: &InForce) -> bool {
 
 /// What a change comes to, in one line.
 fn too_much(effect: &Effect) -> String {
-    let sums =
-        effect.difference.iter().filter(|(_, minor)| **minor > 0).map(|(currency, minor)| format!("by {minor} {currency}"));
+    let shown = |currency: &Currency, minor: i128| {
+        i64::try_from(minor).map_or_else(|_| format!("{minor} {currency}"), |minor| Money::new(minor, *currency).to_string())
+    };
+    let sums = effect.difference.iter().filter(|(_, minor)| **minor > 0).map(|(currency, minor)| shown(currency, *minor));
     let sums: Vec<String> = sums.collect();
-    let sums = if sums.is_empty() { String::new() } else { format!(", {} in minor units", sums.join(" and ")) };
+    let sums = if sums.is_empty() { String::new() } else { format!(", by {} in all", sums.join(" and ")) };
     format!("the next charges of {} subscriptions would change{sums}: more than `[reload]` lets through", effect.changed)
 }
 
 /// Tells one daemon from another on the same database.
-fn instance() -> String {
+pub(super) fn instance() -> String {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     format!("{host}:{}", std::process::id())
 }

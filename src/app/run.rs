@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::assemble::{assemble, open};
 use super::errors::AppError;
-use super::reload::Reloader;
+use super::reload::{Reloader, instance};
 use crate::config::{Loaded, Sources};
 use crate::engine::worker;
 use crate::ports::clock::Clock;
@@ -18,6 +18,8 @@ use crate::time::SystemClock;
 /// ends it at once: what is under way is in doubt then, and looked up at the next start.
 pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     loaded.runnable()?;
+    // from now on it means "read the config again", and no longer the end
+    let hangup = listen_for(SignalKind::hangup())?;
     let database = open(&loaded.settings, true).await?;
     let lock = database.lock_for_daemon()?;
     database.migrate().await?;
@@ -36,7 +38,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     let names: Vec<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
     info!(database = %up.database, accounts = %names.join(", "), plans = up.plans, "rebilld is up");
 
-    let reloading = tokio::spawn(reloader.run(listen_for(SignalKind::hangup())?));
+    let reloading = tokio::spawn(reloader.run(hangup));
     let mut worker = tokio::spawn(worker::run(Arc::clone(&engine)));
     let (mut terminate, mut interrupt) = (listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?);
     tokio::select! {
@@ -49,6 +51,9 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     engine.stop();
     // ticks carry nothing, and a config that is half taken is taken at the next start
     reloading.abort();
+    if let Err(why) = database.daemon_stopped(&instance(), engine.time()).await {
+        warn!(%why, "the database could not be told that this daemon stops");
+    }
     let drained = tokio::select! {
         _ = &mut worker => true,
         () = tokio::time::sleep(grace) => false,

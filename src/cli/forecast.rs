@@ -195,12 +195,17 @@ fn tell(
     let (from, until) = (local(forecast.now, zone), local(forecast.until, zone));
     for (currency, line) in &forecast.total {
         let Line { expected, retries } = line;
-        lines.push(paint.bold(&format!("{} in {} charges, {from} to {until}", shown(expected.sum, *currency), expected.count)));
+        lines.push(paint.bold(&format!(
+            "{} in {}, {from} to {until}",
+            shown(expected.sum, *currency),
+            plural(expected.count, "charge")
+        )));
         if retries.count > 0 {
             let text = format!(
-                "apart from that ░ {} in {} charges that were declined and are tried again",
+                "apart from that ░ {} in {} that {} declined before",
                 shown(retries.sum, *currency),
-                retries.count
+                plural(retries.count, "charge"),
+                if retries.count == 1 { "was" } else { "were" }
             );
             lines.push(format!("  {text}"));
         }
@@ -214,7 +219,7 @@ fn tell(
                 shown(estimate.recovered_of_dunning, *currency),
             ))),
             None => lines.push(paint.dim(&format!(
-                "  declines to come are not estimated: {} closed charges are too few (it takes {})",
+                "  declines to come are not estimated: it takes {1} closed charges, and there are {0}",
                 history.closed.count,
                 History::ENOUGH
             ))),
@@ -222,7 +227,6 @@ fn tell(
     }
     let not = &forecast.not_counted;
     let mut left_out = Vec::new();
-    let plural = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     for (count, what) in [
         (not.paused, "paused"),
         (not.cancelled, "cancelled"),
@@ -248,4 +252,8 @@ fn tell(
     }
     lines.extend(brakes.iter().map(|brake| paint.bad(&format!("nothing is sent at the moment: {brake}"))));
     say(&lines.join("\n"))
+}
+
+fn plural(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

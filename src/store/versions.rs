@@ -40,6 +40,8 @@ pub struct DaemonRow {
     pub hash: String,
     pub taken_at: Timestamp,
     pub seen_at: Timestamp,
+    /// It ended as it should.
+    pub stopped_at: Option<Timestamp>,
     /// `None` for a file that could not be read as a config.
     pub refused_hash: Option<String>,
     pub refused_why: Option<String>,
@@ -102,6 +104,11 @@ impl Database {
         self.db.write(&sql::SEEN, &[instance.into(), now.into()]).await.map(drop)
     }
 
+    /// A daemon ends as it should.
+    pub async fn daemon_stopped(&self, instance: &str, now: Timestamp) -> Result<(), Fault> {
+        self.db.write(&sql::STOPPED, &[instance.into(), now.into()]).await.map(drop)
+    }
+
     pub async fn daemons(&self) -> Result<Vec<DaemonRow>, Fault> {
         let rows = self.db.read(&sql::DAEMONS, &[]).await?;
         rows.iter()
@@ -112,6 +119,7 @@ impl Database {
                     hash: row.text("hash")?,
                     taken_at: row.at("taken_at")?,
                     seen_at: row.at("seen_at")?,
+                    stopped_at: row.at_opt("stopped_at")?,
                     refused_hash: row.text_opt("refused_hash")?,
                     refused_why: row.text_opt("refused_why")?,
                     refused_at: row.at_opt("refused_at")?,

@@ -29,6 +29,15 @@ impl Rig {
         until(&what, SOON, async || (self.running()["hash"] == hash).then_some(())).await;
     }
 
+    async fn until_in_force_anywhere(&self, hash: &str) {
+        let what = format!("a daemon goes by {hash}");
+        until(&what, SOON, async || {
+            let rows = self.home.json(&["config", "show", "--running"]);
+            rows.as_array()?.iter().any(|row| row["hash"] == hash).then_some(())
+        })
+        .await;
+    }
+
     async fn until_refused(&self, words: &str) -> String {
         let what = format!("refused because of `{words}`");
         until(&what, SOON, async || {
@@ -228,4 +237,21 @@ async fn an_approved_config_is_taken_when_its_file_arrives() {
     let wanted = rig.home.json(&["config", "plan", "--file", &path])["hash"].as_str().expect("a hash").to_owned();
     std::fs::write(&file, new).expect("the file arrives");
     rig.until_in_force(&wanted).await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_has_stopped_is_not_waited_for() {
+    let rig = Rig::new(None);
+    let mut daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_logged("rebilld is up").await;
+    daemon.terminate();
+    assert!(daemon.ended(SOON).await.success());
+    assert!(rig.running()["stopped_at"].is_string());
+    rig.edit("amount = 1000", "amount = 1300");
+    let said = rig.done(&["config", "apply", "--reason", "while nobody runs"]);
+    assert!(said.contains("no daemon runs at the moment"), "{said}");
+    // what a daemon starts with needs no word
+    let planned = rig.planned()["hash"].as_str().expect("a hash").to_owned();
+    let _daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_in_force_anywhere(&planned).await;
 }

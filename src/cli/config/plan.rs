@@ -92,7 +92,7 @@ impl NewConfig {
         match context.output {
             Output::Json => print_json(&planned.json()),
             Output::Csv => Listing { rows: planned.largest(), none: "" }.print(Output::Csv),
-            Output::Table => say(&planned.text()?),
+            Output::Table => say(&planned.text(false)),
         }
     }
 }
@@ -148,7 +148,8 @@ impl Planned {
         self.effect.largest.iter().map(|change| row(change, &zone_of(&self.new, &change.account))).collect()
     }
 
-    fn text(&self) -> Result<String, Failure> {
+    /// For people. `brief`: without days and single subscriptions.
+    fn text(&self, brief: bool) -> String {
         let paint = Paint(colours());
         let zone = zone_of(&self.new, "");
         let short = Version::short(&self.version.hash);
@@ -156,7 +157,7 @@ impl Planned {
         match &self.base {
             Some(base) if self.unchanged() => {
                 let word = Version::short(base);
-                return Ok(format!("nothing changes: {word} is in force"));
+                return format!("nothing changes: {word} is in force");
             }
             Some(base) => lines.push(paint.bold(&format!("from {} (in force) to {short}", Version::short(base)))),
             None => lines.push(paint.bold(&format!("from the files in place (no daemon has run here yet) to {short}"))),
@@ -195,12 +196,12 @@ impl Planned {
                 ]
             })
             .collect();
-        if !days.is_empty() {
+        if !days.is_empty() && !brief {
             lines.push(String::new());
             lines.push(paint.bold(&format!("days of the next {DAYS} on which something differs")));
             lines.push(Listing { rows: days, none: "" }.lines());
         }
-        if !effect.largest.is_empty() {
+        if !effect.largest.is_empty() && !brief {
             lines.push(String::new());
             lines.push(paint.bold("the largest changes"));
             lines.push(Listing { rows: self.largest(), none: "" }.lines());
@@ -220,7 +221,7 @@ impl Planned {
                 keys.join(", ")
             )),
         });
-        Ok(lines.join("\n"))
+        lines.join("\n")
     }
 }
 
@@ -287,7 +288,7 @@ impl Apply {
         }
         if planned.needs_confirmation() && !confirmed {
             if context.output == Output::Table && !context.quiet {
-                say(&planned.text()?)?;
+                say(&planned.text(true))?;
             }
             let text = format!(
                 "the change is larger than `[reload]` lets through, and nothing was applied. If it is meant: `rebilld config apply --confirm {short}`"
@@ -331,12 +332,12 @@ impl Apply {
 }
 
 fn alive(daemons: Vec<DaemonRow>, now: Timestamp) -> Vec<DaemonRow> {
-    daemons.into_iter().filter(|daemon| now.duration_since(daemon.seen_at) < ALIVE).collect()
+    daemons.into_iter().filter(|daemon| daemon.stopped_at.is_none() && now.duration_since(daemon.seen_at) < ALIVE).collect()
 }
 
 /// Daemons that still hold something else.
 fn refusals<'a>(planned: &Planned, daemons: &'a [DaemonRow]) -> Vec<&'a DaemonRow> {
-    let alive = |daemon: &&DaemonRow| planned.opened.now.duration_since(daemon.seen_at) < ALIVE;
+    let alive = |daemon: &&DaemonRow| daemon.stopped_at.is_none() && planned.opened.now.duration_since(daemon.seen_at) < ALIVE;
     daemons.iter().filter(alive).filter(|daemon| daemon.hash != planned.version.hash).collect()
 }
 
@@ -367,6 +368,7 @@ pub async fn running(context: &Context) -> Result<(), Failure> {
             field("hash", daemon.hash.as_str()).shown(Version::short(&daemon.hash)),
             crate::cli::output::at("taken_at", Some(daemon.taken_at), &zone),
             crate::cli::output::at("seen_at", Some(daemon.seen_at), &zone),
+            crate::cli::output::at("stopped_at", daemon.stopped_at, &zone),
             field("refused_hash", daemon.refused_hash.clone()).shown(daemon.refused_hash.as_deref().map_or("", Version::short)),
             crate::cli::output::at("refused_at", daemon.refused_at, &zone),
             field("refused_why", daemon.refused_why.clone()),

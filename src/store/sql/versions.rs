@@ -14,6 +14,7 @@ pub const ALL: &[&Statement] = &[
     &LAST_APPROVAL,
     &TAKEN,
     &SEEN,
+    &STOPPED,
     &REFUSED,
     &FORGET_DAEMONS,
     &DAEMONS,
@@ -62,10 +63,13 @@ pub const TAKEN: Statement = Statement::same(
     "config taken",
     "INSERT INTO config_daemons (instance, version_id, taken_at, seen_at) VALUES ($1, $2, $3, $3)
         ON CONFLICT (instance) DO UPDATE SET version_id = excluded.version_id, taken_at = excluded.taken_at,
-            seen_at = excluded.seen_at, refused_hash = NULL, refused_why = NULL, refused_at = NULL",
+            seen_at = excluded.seen_at, stopped_at = NULL, refused_hash = NULL, refused_why = NULL, refused_at = NULL",
 );
 
 pub const SEEN: Statement = Statement::same("daemon seen", "UPDATE config_daemons SET seen_at = $2 WHERE instance = $1");
+
+pub const STOPPED: Statement =
+    Statement::same("daemon stopped", "UPDATE config_daemons SET seen_at = $2, stopped_at = $2 WHERE instance = $1");
 
 pub const REFUSED: Statement = Statement::same(
     "config refused",
@@ -80,7 +84,7 @@ pub const FORGET_DAEMONS: Statement = Statement::same(
 
 pub const DAEMONS: Statement = Statement::same(
     "daemons",
-    "SELECT d.instance, d.version_id, v.hash, d.taken_at, d.seen_at, d.refused_hash, d.refused_why, d.refused_at
+    "SELECT d.instance, d.version_id, v.hash, d.taken_at, d.seen_at, d.stopped_at, d.refused_hash, d.refused_why, d.refused_at
         FROM config_daemons d JOIN config_versions v ON v.id = d.version_id ORDER BY d.instance",
 );
 
