@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::columns::{ACCOUNT, COLUMNS, EXTERNAL_REF, Kind, STATUS};
 use super::{Desk, Signed, journal, sql, subject};
-use crate::store::codec::{Batch, Row};
+use crate::store::batch::Batch;
+use crate::store::codec::Row;
 use crate::store::db::{Fault, Tx};
 
 /// A cell of a row to import.
@@ -74,7 +75,7 @@ impl Desk<'_> {
 impl Import {
     /// Writes a batch of rows, a cell for each of [`COLUMNS`]. No two may have the same account and `external_ref`.
     pub async fn add(&mut self, rows: &[Vec<Given>]) -> Result<Vec<Imported>, Fault> {
-        let mut keys = self.tx.batch();
+        let mut keys = self.tx.json_batch();
         for row in rows {
             keys.row().text("account", value(&row[ACCOUNT])).text("external_ref", value(&row[EXTERNAL_REF]));
         }
@@ -83,7 +84,7 @@ impl Import {
             let values = values_of(&row)?;
             existing.insert((values[ACCOUNT].clone(), values[EXTERNAL_REF].clone()), values);
         }
-        let (mut new, mut changed) = (self.tx.batch(), self.tx.batch());
+        let (mut new, mut changed) = (self.tx.json_batch(), self.tx.json_batch());
         let mut imported = Vec::with_capacity(rows.len());
         for row in rows {
             let key = (value(&row[ACCOUNT]).map(str::to_owned), value(&row[EXTERNAL_REF]).map(str::to_owned));

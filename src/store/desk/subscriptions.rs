@@ -188,7 +188,7 @@ impl Desk<'_> {
         if changes.is_empty() {
             return Ok(Ok(changes));
         }
-        let mut batch = tx.batch();
+        let mut batch = tx.json_batch();
         write(&mut batch, &new.values);
         tx.execute(&sql::CHANGE_SUBSCRIPTIONS, &[batch.param(), now.into()]).await?;
         let (account, external_ref) = (new.account(), new.external_ref());
