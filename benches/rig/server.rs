@@ -92,11 +92,12 @@ async fn answer(line: &str, body: &str, latency: Duration, counts: &Counts) -> (
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;
         }
-        counts.posts.fetch_add(1, Ordering::Relaxed);
+        // in the shape and the order of the gateway's own: twelve digits that grow
+        let nth = counts.posts.fetch_add(1, Ordering::Relaxed);
         counts.last.store(micros(), Ordering::Relaxed);
         let uid = field(body, "merchant_uid");
         let answer = format!(
-            r#"{{"code":0,"message":null,"response":{{"imp_uid":"imp_{uid}","merchant_uid":"{uid}","pay_method":"card","channel":"api","pg_provider":"html5_inicis","emb_pg_provider":null,"pg_tid":"INIpayBILL_{uid}","pg_id":"INIBillTst","sandbox":false,"escrow":false,"apply_num":"00000000","card_code":"366","card_name":null,"card_quota":0,"card_number":"123456******1234","card_type":null,"name":"Pro","amount":{},"cancel_amount":0,"currency":"KRW","status":"paid","started_at":1790000000,"paid_at":1790000003,"failed_at":0,"cancelled_at":0,"fail_reason":null,"customer_uid":"{}","customer_uid_usage":"payment"}}}}"#,
+            r#"{{"code":0,"message":null,"response":{{"imp_uid":"imps_{nth:012}","merchant_uid":"{uid}","pay_method":"card","channel":"api","pg_provider":"html5_inicis","emb_pg_provider":null,"pg_tid":"INIpayBILL_{uid}","pg_id":"INIBillTst","sandbox":false,"escrow":false,"apply_num":"00000000","card_code":"366","card_name":null,"card_quota":0,"card_number":"123456******1234","card_type":null,"name":"Pro","amount":{},"cancel_amount":0,"currency":"KRW","status":"paid","started_at":1790000000,"paid_at":1790000003,"failed_at":0,"cancelled_at":0,"fail_reason":null,"customer_uid":"{}","customer_uid_usage":"payment"}}}}"#,
             field(body, "amount"),
             field(body, "customer_uid"),
         );

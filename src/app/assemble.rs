@@ -100,6 +100,8 @@ pub async fn assemble(
         warn!("no account may be charged for: see `rebilld hold status`");
     }
     let mut tuning = tuning(settings)?;
+    // on SQLite more would only queue up at the one writer
+    tuning.recorders = if database.is_postgres() { 2 } else { 1 };
     adjust(&mut tuning);
     let courier = WebhookCourier::new(endpoints(settings, &secrets), Arc::clone(&clock))?;
     let wake = Wake::default();

@@ -209,7 +209,53 @@ pub struct Charge {
     pub version: i64,
 }
 
+/// What a charge is opened with.
+#[derive(Debug)]
+pub struct Opening<'a> {
+    pub tag: super::attempt::Tag,
+    pub account: AccountId,
+    pub terms: &'a super::subscription::Terms,
+    pub next: &'a super::lifecycle::NextPeriod,
+    /// When it may start; not before it is due.
+    pub first_at: Timestamp,
+    pub mode: IdMode,
+}
+
 impl Charge {
+    /// A charge that has just been opened: nothing of it has been tried.
+    pub fn opened(id: ChargeId, opening: &Opening<'_>) -> Self {
+        let Opening { tag, account, terms, next, first_at, mode } = *opening;
+        Self {
+            id,
+            account,
+            account_name: terms.account.clone(),
+            subscription: terms.id,
+            external_ref: terms.external_ref.clone(),
+            base: IdBase::derive(tag, &terms.account, &terms.external_ref, next.period.start),
+            mode,
+            period: next.period,
+            due_at: next.due_at,
+            amount: next.amount,
+            tax_free: next.tax_free,
+            vat_amount: next.vat_amount,
+            state: ChargeState::Due,
+            waiting: if first_at > next.due_at { Waiting::Window } else { Waiting::Turn },
+            next_at: Some(first_at),
+            id_number: IdNumber::FIRST,
+            attempts: 0,
+            tries: 0,
+            first_declined_at: None,
+            refused_customer: None,
+            not_sent: 0,
+            doubt: Doubt::default(),
+            newest_send_at: None,
+            paid_elsewhere: None,
+            paid_imp_uid: None,
+            live: None,
+            version: 0,
+        }
+    }
+
     /// The id of the live attempt, or the one that the next attempt carries.
     pub fn live_id(&self) -> IdNumber {
         self.live.as_ref().map_or(self.id_number, |live| live.id_number)

@@ -474,7 +474,7 @@ fn brake_name(brake: NotBegun) -> &'static str {
 }
 
 fn intent(in_force: &InForce, account: &AccountRuntime, claimed: &Claimed) -> Result<Intent, String> {
-    let Claimed { charge, payer, last_body } = claimed;
+    let Claimed { charge, payer, last_body, owns_id } = claimed;
     let id_number = charge.live_id();
     let merchant_uid = charge.base.number(id_number);
     // one id never changes its bytes while an attempt lives: a resend is the same request
@@ -504,6 +504,7 @@ fn intent(in_force: &InForce, account: &AccountRuntime, claimed: &Claimed) -> Re
         attempt_number: live.map_or(charge.attempts + 1, |live| live.number),
         id_number,
         merchant_uid,
+        owns_id: *owns_id,
         customer_uid,
         amount: charge.amount,
         body,

@@ -66,6 +66,8 @@ pub struct Tuning {
     pub policy: Policy,
     /// When charges may start.
     pub windows: Windows,
+    /// Transactions of outcomes under way at the same time. More than one serves a database with more than one writer.
+    pub recorders: usize,
     /// Everything that is put under way ends before the next look: a simulation then repeats as far as its faults do.
     pub one_at_a_time: bool,
     /// Between two checks of the database clock against CLOCK_BOOTTIME; `None` under a simulated clock.
@@ -87,6 +89,7 @@ impl Tuning {
             claim: SignedDuration::from_secs(120),
             policy: Policy::default(),
             windows: Windows::ALWAYS,
+            recorders: 1,
             one_at_a_time: false,
             clock_check: Some(Duration::from_secs(10)),
             audit_quick_every: SignedDuration::from_hours(1),

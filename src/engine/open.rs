@@ -1,66 +1,124 @@
 //! Opens periods (W0): a subscription whose next period is near becomes a charge.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use tracing::{info, warn};
 
-use super::{Engine, InForce};
+use super::charge::Batch;
+use super::{AccountRuntime, Engine, InForce};
 use crate::domain::attempt::digest;
+use crate::domain::charge::{self, Charge};
 use crate::domain::lifecycle::{Missed, Next, NextPeriod, Problem, Progress, missed, next_period, seen};
 use crate::domain::period::instant;
 use crate::domain::plan::CatchUp;
-use crate::domain::subscription::Status;
-use crate::ports::store::{DueSchedule, Passed, PassedWhy, ScheduleAction, ScheduleStep, Stepped, StoreError};
+use crate::domain::subscription::{Payer, Status};
+use crate::ports::store::{
+    ClaimToken, Claimed, DueSchedule, OpenClaim, Passed, PassedWhy, ScheduleAction, ScheduleStep, Stepped, StoreError,
+};
+
+/// Room for charges that are claimed as they open, and what they are claimed with.
+pub(crate) struct Opening {
+    pub account: Arc<AccountRuntime>,
+    pub room: usize,
+    pub token: ClaimToken,
+}
 
 impl Engine {
-    /// Looks at one batch of schedules. Returns whether there may be more.
-    pub(crate) async fn open_some(&self) -> Result<bool, StoreError> {
+    /// Looks at one batch of schedules. A charge that falls due at once is claimed as it opens if its account has room; those
+    /// come back as batches, ready to be sent. Also returns whether there may be more to open.
+    pub(crate) async fn open_some(&self, limit: usize, mut rooms: Vec<Opening>) -> Result<(bool, Vec<Batch>), StoreError> {
         // one look, one config
-        let (now, in_force) = (self.now(), self.in_force());
-        let due = self.store.due_schedules(now, in_force.tuning.batch).await?;
+        let in_force = self.in_force();
+        let (now, claimed_at) = (self.now(), self.clock.boot());
+        let due = self.store.due_schedules(now, u32::try_from(limit).unwrap_or(u32::MAX)).await?;
         if due.is_empty() {
-            return Ok(false);
+            return Ok((false, Vec::new()));
         }
-        let steps: Vec<ScheduleStep> = due.iter().map(|schedule| step(&in_force, schedule, now)).collect();
+        let mut steps: Vec<ScheduleStep> = due.iter().map(|schedule| step(&in_force, schedule, now)).collect();
+        for (step, schedule) in steps.iter_mut().zip(&due) {
+            self.claim_with(step, schedule, now, &mut rooms);
+        }
         let results = self.store.step_schedules(now, &steps).await?;
         let mut opened = 0;
-        for ((schedule, step), result) in due.iter().zip(&steps).zip(&results) {
+        let mut batches: Vec<Batch> = Vec::new();
+        for ((schedule, step), result) in due.into_iter().zip(&steps).zip(&results) {
+            let external_ref = &schedule.terms.external_ref;
             match (&step.action, result) {
-                (ScheduleAction::Open { next, .. }, Stepped::Done) => {
+                (ScheduleAction::Open { next, first_at, id_mode, .. }, Stepped::Done | Stepped::Claimed { .. }) => {
                     opened += 1;
                     let late = now.duration_since(next.due_at);
                     if late.as_hours() >= 24 {
                         let days = late.as_hours() / 24;
-                        warn!(external_ref = %schedule.terms.external_ref, period = %next.period.start, days, "a period opens late");
+                        warn!(%external_ref, period = %next.period.start, days, "a period opens late");
+                    }
+                    let Stepped::Claimed { charge, owns_id } = *result else { continue };
+                    let opening = charge::Opening {
+                        tag: self.in_force().tuning.tag,
+                        account: schedule.account,
+                        terms: &schedule.terms,
+                        next,
+                        first_at: *first_at,
+                        mode: *id_mode,
+                    };
+                    let charge = Charge::opened(charge, &opening);
+                    // the plan that has taken over with this period
+                    let payer = Payer { plan: schedule.terms.coming_plan().to_owned(), ..schedule.payer };
+                    let claimed = Claimed { charge, payer, last_body: None, owns_id };
+                    let of_account = |batch: &&mut Batch| batch.account.account.id == schedule.account;
+                    if let Some(batch) = batches.iter_mut().find(of_account) {
+                        batch.charges.push(claimed);
+                    } else if let Some(room) = rooms.iter().find(|room| room.account.account.id == schedule.account) {
+                        let (account, token) = (Arc::clone(&room.account), room.token.clone());
+                        batches.push(Batch { account, token, claimed_at, charges: vec![claimed] });
                     }
                 }
                 (ScheduleAction::Problem { text }, Stepped::Done) => {
-                    warn!(external_ref = %schedule.terms.external_ref, problem = %text, "a subscription cannot be billed until its row or its plan is put right");
+                    warn!(%external_ref, problem = %text, "a subscription cannot be billed until its row or its plan is put right");
                 }
                 (ScheduleAction::Hold { text, .. }, Stepped::Done) => {
-                    warn!(external_ref = %schedule.terms.external_ref, problem = %text, "several periods were missed: an operator decides");
+                    warn!(%external_ref, problem = %text, "several periods were missed: an operator decides");
                 }
                 (ScheduleAction::Pass(passed), Stepped::Done) => {
                     let (from, until, periods) = (passed.first, passed.until, passed.count);
-                    info!(external_ref = %schedule.terms.external_ref, %from, %until, periods, "periods are passed over and never charged");
+                    info!(%external_ref, %from, %until, periods, "periods are passed over and never charged");
                 }
                 (ScheduleAction::End { why, .. }, Stepped::Done) => {
-                    info!(external_ref = %schedule.terms.external_ref, why = why.name(), "a subscription has ended");
+                    info!(%external_ref, why = why.name(), "a subscription has ended");
                 }
                 (ScheduleAction::Park { .. }, Stepped::Done) => {
-                    info!(external_ref = %schedule.terms.external_ref, status = schedule.terms.status.name(), "a subscription is no longer billed");
+                    info!(%external_ref, status = schedule.terms.status.name(), "a subscription is no longer billed");
                 }
                 (_, Stepped::Refused) => {
-                    warn!(external_ref = %schedule.terms.external_ref, "the database refuses the next period: it overlaps one that is opened");
+                    warn!(%external_ref, "the database refuses the next period: it overlaps one that is opened");
                 }
                 _ => {}
             }
         }
+        for batch in &batches {
+            batch.account.limits.claimed(batch.charges.len());
+        }
         self.stats.opened.add(opened);
         self.park_refused(now, &steps, &results).await?;
         // rows that another session holds are looked at later: asked for at once again, they would be asked for without end
-        Ok(results.iter().any(|result| *result != Stepped::Stale))
+        Ok((results.iter().any(|result| *result != Stepped::Stale), batches))
+    }
+
+    /// A charge that is about to be sent anyway is claimed by the statement that opens it.
+    fn claim_with(&self, step: &mut ScheduleStep, schedule: &DueSchedule, now: Timestamp, rooms: &mut [Opening]) {
+        let ScheduleAction::Open { first_at, claim, .. } = &mut step.action else { return };
+        let soon = now.checked_add(self.in_force().tuning.lead).unwrap_or(now);
+        if *first_at > soon {
+            return;
+        }
+        let free = |opening: &&mut Opening| opening.account.account.id == schedule.account && opening.room > 0;
+        if let Some(opening) = rooms.iter_mut().find(free) {
+            opening.room -= 1;
+            let until = now.checked_add(self.in_force().tuning.claim).unwrap_or(now);
+            *claim = Some(OpenClaim { token: opening.token.clone(), until });
+        }
     }
 
     /// A period that the schema refuses would stay due for ever: it is shown as a problem until somebody looks.
@@ -142,7 +200,7 @@ fn next(in_force: &InForce, schedule: &DueSchedule, progress: Progress, now: Tim
     let id_mode = in_force.id_modes.get(&schedule.account).copied().unwrap_or_default();
     let first_at = in_force.tuning.windows.first_start(next.due_at, &zone, seed(&terms.account, &terms.external_ref));
     let policy = catalog.plan(terms)?.while_past_due;
-    Ok(ScheduleAction::Open { next, first_at, id_mode, policy, after, next_look, config_version: in_force.version })
+    Ok(ScheduleAction::Open { next, first_at, id_mode, policy, after, next_look, config_version: in_force.version, claim: None })
 }
 
 /// What the plan says of several periods that are due at once. `None`: they are opened.

@@ -39,11 +39,10 @@ impl Recorder {
 }
 
 impl Engine {
-    /// Writes what comes in, for ever. The worker runs one of these.
+    /// Writes what comes in, for ever. The worker runs some of these: while one waits for its COMMIT, the next one's batch fills.
     pub(crate) async fn run_recorder(&self) {
-        let mut receive = self.recorder.receive.lock().await;
         let mut jobs = Vec::new();
-        while receive.recv_many(&mut jobs, self.recorder.batch).await > 0 {
+        while self.recorder.receive.lock().await.recv_many(&mut jobs, self.recorder.batch).await > 0 {
             let (entries, waiting): (Vec<Entry>, Vec<_>) = jobs.drain(..).map(|job| (job.entry, job.done)).unzip();
             let results = self.write(&entries).await;
             for ((result, entry), done) in results.into_iter().zip(entries).zip(waiting) {

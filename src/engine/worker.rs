@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinSet;
-use tracing::{debug, error, warn};
+use tracing::{error, warn};
 
 use super::audit::{AuditError, COMPLETE, QUICK};
 use super::charge::Batch;
+use super::open::Opening;
 use super::{AccountRuntime, Engine};
 use crate::domain::charge::AccountId;
-use crate::ports::store::{Delivery, StoreError};
+use crate::ports::store::{Delivery, NextDue, StoreError};
 
 /// Past due by this long, neither final nor visibly waiting: missed.
 const MISSED_AFTER: SignedDuration = SignedDuration::from_hours(2);
@@ -23,6 +24,8 @@ const COUNT_MISSED_EVERY: Duration = Duration::from_secs(300);
 const ADOPT_EVERY: Duration = Duration::from_secs(30);
 /// A reading of the database clock that took longer is none: half of it could pass for a jump.
 const SLOW_CLOCK: Duration = Duration::from_secs(5);
+/// How long opening waits for an account that has no room at the moment.
+const OPENING_WAITS: Duration = Duration::from_secs(1);
 /// After a failed database call.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -45,7 +48,20 @@ struct Loop {
     next_adopt: Duration,
     next_count: Duration,
     next_clock: Duration,
+    /// Until when opening waits for room, by CLOCK_BOOTTIME.
+    open_by: Option<Duration>,
+    /// What the last dispatch found, before it put anything under way.
+    due: NextDue,
     database_failures: u32,
+}
+
+/// What an account has room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    /// The breaker is open, a brake is on, or the clock has jumped.
+    Stopped,
+    Full,
+    For(usize),
 }
 
 /// Runs the engine until [`Engine::stop`]; then finishes what is in flight and returns. Dropping the future is a crash:
@@ -54,7 +70,10 @@ pub async fn run(engine: Arc<Engine>) {
     let mut recorder = {
         let engine = Arc::clone(&engine);
         let mut tasks = JoinSet::new();
-        tasks.spawn(async move { engine.run_recorder().await });
+        for _ in 0..engine.in_force().tuning.recorders.max(1) {
+            let engine = Arc::clone(&engine);
+            tasks.spawn(async move { engine.run_recorder().await });
+        }
         tasks
     };
     let mut worker = Loop {
@@ -65,6 +84,8 @@ pub async fn run(engine: Arc<Engine>) {
         next_adopt: Duration::ZERO,
         next_count: Duration::ZERO,
         next_clock: Duration::ZERO,
+        open_by: None,
+        due: NextDue::default(),
         database_failures: 0,
     };
     tokio::select! {
@@ -105,7 +126,7 @@ impl Loop {
                 }
                 Ok(_) => {
                     self.database_failures = 0;
-                    let until = self.next_look().await;
+                    let until = self.next_look();
                     self.wait(until).await;
                 }
                 Err(why) => {
@@ -134,36 +155,90 @@ impl Loop {
             self.next_count = boot + COUNT_MISSED_EVERY;
             self.count_missed().await?;
         }
-        let mut more = engine.open_some().await?;
+        // one question tells what is worth asking for: an idle daemon asks nothing else
+        let now = engine.now();
+        self.due = engine.store.next_due(now).await?;
+        let is_due = |at: Option<Timestamp>, by: Timestamp| at.is_some_and(|at| at <= by);
+        let soon = now.checked_add(engine.in_force().tuning.lead).unwrap_or(now);
+        let mut more = false;
         let ring = engine.audit_wanted.swap(false, Ordering::AcqRel);
-        for account in engine.accounts.clone() {
-            more |= self.dispatch_sends(&account).await?;
-            more |= self.dispatch_look_ups(&account).await?;
-            self.dispatch_audit(&account, boot, ring).await?;
+        // what is due already goes before what is about to open: a wave must not starve the retries of yesterday
+        if is_due(self.due.send, soon) {
+            for account in &engine.accounts {
+                more |= self.dispatch_sends(account).await?;
+            }
         }
-        if self.count(Flight::Relay) == 0 {
+        if is_due(self.due.schedule, now) {
+            more |= self.dispatch_opening(boot).await?;
+        }
+        for account in &engine.accounts {
+            if is_due(self.due.look_up, now) {
+                more |= self.dispatch_look_ups(account).await?;
+            }
+            self.dispatch_audit(account, boot, ring).await?;
+        }
+        if is_due(self.due.delivery, now) && self.count(Flight::Relay) == 0 {
             let deliveries = engine.claim_deliveries().await?;
             if !deliveries.is_empty() {
                 self.start(Flight::Relay, relay(Arc::clone(&engine), deliveries));
+                more = true;
             }
         }
         Ok(more)
     }
 
-    async fn dispatch_sends(&mut self, account: &Arc<AccountRuntime>) -> Result<bool, StoreError> {
-        let engine = Arc::clone(&self.engine);
-        let breaker = account.limits.breaker_until(engine.clock.boot()).is_some();
-        let enough = self.count(Flight::Send(account.account.id)) >= engine.in_force().tuning.flights;
-        if breaker || enough || !engine.trusts_time() || account.limits.room() == 0 {
-            return Ok(false);
+    /// How many charges of an account may be put under way now.
+    async fn room(&self, account: &AccountRuntime) -> Result<Room, StoreError> {
+        let engine = &self.engine;
+        if account.limits.breaker_until(engine.clock.boot()).is_some() || !engine.trusts_time() {
+            return Ok(Room::Stopped);
         }
         // a braked account keeps its charges due, so that nothing is claimed in vain
         if engine.brakes_for(account).await?.is_some() {
+            return Ok(Room::Stopped);
+        }
+        let enough = self.count(Flight::Send(account.account.id)) >= engine.in_force().tuning.flights;
+        Ok(match account.limits.room() {
+            0 => Room::Full,
+            _ if enough => Room::Full,
+            room => Room::For(room),
+        })
+    }
+
+    async fn dispatch_sends(&mut self, account: &Arc<AccountRuntime>) -> Result<bool, StoreError> {
+        if !matches!(self.room(account).await?, Room::For(_)) {
             return Ok(false);
         }
+        let engine = Arc::clone(&self.engine);
         let Some(batch) = engine.claim_sends(account).await? else { return Ok(false) };
         self.start(Flight::Send(account.account.id), send(engine, batch));
         Ok(true)
+    }
+
+    /// Opens periods. While accounts are busy to the brim it waits for them a little, because a charge that is claimed as it
+    /// opens costs a good deal less than one that is opened now and claimed later.
+    async fn dispatch_opening(&mut self, boot: Duration) -> Result<bool, StoreError> {
+        let engine = Arc::clone(&self.engine);
+        let (mut rooms, mut full) = (Vec::new(), false);
+        for account in &engine.accounts {
+            match self.room(account).await? {
+                Room::For(room) => rooms.push(Opening { account: Arc::clone(account), room, token: engine.token() }),
+                Room::Full => full = true,
+                Room::Stopped => {}
+            }
+        }
+        if full && rooms.is_empty() && boot < *self.open_by.get_or_insert(boot + OPENING_WAITS) {
+            return Ok(false);
+        }
+        self.open_by = None;
+        let room: usize = rooms.iter().map(|opening| opening.room).sum();
+        let limit =
+            if room == 0 { engine.in_force().tuning.batch as usize } else { room.min(engine.in_force().tuning.batch as usize) };
+        let (more, batches) = engine.open_some(limit, rooms).await?;
+        for batch in batches {
+            self.start(Flight::Send(batch.account.account.id), send(Arc::clone(&engine), batch));
+        }
+        Ok(more)
     }
 
     async fn dispatch_look_ups(&mut self, account: &Arc<AccountRuntime>) -> Result<bool, StoreError> {
@@ -174,7 +249,7 @@ impl Loop {
         let engine = Arc::clone(&self.engine);
         let Some(batch) = engine.claim_look_ups(account).await? else { return Ok(false) };
         self.start(flight, look_up(engine, batch));
-        Ok(false)
+        Ok(true)
     }
 
     async fn dispatch_audit(&mut self, account: &Arc<AccountRuntime>, boot: Duration, ring: bool) -> Result<(), StoreError> {
@@ -239,33 +314,21 @@ impl Loop {
     }
 
     /// When to look again if nothing rings: the next due instant, or the safety net.
-    async fn next_look(&self) -> Timestamp {
+    fn next_look(&self) -> Timestamp {
         let engine = &self.engine;
-        let now = engine.now();
+        let (now, boot) = (engine.now(), engine.clock.boot());
         let after = |duration: Duration| {
             SignedDuration::try_from(duration).ok().and_then(|wait| now.checked_add(wait).ok()).unwrap_or(Timestamp::MAX)
         };
-        let net = after(engine.in_force().tuning.interval);
-        let due = match engine.store.next_due(now).await {
-            Ok(Some(due)) => due,
-            Ok(None) => return net,
-            Err(why) => {
-                debug!(%why, "the next due instant cannot be read");
-                return after(DATABASE_PAUSE);
-            }
-        };
-        let early = due.checked_sub(engine.in_force().tuning.lead).unwrap_or(due);
-        if early > now {
-            return early.min(net);
-        }
-        if due > now {
-            // what is sent is claimed already; what is looked up or delivered is not prepared ahead
-            return due.min(net);
-        }
-        // due, but held back: by the breaker until it closes, by a brake or by what is under way until something changes
-        let boot = engine.clock.boot();
+        let due = &self.due;
+        // charges are claimed a little early, so that they are ready when they fall due
+        let claimed_at = due.send.map(|send| send.checked_sub(engine.in_force().tuning.lead).unwrap_or(send));
+        let ahead = [due.schedule, claimed_at, due.send, due.look_up, due.delivery, due.claim_end];
+        // what is due, but held back: by the breaker until it closes, by a brake or by what is under way until something changes
         let breaker = engine.accounts.iter().filter_map(|account| account.limits.breaker_until(boot)).min();
-        breaker.map_or(net, |until| after(until.saturating_sub(boot)).min(net))
+        let held = [breaker, self.open_by].into_iter().flatten().map(|until| after(until.saturating_sub(boot)));
+        let ahead = ahead.into_iter().flatten().filter(|at| *at > now);
+        ahead.chain(held).min().unwrap_or(Timestamp::MAX).min(after(engine.in_force().tuning.interval))
     }
 
     async fn wait(&mut self, until: Timestamp) {

@@ -37,6 +37,8 @@ pub struct ClaimToken(pub String);
 #[derive(Debug, Clone, PartialEq)]
 pub struct DueSchedule {
     pub terms: Terms,
+    /// What it takes to charge the card, for a charge that is claimed as it opens.
+    pub payer: Payer,
     pub account: AccountId,
     pub progress: Progress,
     /// Whether the schedule was parked because the subscription was paused or had ended.
@@ -94,6 +96,8 @@ pub enum ScheduleAction {
         next_look: Option<Timestamp>,
         /// The config that it opens under: a row of `config_versions`.
         config_version: Option<i64>,
+        /// The charge is claimed (W1) by the statement that opens it: a row version and a statement less.
+        claim: Option<OpenClaim>,
     },
     /// These periods are never charged, and the row is looked at again at once.
     Pass(Passed),
@@ -132,11 +136,24 @@ pub enum PassedWhy {
     Free,
 }
 
+/// A claim (W1) that is made with the charge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenClaim {
+    pub token: ClaimToken,
+    pub until: Timestamp,
+}
+
 /// What became of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stepped {
     /// Done as asked.
     Done,
+    /// Opened, and claimed as asked.
+    Claimed {
+        charge: ChargeId,
+        /// Its first id was written with it; `false`: somebody else may own that id.
+        owns_id: bool,
+    },
     /// The period waits until the subscription's unresolved charge has ended (`while_past_due = "hold"`).
     Blocked,
     /// The row has changed since it was read or is just being written, or such a charge exists already: look again.
@@ -144,6 +161,26 @@ pub enum Stepped {
     /// Overlaps an opened period, or breaks another rule of the schema. The schedule stays as it is, and so stays due: the
     /// caller parks it with [`ScheduleAction::Problem`].
     Refused,
+}
+
+/// When there will next be something to do, of each kind; `None`: nothing is planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NextDue {
+    /// A schedule to be looked at.
+    pub schedule: Option<Timestamp>,
+    /// A charge to be sent that nobody has claimed.
+    pub send: Option<Timestamp>,
+    /// One to be looked up.
+    pub look_up: Option<Timestamp>,
+    pub delivery: Option<Timestamp>,
+    /// When the first claim ends, in case its worker has died. Only told when nothing else is due.
+    pub claim_end: Option<Timestamp>,
+}
+
+impl NextDue {
+    pub fn first(&self) -> Option<Timestamp> {
+        [self.schedule, self.send, self.look_up, self.delivery, self.claim_end].into_iter().flatten().min()
+    }
 }
 
 /// Which charges to claim.
@@ -175,6 +212,8 @@ pub struct Claimed {
     pub payer: Payer,
     /// The bytes of the last send of the live attempt, for a resend (R4) or a send that never left.
     pub last_body: Option<String>,
+    /// The id that it is sent under is known to be its own: written by the transaction that opened it.
+    pub owns_id: bool,
 }
 
 /// An attempt in short: enough to tell known records from unknown ones.
@@ -197,6 +236,8 @@ pub struct Intent {
     pub attempt_number: u16,
     pub id_number: IdNumber,
     pub merchant_uid: MerchantUid,
+    /// See [`Claimed::owns_id`].
+    pub owns_id: bool,
     pub customer_uid: String,
     pub amount: Money,
     pub body: String,
@@ -375,9 +416,8 @@ pub trait Store: Send + Sync + 'static {
     /// The database's clock.
     async fn clock(&self) -> Result<Timestamp, StoreError>;
 
-    /// When there will next be something to do, of any kind; `None` if nothing is planned at all. Costs the same for ten
-    /// subscriptions and for ten million.
-    async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
+    /// When there will next be something to do. Costs the same for ten subscriptions and for ten million.
+    async fn next_due(&self, now: Timestamp) -> Result<NextDue, StoreError>;
 
     /// Schedules to be looked at, the most overdue first.
     async fn due_schedules(&self, now: Timestamp, limit: u32) -> Result<Vec<DueSchedule>, StoreError>;

@@ -150,7 +150,8 @@ async fn live_attempts(tx: &mut Tx, ids: &[i64]) -> Result<HashMap<i64, Live>, F
 async fn reserve_ids(tx: &mut Tx, intents: &[Intent], refused: &mut [Option<NotBegun>]) -> Result<(), Fault> {
     let alive = |refused: &[Option<NotBegun>]| refused.iter().map(Option::is_none).collect::<Vec<bool>>();
     let mine = alive(refused);
-    let asked = || intents.iter().zip(&mine).filter(|(_, mine)| **mine).map(|(intent, _)| intent);
+    let unknown = |(intent, mine): &(&Intent, &bool)| **mine && !intent.owns_id;
+    let asked = || intents.iter().zip(&mine).filter(unknown).map(|(intent, _)| intent);
     let uids: Vec<String> = asked().map(|intent| intent.merchant_uid.as_str().to_owned()).collect();
     if uids.is_empty() {
         return Ok(());
@@ -161,11 +162,12 @@ async fn reserve_ids(tx: &mut Tx, intents: &[Intent], refused: &mut [Option<NotB
         batch.row().text("uid", intent.merchant_uid.as_str()).int("charge", intent.charge.0);
     }
     if !batch.is_empty() {
-        tx.execute(&writes::INSERT_IDS, &[batch.param()]).await?;
+        tx.execute(&writes::INSERT_IDS, &batch.params([])).await?;
         // somebody else may have been first
         owners = owners_of(tx, uids).await?;
     }
-    for (intent, refusal) in intents.iter().zip(refused.iter_mut()).filter(|(_, refusal)| refusal.is_none()) {
+    let asked = |(intent, refusal): &(&Intent, &mut Option<NotBegun>)| refusal.is_none() && !intent.owns_id;
+    for (intent, refusal) in intents.iter().zip(refused.iter_mut()).filter(asked) {
         if owners.get(intent.merchant_uid.as_str()) != Some(&intent.charge.0) {
             *refusal = Some(NotBegun::IdTaken);
         }
@@ -227,7 +229,7 @@ async fn insert(tx: &mut Tx, batch: &Begin, intents: &[Intent], refused: &[Optio
     }
     let mut of_charge: HashMap<ChargeId, i64> = HashMap::new();
     if !attempts.is_empty() {
-        for row in &tx.query(&writes::INSERT_ATTEMPTS, &[attempts.param()]).await? {
+        for row in &tx.query(&writes::INSERT_ATTEMPTS, &attempts.params([])).await? {
             of_charge.insert(ChargeId(row.int("charge_id")?), row.int("id")?);
         }
     }
@@ -239,7 +241,7 @@ async fn insert(tx: &mut Tx, batch: &Begin, intents: &[Intent], refused: &[Optio
     }
     let mut of_attempt: HashMap<i64, i64> = HashMap::new();
     if !sends.is_empty() {
-        let params = [sends.param(), batch.endpoint.into(), batch.now.into()];
+        let params = sends.params([batch.endpoint.into(), batch.now.into()]);
         for row in &tx.query(&writes::INSERT_SENDS, &params).await? {
             of_attempt.insert(row.int("attempt_id")?, row.int("id")?);
         }

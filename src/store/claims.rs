@@ -10,7 +10,7 @@ use super::db::Fault;
 use super::rows;
 use super::sql::charges;
 use crate::domain::charge::{AccountId, Charge, ChargeId};
-use crate::ports::store::{Booked, Claim, ClaimToken, Claimed, Lane, PastAttempt};
+use crate::ports::store::{Booked, Claim, ClaimToken, Claimed, Lane, NextDue, PastAttempt};
 
 pub(super) fn ids(charges: &[ChargeId]) -> Vec<i64> {
     charges.iter().map(|charge| charge.0).collect()
@@ -110,20 +110,27 @@ impl Database {
         found.iter().map(past).collect()
     }
 
-    pub(super) async fn first_due(&self, now: Timestamp) -> Result<Option<Timestamp>, Fault> {
+    pub(super) async fn first_due(&self, now: Timestamp) -> Result<NextDue, Fault> {
         let found = self.db.read(&charges::NEXT_DUE, &[now.into()]).await?;
-        let Some(row) = found.first() else { return Ok(None) };
-        let (send, look_up) = (row.at_opt("send")?, row.at_opt("look_up")?);
-        let free = [row.at_opt("schedule")?, send, look_up, row.at_opt("delivery")?].into_iter().flatten().min();
-        if free.is_some_and(|free| free <= now) {
-            return Ok(free);
+        let Some(row) = found.first() else { return Ok(NextDue::default()) };
+        let mut due = NextDue {
+            schedule: row.at_opt("schedule")?,
+            send: row.at_opt("send")?,
+            look_up: row.at_opt("look_up")?,
+            delivery: row.at_opt("delivery")?,
+            claim_end: None,
+        };
+        if due.first().is_some_and(|first| first <= now) {
+            return Ok(due);
         }
         // nothing is due but what is claimed: wake when a claim ends, in case its worker has died
         let bound = |free: Option<Timestamp>| free.unwrap_or(END_OF_TIME);
-        let params = [now.into(), bound(send).into(), bound(look_up).into()];
+        let params = [now.into(), bound(due.send).into(), bound(due.look_up).into()];
         let ends = self.db.read(&charges::NEXT_CLAIM_END, &params).await?;
-        let Some(row) = ends.first() else { return Ok(free) };
-        Ok([free, row.at_opt("send")?, row.at_opt("look_up")?].into_iter().flatten().min())
+        if let Some(row) = ends.first() {
+            due.claim_end = [row.at_opt("send")?, row.at_opt("look_up")?].into_iter().flatten().min();
+        }
+        Ok(due)
     }
 
     pub(super) async fn interrupted(&self, now: Timestamp, limit: u32) -> Result<Vec<ChargeId>, Fault> {

@@ -13,10 +13,11 @@ use sqlx::postgres::{PgArgumentBuffer, PgRow, PgTypeInfo, PgValueFormat};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Encode, Postgres, Row as _, Type, ValueRef as _};
 
+use super::batch::Column;
 use super::db::Fault;
 
 /// Postgres counts from the year 2000.
-const EPOCH_2000: i64 = 946_684_800_000_000;
+pub(super) const EPOCH_2000: i64 = 946_684_800_000_000;
 
 /// A parameter of a statement: `$1`, `$2`, … in order, on both engines.
 #[derive(Debug, Clone)]
@@ -30,6 +31,8 @@ pub enum Param {
     Ints(Vec<i64>),
     /// The same of texts.
     Texts(Vec<String>),
+    /// A column of a [`Batch`](super::batch::Batch): an array of Postgres, encoded already.
+    Column(Column),
 }
 
 macro_rules! param_from {
@@ -71,6 +74,8 @@ pub(super) fn bind_sqlite(query: SqliteQuery, params: &[Param]) -> SqliteQuery {
         Param::Day(value) => query.bind(value.map(|day| day.to_string())),
         Param::Ints(values) => query.bind(json_text(values)),
         Param::Texts(values) => query.bind(json_text(values)),
+        // only ever made for Postgres
+        Param::Column(_) => query,
     })
 }
 
@@ -84,6 +89,7 @@ pub(super) fn bind_postgres(query: PostgresQuery, params: &[Param]) -> PostgresQ
         Param::Day(value) => query.bind(value.map(Day)),
         Param::Ints(values) => query.bind(values.clone()),
         Param::Texts(values) => query.bind(values.clone()),
+        Param::Column(column) => query.bind(column.clone()),
     })
 }
 
@@ -254,83 +260,4 @@ fn present<T>(value: Option<T>, column: &str) -> Result<T, Fault> {
 
 fn unreadable(column: &str, error: &dyn std::fmt::Display) -> Fault {
     Fault::Corrupt(format!("column `{column}` cannot be read: {error}"))
-}
-
-/// Rows for a statement that takes a whole batch as one JSON text: an array of objects.
-///
-/// Instants are microseconds for SQLite and RFC 3339 texts for Postgres, so that each stores them without arithmetic.
-#[derive(Debug)]
-pub struct Batch {
-    postgres: bool,
-    json: String,
-    rows: usize,
-}
-
-impl Batch {
-    pub fn new(postgres: bool) -> Self {
-        Self { postgres, json: String::from("["), rows: 0 }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.rows == 0
-    }
-
-    /// How many rows it has.
-    pub fn len(&self) -> usize {
-        self.rows
-    }
-
-    /// Starts the next row; a field may be given once.
-    pub fn row(&mut self) -> &mut Self {
-        self.json.push_str(if self.rows == 0 { "{" } else { "},{" });
-        self.rows += 1;
-        self
-    }
-
-    fn name(&mut self, name: &str) {
-        if !self.json.ends_with('{') {
-            self.json.push(',');
-        }
-        self.json.push('"');
-        self.json.push_str(name);
-        self.json.push_str("\":");
-    }
-
-    fn value<T: serde::Serialize>(&mut self, name: &str, value: &T) -> &mut Self {
-        self.name(name);
-        self.json.push_str(&json_text(value));
-        self
-    }
-
-    pub fn int(&mut self, name: &str, value: impl Into<Option<i64>>) -> &mut Self {
-        self.value(name, &value.into())
-    }
-
-    pub fn flag(&mut self, name: &str, value: bool) -> &mut Self {
-        self.value(name, &value)
-    }
-
-    pub fn text<'a>(&mut self, name: &str, value: impl Into<Option<&'a str>>) -> &mut Self {
-        self.value(name, &value.into())
-    }
-
-    pub fn at(&mut self, name: &str, value: impl Into<Option<Timestamp>>) -> &mut Self {
-        match value.into() {
-            Some(at) if self.postgres => self.value(name, &at),
-            value => self.value(name, &value.map(Timestamp::as_microsecond)),
-        }
-    }
-
-    pub fn day(&mut self, name: &str, value: impl Into<Option<Date>>) -> &mut Self {
-        self.value(name, &value.into())
-    }
-
-    pub fn json(&mut self, name: &str, value: &Value) -> &mut Self {
-        self.value(name, value)
-    }
-
-    pub fn param(mut self) -> Param {
-        self.json.push_str(if self.rows == 0 { "]" } else { "}]" });
-        Param::Text(Some(self.json))
-    }
 }

@@ -4,7 +4,8 @@ use sqlx::postgres::PgPool;
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Executor, Postgres, SqlSafeStr, Sqlite, Transaction};
 
-use super::codec::{Batch, Param, Row, bind_postgres, bind_sqlite};
+use super::batch::Batch;
+use super::codec::{Param, Row, bind_postgres, bind_sqlite};
 use super::sql::Statement;
 use crate::ports::store::StoreError;
 
@@ -149,6 +150,11 @@ pub enum Tx {
 impl Tx {
     pub fn batch(&self) -> Batch {
         Batch::new(matches!(self, Self::Postgres(_)))
+    }
+
+    /// A batch that is one JSON text on either engine.
+    pub fn json_batch(&self) -> Batch {
+        Batch::json_text(matches!(self, Self::Postgres(_)))
     }
 
     pub async fn query(&mut self, statement: &Statement, params: &[Param]) -> Result<Vec<Row>, Fault> {

@@ -13,25 +13,23 @@ struct Version {
     postgres: &'static str,
 }
 
+/// A version whose file has the same name for both engines.
+macro_rules! version {
+    ($number:literal, $digits:literal, $name:literal) => {
+        Version {
+            number: $number,
+            name: $name,
+            sqlite: include_str!(concat!("../../migrations/sqlite/", $digits, "_", $name, ".sql")),
+            postgres: include_str!(concat!("../../migrations/postgres/", $digits, "_", $name, ".sql")),
+        }
+    };
+}
+
 const VERSIONS: &[Version] = &[
-    Version {
-        number: 1,
-        name: "start",
-        sqlite: include_str!("../../migrations/sqlite/0001_start.sql"),
-        postgres: include_str!("../../migrations/postgres/0001_start.sql"),
-    },
-    Version {
-        number: 3,
-        name: "terms",
-        sqlite: include_str!("../../migrations/sqlite/0003_terms.sql"),
-        postgres: include_str!("../../migrations/postgres/0003_terms.sql"),
-    },
-    Version {
-        number: 4,
-        name: "config_versions",
-        sqlite: include_str!("../../migrations/sqlite/0004_config_versions.sql"),
-        postgres: include_str!("../../migrations/postgres/0004_config_versions.sql"),
-    },
+    version!(1, "0001", "start"),
+    version!(2, "0002", "hot_path"),
+    version!(3, "0003", "terms"),
+    version!(4, "0004", "config_versions"),
 ];
 
 /// The newest version that this binary knows.

@@ -4,6 +4,7 @@
 //! [`sql`], by name, in both spellings. Writes come in batches: a batch is one JSON text, so that the number of statements
 //! in a transaction does not grow with the number of charges.
 
+mod batch;
 mod begin;
 pub mod books;
 mod brakes;

@@ -36,10 +36,11 @@ impl Database {
                 .int("charge", *charge)
                 .json("data", &event.data);
         }
-        let written = tx.query(&outbox::INSERT_EVENTS, &[events.param(), now.into()]).await?;
         if self.endpoints.is_empty() {
+            tx.execute(&outbox::INSERT_EVENTS, &events.params([now.into()])).await?;
             return Ok(());
         }
+        let written = tx.query(&outbox::INSERT_EVENTS_TO_DELIVER, &events.params([now.into()])).await?;
         let mut deliveries = tx.batch();
         for row in &written {
             let (seq, subscription) = (row.int("seq")?, row.int_opt("subscription_id")?.unwrap_or(0));
@@ -47,7 +48,7 @@ impl Database {
                 deliveries.row().int("seq", seq).text("endpoint", endpoint.as_str()).int("subscription", subscription);
             }
         }
-        tx.execute(&outbox::INSERT_DELIVERIES, &[deliveries.param(), now.into()]).await?;
+        tx.execute(&outbox::INSERT_DELIVERIES, &deliveries.params([now.into()])).await?;
         Ok(())
     }
 
@@ -85,7 +86,7 @@ impl Database {
             if moved.is_empty() {
                 break;
             }
-            tx.execute(&outbox::MOVE_DELIVERIES, &[moved.param()]).await?;
+            tx.execute(&outbox::MOVE_DELIVERIES, &moved.params([])).await?;
         }
         tx.commit().await?;
         Ok(claimed)
@@ -110,7 +111,7 @@ impl Database {
             let next_at = result.next_at.filter(|_| result.error.is_some());
             ends.row().int("id", result.id).text("state", state).at("next_at", next_at).text("error", result.error.as_deref());
         }
-        tx.execute(&outbox::END_DELIVERIES, &[ends.param(), now.into()]).await?;
+        tx.execute(&outbox::END_DELIVERIES, &ends.params([now.into()])).await?;
         if !ended.is_empty() {
             tx.execute(&outbox::PULL_FOLLOWERS, &[ended.into(), now.into()]).await?;
         }

@@ -56,7 +56,7 @@ impl Database {
             of_one.sort_by_key(|pending| pending.period.start);
         }
         for row in found {
-            match rows::due_schedule(row) {
+            match rows::standing(row) {
                 Ok(schedule) => page
                     .subscriptions
                     .push(Standing { pending: pending.remove(&schedule.terms.id.0).unwrap_or_default(), schedule }),

@@ -12,8 +12,8 @@ use crate::domain::charge::{AccountId, Charge, ChargeId};
 use crate::domain::decide::Incident;
 use crate::domain::event::Event;
 use crate::ports::store::{
-    AuditResult, Begin, Begun, Booked, Brakes, Claim, ClaimToken, Claimed, Delivered, Delivery, DueSchedule, Entry, PastAttempt,
-    Recorded, ScheduleStep, Stepped, Store, StoreError,
+    AuditResult, Begin, Begun, Booked, Brakes, Claim, ClaimToken, Claimed, Delivered, Delivery, DueSchedule, Entry, NextDue,
+    PastAttempt, Recorded, ScheduleStep, Stepped, Store, StoreError,
 };
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -26,7 +26,7 @@ impl Store for Database {
         Ok(row.at("now")?)
     }
 
-    async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>> {
+    async fn next_due(&self, now: Timestamp) -> Result<NextDue> {
         Ok(self.first_due(now).await?)
     }
 

@@ -9,8 +9,8 @@ use super::db::{Fault, Tx};
 use super::outbox::Told;
 use super::rows::{attempt_state_name, hint_name, send_end_name};
 use super::sql::{charges, outbox, schedules, writes};
-use crate::domain::attempt::{AttemptState, SendEnd};
-use crate::domain::charge::{ChargeId, ChargeState, Waiting};
+use crate::domain::attempt::{AttemptState, IdNumber, SendEnd};
+use crate::domain::charge::{ChargeId, ChargeState, Doubt, Waiting};
 use crate::domain::decide::{Decision, Fact, LiveChange, Policy, decide};
 use crate::ports::store::{Entry, Fence, Recorded};
 
@@ -163,7 +163,10 @@ async fn judge<'a>(tx: &mut Tx, entries: &'a [Entry]) -> Result<(Vec<Recorded>, 
         rows.insert(ChargeId(row.int("id")?), (row.text_opt("claim_token")?, row.int("version")?, state));
     }
     let live = live_where_versioned(tx, entries).await?;
-    let wanted = entries.iter().filter_map(|entry| entry.decision.as_ref()).flat_map(Written::imp_uids);
+    // In a batch of answers the unique index alone speaks: if it refuses one, each is recorded by itself and asked for here.
+    let decisions = || entries.iter().filter_map(|entry| entry.decision.as_ref());
+    let ask = entries.len() == 1 || decisions().any(|decision| !decision.adopt.is_empty());
+    let wanted = decisions().filter(|_| ask).flat_map(Written::imp_uids);
     let wanted: Vec<String> = wanted.map(|(imp_uid, _)| imp_uid.to_owned()).collect();
     let mut booked: HashMap<String, i64> = HashMap::new();
     if !wanted.is_empty() {
@@ -239,7 +242,7 @@ async fn observe(tx: &mut Tx, now: Timestamp, entries: &[Entry], results: &[Reco
             .text("rule", rule);
     }
     if !batch.is_empty() {
-        tx.execute(&writes::INSERT_OBSERVATIONS, &[batch.param(), now.into()]).await?;
+        tx.execute(&writes::INSERT_OBSERVATIONS, &batch.params([now.into()])).await?;
     }
     Ok(())
 }
@@ -253,7 +256,7 @@ async fn end_sends(tx: &mut Tx, now: Timestamp, written: &[Written<'_>]) -> Resu
         batch.row().int("id", send.0).text("state", send_end_name(end)).flag("keep", keep);
     }
     if !batch.is_empty() {
-        tx.execute(&writes::END_SENDS, &[batch.param(), now.into()]).await?;
+        tx.execute(&writes::END_SENDS, &batch.params([now.into()])).await?;
     }
     Ok(())
 }
@@ -287,7 +290,7 @@ async fn change_attempts(tx: &mut Tx, written: &[Written<'_>]) -> Result<(), Fau
     if asked == 0 {
         return Ok(());
     }
-    let changed = tx.execute(&writes::UPDATE_ATTEMPTS, &[batch.param()]).await?;
+    let changed = tx.execute(&writes::UPDATE_ATTEMPTS, &batch.params([])).await?;
     if usize::try_from(changed).is_ok_and(|changed| changed != asked) {
         return Err(Fault::Integrity(format!("{asked} live attempts were to change, and {changed} did")));
     }
@@ -316,17 +319,37 @@ async fn adopt(tx: &mut Tx, written: &[Written<'_>]) -> Result<(), Fault> {
         }
     }
     if !attempts.is_empty() {
-        tx.execute(&writes::INSERT_IDS, &[ids.param()]).await?;
-        tx.execute(&writes::ADOPT_ATTEMPTS, &[attempts.param()]).await?;
+        tx.execute(&writes::INSERT_IDS, &ids.params([])).await?;
+        tx.execute(&writes::ADOPT_ATTEMPTS, &attempts.params([])).await?;
     }
     Ok(())
 }
 
+/// Whether a charge is as [`writes::PAY_CHARGES`] leaves it: paid by its first send, and nothing else ever happened.
+fn is_plainly_paid(one: &Written<'_>) -> bool {
+    let charge = &one.decision.charge;
+    charge.state == ChargeState::Paid
+        && charge.waiting == Waiting::Nothing
+        && charge.next_at.is_none()
+        && charge.id_number == IdNumber::FIRST
+        && (one.attempts(), charge.tries, charge.not_sent) == (1, 0, 0)
+        && charge.first_declined_at.is_none()
+        && charge.refused_customer.is_none()
+        && charge.doubt == Doubt::default()
+        && charge.paid_elsewhere.is_none()
+        && one.decision.adopt.is_empty()
+}
+
 async fn change_charges(tx: &mut Tx, now: Timestamp, written: &[Written<'_>]) -> Result<(), Fault> {
-    let mut batch = tx.batch();
+    let (mut plain, mut batch) = (tx.batch(), tx.batch());
     let mut wait_for_a_card = Vec::new();
     for one in written {
         let charge = &one.decision.charge;
+        if is_plainly_paid(one) {
+            let imp_uid = charge.paid_imp_uid.as_deref();
+            plain.row().int("id", charge.id.0).at("newest_send_at", charge.newest_send_at).text("imp_uid", imp_uid);
+            continue;
+        }
         let adopted = i64::try_from(one.decision.adopt.len()).unwrap_or_default();
         batch
             .row()
@@ -353,7 +376,12 @@ async fn change_charges(tx: &mut Tx, now: Timestamp, written: &[Written<'_>]) ->
             wait_for_a_card.push(charge.id.0);
         }
     }
-    tx.execute(&writes::UPDATE_CHARGES, &[batch.param(), now.into()]).await?;
+    if !plain.is_empty() {
+        tx.execute(&writes::PAY_CHARGES, &plain.params([now.into()])).await?;
+    }
+    if !batch.is_empty() {
+        tx.execute(&writes::UPDATE_CHARGES, &batch.params([now.into()])).await?;
+    }
     if !wait_for_a_card.is_empty() {
         tx.execute(&writes::CARD_REPLACED, &[wait_for_a_card.into(), now.into()]).await?;
     }

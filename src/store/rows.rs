@@ -95,7 +95,7 @@ pub(super) fn money(row: &Row) -> Result<Money, Fault> {
     Ok(Money::new(row.int("amount")?, row.word("currency", |code| code.parse().ok())?))
 }
 
-pub(super) fn claimed(row: &Row, tag: Tag) -> Result<Claimed, Fault> {
+pub(super) fn payer(row: &Row) -> Result<Payer, Fault> {
     let options = ChargeOptions {
         buyer_name: row.text_opt("buyer_name")?,
         buyer_email: row.text_opt("buyer_email")?,
@@ -116,18 +116,18 @@ pub(super) fn claimed(row: &Row, tag: Tag) -> Result<Claimed, Fault> {
         promotion_id: row.text_opt("promotion_id")?,
         channel_key: row.text_opt("channel_key")?,
     };
-    Ok(Claimed {
-        charge: charge(row, tag)?,
-        payer: Payer {
-            status: row.word("status", Status::from_name)?,
-            customer_uid: row.text("customer_uid")?,
-            plan: row.text("plan")?,
-            name: row.text_opt("name")?,
-            zone: row.text_opt("zone")?,
-            options,
-        },
-        last_body: row.text_opt("last_body")?,
+    Ok(Payer {
+        status: row.word("status", Status::from_name)?,
+        customer_uid: row.text("customer_uid")?,
+        plan: row.text("plan")?,
+        name: row.text_opt("name")?,
+        zone: row.text_opt("zone")?,
+        options,
     })
+}
+
+pub(super) fn claimed(row: &Row, tag: Tag) -> Result<Claimed, Fault> {
+    Ok(Claimed { charge: charge(row, tag)?, payer: payer(row)?, last_body: row.text_opt("last_body")?, owns_id: false })
 }
 
 /// The columns that `terms!` of `sql/terms.rs` names. Dated prices and adjustments come by [`super::terms`].
@@ -168,8 +168,26 @@ pub(super) fn progress(row: &Row) -> Result<Progress, Fault> {
 }
 
 pub(super) fn due_schedule(row: &Row) -> Result<DueSchedule, Fault> {
+    schedule(row, payer(row)?)
+}
+
+/// A schedule for looking ahead: nothing of the payer has been read.
+pub(super) fn standing(row: &Row) -> Result<DueSchedule, Fault> {
+    let nobody = Payer {
+        status: row.word("status", Status::from_name)?,
+        customer_uid: String::new(),
+        plan: row.text("plan")?,
+        name: None,
+        zone: row.text_opt("zone")?,
+        options: ChargeOptions::default(),
+    };
+    schedule(row, nobody)
+}
+
+fn schedule(row: &Row, payer: Payer) -> Result<DueSchedule, Fault> {
     Ok(DueSchedule {
         terms: terms(row)?,
+        payer,
         account: AccountId(row.int("account_id")?),
         progress: progress(row)?,
         // a cancelled subscription that is taken up again owes nothing for the time between either

@@ -13,7 +13,7 @@ use super::outbox::Told;
 use super::rows;
 use super::sql::{schedules, terms, writes};
 use crate::domain::attempt::{IdBase, IdNumber, Tag};
-use crate::domain::charge::Waiting;
+use crate::domain::charge::{ChargeId, Waiting};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::lifecycle::Progress;
 use crate::domain::plan::WhilePastDue;
@@ -78,13 +78,13 @@ impl Database {
     }
 
     pub(super) async fn step_batch(&self, now: Timestamp, steps: &[ScheduleStep]) -> Result<Vec<Stepped>, Fault> {
-        match self.step_together(now, steps).await {
+        match self.step_together(now, steps, false).await {
             // one of them breaks a rule that was not foreseen: each stands alone
             Err(Fault::Integrity(why)) => {
                 tracing::warn!(error = %why, "a batch of schedules breaks a rule: stepped one by one");
                 let mut results = Vec::with_capacity(steps.len());
                 for step in steps {
-                    match self.step_together(now, std::slice::from_ref(step)).await {
+                    match self.step_together(now, std::slice::from_ref(step), true).await {
                         Ok(one) => results.extend(one),
                         Err(Fault::Integrity(_)) => results.push(Stepped::Refused),
                         Err(other) => return Err(other),
@@ -96,11 +96,12 @@ impl Database {
         }
     }
 
-    async fn step_together(&self, now: Timestamp, steps: &[ScheduleStep]) -> Result<Vec<Stepped>, Fault> {
+    /// `ids_may_exist`: the derived id of a new charge may belong to another one, and then stays with it.
+    async fn step_together(&self, now: Timestamp, steps: &[ScheduleStep], ids_may_exist: bool) -> Result<Vec<Stepped>, Fault> {
         let mut repeats = 0;
         loop {
             let mut tx = self.db.begin().await?;
-            match self.step_once(&mut tx, now, steps).await {
+            match self.step_once(&mut tx, now, steps, ids_may_exist).await {
                 Ok(results) => {
                     tx.commit().await?;
                     return Ok(results);
@@ -111,7 +112,13 @@ impl Database {
         }
     }
 
-    async fn step_once(&self, tx: &mut Tx, now: Timestamp, steps: &[ScheduleStep]) -> Result<Vec<Stepped>, Fault> {
+    async fn step_once(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+        steps: &[ScheduleStep],
+        ids_may_exist: bool,
+    ) -> Result<Vec<Stepped>, Fault> {
         let theirs = not_ours(tx, steps).await?;
         let locked = lock(tx, steps).await?;
         let mut seen = HashSet::new();
@@ -131,7 +138,7 @@ impl Database {
             .zip(&fresh)
             .map(|(step, fresh)| if *fresh { plan(step, now, &waits, &last) } else { Planned::only(Stepped::Stale) })
             .collect();
-        open(tx, steps, &mut planned, &locked, self.tag().await?).await?;
+        open(tx, steps, &mut planned, &locked, self.tag().await?, ids_may_exist).await?;
         take_plans(tx, now, steps, &planned).await?;
         self.write(tx, now, steps, &planned, &locked).await?;
         Ok(planned.iter().map(|planned| planned.result).collect())
@@ -177,7 +184,7 @@ impl Database {
         if batch.is_empty() {
             return Ok(());
         }
-        tx.execute(&schedules::UPDATE_SCHEDULES, &[batch.param()]).await?;
+        tx.execute(&schedules::UPDATE_SCHEDULES, &batch.params([])).await?;
         let told: Vec<Told<'_>> =
             events.iter().map(|(event, id)| Told { event, subscription: Some(*id), charge: None }).collect();
         self.tell(tx, now, &told).await
@@ -237,7 +244,7 @@ async fn last_before(
     if batch.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows = tx.query(&schedules::LAST_BEFORE, &[batch.param()]).await?;
+    let rows = tx.query(&schedules::LAST_BEFORE, &batch.params([])).await?;
     rows.iter().map(|row| Ok((row.int("subscription_id")?, (row.day("period_start")?, row.day("period_end")?)))).collect()
 }
 
@@ -282,10 +289,11 @@ async fn open(
     planned: &mut [Planned<'_>],
     locked: &HashMap<i64, Locked>,
     tag: Tag,
+    ids_may_exist: bool,
 ) -> Result<(), Fault> {
     let mut batch = tx.batch();
     for (step, _) in steps.iter().zip(planned.iter()).filter(|(_, planned)| planned.result == Stepped::Done) {
-        let (ScheduleAction::Open { next, first_at, id_mode, config_version, .. }, Some(row)) =
+        let (ScheduleAction::Open { next, first_at, id_mode, config_version, claim, .. }, Some(row)) =
             (&step.action, locked.get(&step.subscription.0))
         else {
             continue;
@@ -304,34 +312,38 @@ async fn open(
             .text("id_mode", id_mode.name())
             .int("config_version", *config_version)
             .text("waiting", if *first_at > next.due_at { Waiting::Window } else { Waiting::Turn }.name())
-            .at("first_at", *first_at);
+            .at("first_at", *first_at)
+            .text("claim_token", claim.as_ref().map(|claim| claim.token.0.as_str()))
+            .at("claim_until", claim.as_ref().map(|claim| claim.until));
     }
     let asked = batch.len();
     if asked == 0 {
         return use_adjustments(tx, steps, planned, &HashMap::new()).await;
     }
-    let inserted = tx.query(&schedules::INSERT_CHARGES, &[batch.param()]).await?;
+    let inserted = tx.query(&schedules::INSERT_CHARGES, &batch.params([])).await?;
     // The first id is written with the charge, so that an audit knows whose it is even if this database never sent it: a
     // restored one heals by that.
     let mut ids = tx.batch();
-    let mut charges = HashMap::new();
     for row in &inserted {
-        charges.insert(row.int("subscription_id")?, row.int("id")?);
         let Some(of) = locked.get(&row.int("subscription_id")?) else { continue };
         let base = IdBase::derive(tag, &of.account_name, &of.external_ref, row.day("period_start")?);
         ids.row().text("uid", base.number(IdNumber::FIRST).as_str()).int("charge", row.int("id")?);
     }
+    let statement = if ids_may_exist { &writes::INSERT_IDS } else { &writes::INSERT_NEW_IDS };
     if !ids.is_empty() {
-        tx.execute(&writes::INSERT_IDS, &[ids.param()]).await?;
+        tx.execute(statement, &ids.params([])).await?;
     }
-    use_adjustments(tx, steps, planned, &charges).await?;
-    if inserted.len() == asked {
-        return Ok(());
-    }
-    for (step, planned) in steps.iter().zip(planned.iter_mut()) {
-        let opens = matches!(step.action, ScheduleAction::Open { .. }) && planned.result == Stepped::Done;
-        if opens && !charges.contains_key(&step.subscription.0) {
-            *planned = Planned::only(Stepped::Stale);
+    let inserted = inserted
+        .iter()
+        .map(|row| Ok((row.int("subscription_id")?, ChargeId(row.int("id")?))))
+        .collect::<Result<HashMap<i64, ChargeId>, Fault>>()?;
+    use_adjustments(tx, steps, planned, &inserted).await?;
+    for (step, planned) in steps.iter().zip(planned.iter_mut()).filter(|(_, planned)| planned.result == Stepped::Done) {
+        let ScheduleAction::Open { claim, .. } = &step.action else { continue };
+        match inserted.get(&step.subscription.0) {
+            Some(charge) if claim.is_some() => planned.result = Stepped::Claimed { charge: *charge, owns_id: !ids_may_exist },
+            Some(_) => {}
+            None => *planned = Planned::only(Stepped::Stale),
         }
     }
     Ok(())
@@ -395,7 +407,8 @@ async fn not_ours(tx: &mut Tx, steps: &[ScheduleStep]) -> Result<HashSet<i64>, F
 
 /// `next_plan` takes effect: the public row says so from now on.
 async fn take_plans(tx: &mut Tx, now: Timestamp, steps: &[ScheduleStep], planned: &[Planned<'_>]) -> Result<(), Fault> {
-    let done = steps.iter().zip(planned).filter(|(_, planned)| planned.result == Stepped::Done);
+    let is_done = |result| matches!(result, Stepped::Done | Stepped::Claimed { .. });
+    let done = steps.iter().zip(planned).filter(|(_, planned)| is_done(planned.result));
     let ids: Vec<i64> = done.filter(|(step, _)| changes_plan(&step.action)).map(|(step, _)| step.subscription.0).collect();
     if !ids.is_empty() {
         tx.execute(&terms::TAKE_PLANS, &[ids.into(), now.into()]).await?;
@@ -408,11 +421,11 @@ async fn use_adjustments(
     tx: &mut Tx,
     steps: &[ScheduleStep],
     planned: &[Planned<'_>],
-    charges: &HashMap<i64, i64>,
+    charges: &HashMap<i64, ChargeId>,
 ) -> Result<(), Fault> {
-    let mut batch = tx.batch();
+    let mut batch = tx.json_batch();
     for (step, _) in steps.iter().zip(planned).filter(|(_, planned)| planned.result == Stepped::Done) {
-        let charge = charges.get(&step.subscription.0).copied();
+        let charge = charges.get(&step.subscription.0).map(|charge| charge.0);
         let (used, on) = match &step.action {
             ScheduleAction::Open { next, .. } if charge.is_some() => (&next.adjustments, next.period.start),
             ScheduleAction::Pass(passed) => (&passed.adjustments, passed.first),

@@ -160,7 +160,7 @@ pub fn at(local: &str) -> Timestamp {
 }
 
 pub fn plan(name: &str, every: &str, amount: i64) -> Plan {
-    let title = Some("Pro".to_owned());
+    let title = Some(name.to_owned());
     Plan { amount: Some(amount), title, ..Plan::new(name, Recurrence::interval(every.parse().unwrap(), None).unwrap()) }
 }
 

@@ -39,8 +39,22 @@ both! {
         assert_eq!(row().await[0].text("plan").unwrap(), "yearly");
         assert_eq!(row().await[0].text_opt("next_plan").unwrap(), None);
         world.live_until("2029-03-10T00:00").await;
+        let titles: Vec<String> = world.posts().iter().map(|post| post.body["name"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(titles, ["monthly", "yearly", "yearly"], "the payer reads the plan of the period");
         let charged = ["2028-01-31..2028-02-29 9900", "2028-02-29..2029-02-28 99000", "2029-02-28..2030-02-28 99000"];
         assert_eq!(world.periods("s").await, charged);
+    }
+
+    async fn a_charge_that_is_sent_as_it_opens_carries_the_new_plan(engine) {
+        let world = World::new(engine, "2028-01-01T00:00", plans()).await;
+        world.subscribe("s", "monthly", "2028-01-31", &[]).await;
+        world.live_until("2028-02-10T00:00").await;
+        world.sql("UPDATE subscriptions SET next_plan = 'pro'").await;
+        // it is late, and claimed by the statement that opens it
+        world.sleep_until("2028-03-05T00:00");
+        world.live_until("2028-03-06T00:00").await;
+        let sent: Vec<String> = world.posts().iter().map(|post| format!("{} {}", post.body["name"], post.body["amount"])).collect();
+        assert_eq!(sent, ["\"monthly\" 9900", "\"pro\" 19900"]);
     }
 
     async fn prices_change_on_their_day_and_open_charges_keep_theirs(engine) {

@@ -89,7 +89,7 @@ impl Store for CrashingStore {
         through!(self, clock())
     }
 
-    async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    async fn next_due(&self, now: Timestamp) -> Result<NextDue, StoreError> {
         through!(self, next_due(now))
     }
 

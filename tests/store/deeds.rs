@@ -48,6 +48,7 @@ pub fn open_step(due: &DueSchedule, start: Date, due_at: Timestamp) -> ScheduleS
         policy: WhilePastDue::Hold,
         next_look: Some(later(30 * 86_400)),
         config_version: None,
+        claim: None,
     };
     ScheduleStep { subscription: due.terms.id, version: due.version, progress: due.progress, action }
 }
@@ -64,6 +65,7 @@ pub fn begin_of(world: &World, text: &str, claimed: &[Claimed]) -> Begin {
             attempt: charge.live.as_ref().map(|live| live.id),
             attempt_number: charge.live.as_ref().map_or(charge.attempts + 1, |live| live.number),
             id_number: charge.live_id(),
+            owns_id: false,
             merchant_uid: charge.base.number(charge.live_id()),
             customer_uid: claimed.payer.customer_uid.clone(),
             amount: charge.amount,

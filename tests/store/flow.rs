@@ -16,11 +16,11 @@ both! {
         assert_eq!(due.len(), 1);
         assert_eq!(due[0].terms.external_ref, "s-1");
         assert_eq!((due[0].progress.opened_until, due[0].was_paused), (None, false));
-        assert_eq!(world.db.next_due(now()).await.unwrap(), Some(jiff::Timestamp::UNIX_EPOCH));
+        assert_eq!(world.db.next_due(now()).await.unwrap().first(), Some(jiff::Timestamp::UNIX_EPOCH));
         let stepped = world.db.step_schedules(now(), &[open_step(&due[0], day(1), now())]).await.unwrap();
         assert_eq!(stepped, [Stepped::Done]);
         assert!(world.db.due_schedules(now(), 10).await.unwrap().is_empty());
-        assert_eq!(world.db.next_due(now()).await.unwrap(), Some(now()));
+        assert_eq!(world.db.next_due(now()).await.unwrap().first(), Some(now()));
 
         let claimed = world.db.claim(&claim_of(&world, Lane::Send, "t", 10)).await.unwrap();
         assert_eq!(claimed.len(), 1);
@@ -29,7 +29,7 @@ both! {
         assert_eq!(charge.base.as_str().len(), 28);
         assert_eq!(claimed[0].payer.customer_uid, "card-s-1");
         assert_eq!(claimed[0].payer.options.extra, Some(serde_json::json!({ "naverUseCfm": "20270101" })));
-        assert_eq!(world.db.next_due(now()).await.unwrap(), Some(later(60)), "when the claim ends, for want of anything else");
+        assert_eq!(world.db.next_due(now()).await.unwrap().first(), Some(later(60)), "when the claim ends, for want of anything else");
 
         let begun = world.db.begin(begin_of(&world, "t", &claimed)).await.unwrap();
         assert_eq!(begun.high_water, 1);

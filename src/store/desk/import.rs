@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::columns::{ACCOUNT, COLUMNS, EXTERNAL_REF, Kind, STATUS};
 use super::{Desk, Signed, journal, sql, subject};
-use crate::store::codec::{Batch, Row};
+use crate::store::batch::Batch;
+use crate::store::codec::Row;
 use crate::store::db::{Fault, Tx};
 
 /// A cell of a row to import.
@@ -27,6 +28,14 @@ pub enum Verdict {
     New,
     Unchanged,
     Changed(Vec<FieldChange>),
+}
+
+/// A row as it was and as it is, a cell for each of [`COLUMNS`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Imported {
+    pub verdict: Verdict,
+    pub old: Option<Vec<Option<String>>>,
+    pub new: Vec<Option<String>>,
 }
 
 /// A changed field. Personal values stay in the database.
@@ -65,8 +74,8 @@ impl Desk<'_> {
 
 impl Import {
     /// Writes a batch of rows, a cell for each of [`COLUMNS`]. No two may have the same account and `external_ref`.
-    pub async fn add(&mut self, rows: &[Vec<Given>]) -> Result<Vec<Verdict>, Fault> {
-        let mut keys = self.tx.batch();
+    pub async fn add(&mut self, rows: &[Vec<Given>]) -> Result<Vec<Imported>, Fault> {
+        let mut keys = self.tx.json_batch();
         for row in rows {
             keys.row().text("account", value(&row[ACCOUNT])).text("external_ref", value(&row[EXTERNAL_REF]));
         }
@@ -75,24 +84,23 @@ impl Import {
             let values = values_of(&row)?;
             existing.insert((values[ACCOUNT].clone(), values[EXTERNAL_REF].clone()), values);
         }
-        let (mut new, mut changed) = (self.tx.batch(), self.tx.batch());
-        let mut verdicts = Vec::with_capacity(rows.len());
+        let (mut new, mut changed) = (self.tx.json_batch(), self.tx.json_batch());
+        let mut imported = Vec::with_capacity(rows.len());
         for row in rows {
             let key = (value(&row[ACCOUNT]).map(str::to_owned), value(&row[EXTERNAL_REF]).map(str::to_owned));
             let old = existing.get(&key);
             let merged = merge(row, old.map(Vec::as_slice));
             let Some(old) = old else {
                 write(&mut new, &merged);
-                verdicts.push(Verdict::New);
+                imported.push(Imported { verdict: Verdict::New, old: None, new: merged });
                 continue;
             };
             let changes = differences(old, &merged);
-            if changes.is_empty() {
-                verdicts.push(Verdict::Unchanged);
-            } else {
+            let verdict = if changes.is_empty() { Verdict::Unchanged } else { Verdict::Changed(changes) };
+            if verdict != Verdict::Unchanged {
                 write(&mut changed, &merged);
-                verdicts.push(Verdict::Changed(changes));
             }
+            imported.push(Imported { verdict, old: Some(old.clone()), new: merged });
         }
         if !new.is_empty() {
             self.tx.execute(&sql::ADD_SUBSCRIPTIONS, &[new.param()]).await?;
@@ -100,7 +108,7 @@ impl Import {
         if !changed.is_empty() {
             self.tx.execute(&sql::CHANGE_SUBSCRIPTIONS, &[changed.param(), self.now.into()]).await?;
         }
-        Ok(verdicts)
+        Ok(imported)
     }
 
     /// Keeps it all, and says so in the journal.

@@ -81,34 +81,37 @@ impl SubscriptionRow {
 
     /// What says when it is billed and how much; `None` if the row holds what it cannot hold.
     pub fn terms(&self) -> Option<Terms> {
-        let int = |place: usize| self.values[place].as_ref().and_then(|text| text.parse().ok());
-        let narrow = |place: usize| self.values[place].as_ref().and_then(|text| text.parse::<u32>().ok());
-        let day = |place: usize| self.values[place].as_ref().and_then(|text| text.parse::<Date>().ok());
-        let (account, external_ref, plan) = (self.account(), self.external_ref(), self.value(PLAN));
-        Some(Terms {
-            id: SubscriptionId(self.id),
-            status: Status::from_name(self.value(STATUS))?,
-            next_plan: self.values[NEXT_PLAN].clone(),
-            amount: int(AMOUNT),
-            currency: self.values[CURRENCY].clone(),
-            quantity: narrow(QUANTITY).unwrap_or(1),
-            starts_on: day(STARTS_ON),
-            ends_on: day(ENDS_ON),
-            max_periods: narrow(MAX_PERIODS),
-            cancel_at_period_end: self.value(CANCEL_AT_PERIOD_END) == "true",
-            trial_days: narrow(TRIAL_DAYS),
-            trial_until: day(TRIAL_UNTIL),
-            trial_anchor: TrialAnchor::from_name(self.value(TRIAL_ANCHOR)),
-            resume: Resume::from_name(self.value(RESUME)),
-            zone: self.values[ZONE].clone(),
-            charge_time: self.values[CHARGE_TIME].clone(),
-            tax_free: int(TAX_FREE),
-            vat_amount: int(VAT_AMOUNT),
-            prices: self.prices.clone(),
-            adjustments: self.adjustments.clone(),
-            ..Terms::new(account, external_ref, plan, day(ANCHOR)?)
-        })
+        let (prices, adjustments) = (self.prices.clone(), self.adjustments.clone());
+        Some(Terms { id: SubscriptionId(self.id), prices, adjustments, ..terms_of(&self.values)? })
     }
+}
+
+/// What a row's cells say by themselves, without dated prices and adjustments. `None`: they hold what they cannot hold.
+pub fn terms_of(values: &[Option<String>]) -> Option<Terms> {
+    let value = |place: usize| values[place].as_deref().unwrap_or_default();
+    let int = |place: usize| values[place].as_ref().and_then(|text| text.parse().ok());
+    let narrow = |place: usize| values[place].as_ref().and_then(|text| text.parse::<u32>().ok());
+    let day = |place: usize| values[place].as_ref().and_then(|text| text.parse::<Date>().ok());
+    Some(Terms {
+        status: Status::from_name(value(STATUS))?,
+        next_plan: values[NEXT_PLAN].clone(),
+        amount: int(AMOUNT),
+        currency: values[CURRENCY].clone(),
+        quantity: narrow(QUANTITY).unwrap_or(1),
+        starts_on: day(STARTS_ON),
+        ends_on: day(ENDS_ON),
+        max_periods: narrow(MAX_PERIODS),
+        cancel_at_period_end: value(CANCEL_AT_PERIOD_END) == "true",
+        trial_days: narrow(TRIAL_DAYS),
+        trial_until: day(TRIAL_UNTIL),
+        trial_anchor: TrialAnchor::from_name(value(TRIAL_ANCHOR)),
+        resume: Resume::from_name(value(RESUME)),
+        zone: values[ZONE].clone(),
+        charge_time: values[CHARGE_TIME].clone(),
+        tax_free: int(TAX_FREE),
+        vat_amount: int(VAT_AMOUNT),
+        ..Terms::new(value(ACCOUNT), value(EXTERNAL_REF), value(PLAN), day(ANCHOR)?)
+    })
 }
 
 /// Which subscriptions to list.
@@ -185,7 +188,7 @@ impl Desk<'_> {
         if changes.is_empty() {
             return Ok(Ok(changes));
         }
-        let mut batch = tx.batch();
+        let mut batch = tx.json_batch();
         write(&mut batch, &new.values);
         tx.execute(&sql::CHANGE_SUBSCRIPTIONS, &[batch.param(), now.into()]).await?;
         let (account, external_ref) = (new.account(), new.external_ref());

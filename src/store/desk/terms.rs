@@ -106,7 +106,7 @@ impl Desk<'_> {
         if !plans.is_empty() {
             tx.query(&terms::LOCK_SUBSCRIPTIONS, &[plans.clone().into()]).await?;
         }
-        let mut batch = tx.batch();
+        let mut batch = tx.json_batch();
         for (row, step) in steps {
             let (after, until) = match step {
                 CatchUpStep::Open { until } => (row.progress, Some(*until)),

@@ -102,12 +102,19 @@ macro_rules! from_charges {
     };
 }
 
-macro_rules! payer {
+/// What [`super::super::rows::payer`] reads of `subscriptions s`.
+macro_rules! payer_columns {
     () => {
-        ", s.status, s.customer_uid, s.plan, s.name, s.zone, s.buyer_name, s.buyer_email, s.buyer_tel, s.buyer_addr, s.buyer_postcode,
+        "s.status, s.customer_uid, s.plan, s.name, s.zone, s.buyer_name, s.buyer_email, s.buyer_tel, s.buyer_addr, s.buyer_postcode,
             s.card_quota, s.interest_free_by_merchant, s.use_card_point, s.custom_data, s.notice_url, s.product_type,
-            s.product_count, s.cash_receipt_type, s.bypass, s.extra, s.promotion_id, s.channel_key,
-            (SELECT b.body FROM sends b WHERE b.attempt_id = a.id AND b.state NOT IN ('open', 'answered', 'found')
+            s.product_count, s.cash_receipt_type, s.bypass, s.extra, s.promotion_id, s.channel_key"
+    };
+}
+pub(super) use payer_columns;
+
+macro_rules! last_body {
+    () => {
+        ", (SELECT b.body FROM sends b WHERE b.attempt_id = a.id AND b.state NOT IN ('open', 'answered', 'found')
                 AND b.body IS NOT NULL ORDER BY b.attempt_id DESC, b.id DESC LIMIT 1) AS last_body"
     };
 }
@@ -122,8 +129,15 @@ pub const LOAD: Statement = Statement::two(
 /// Differs because lists are arrays on Postgres and JSON on SQLite.
 pub const LOAD_CLAIMED: Statement = Statement::two(
     "load claimed",
-    concat!(charge!(), payer!(), from_charges!(), " WHERE c.id IN (SELECT value FROM json_each($1)) ORDER BY c.next_at, c.id"),
-    concat!(charge!(), payer!(), from_charges!(), " WHERE c.id = ANY ($1) ORDER BY c.next_at, c.id"),
+    concat!(
+        charge!(),
+        ", ",
+        payer_columns!(),
+        last_body!(),
+        from_charges!(),
+        " WHERE c.id IN (SELECT value FROM json_each($1)) ORDER BY c.next_at, c.id"
+    ),
+    concat!(charge!(), ", ", payer_columns!(), last_body!(), from_charges!(), " WHERE c.id = ANY ($1) ORDER BY c.next_at, c.id"),
 );
 
 /// Differs because lists are arrays on Postgres and JSON on SQLite. Both halves of the index are asked.

@@ -2,29 +2,52 @@
 
 use super::Statement;
 
-pub const ALL: &[&Statement] =
-    &[&INSERT_EVENTS, &INSERT_DELIVERIES, &DUE_DELIVERIES, &MOVE_DELIVERIES, &END_DELIVERIES, &PULL_FOLLOWERS, &OPEN_INCIDENT];
+pub const ALL: &[&Statement] = &[
+    &INSERT_EVENTS,
+    &INSERT_EVENTS_TO_DELIVER,
+    &INSERT_DELIVERIES,
+    &DUE_DELIVERIES,
+    &MOVE_DELIVERIES,
+    &END_DELIVERIES,
+    &PULL_FOLLOWERS,
+    &OPEN_INCIDENT,
+];
 
-/// Differs because batches are JSON of either engine.
-pub const INSERT_EVENTS: Statement = Statement::two(
-    "insert events",
-    "INSERT INTO events (id, kind, at, subscription_id, charge_id, data)
-        SELECT value->>'$.id', value->>'$.kind', $2, value->>'$.subscription', value->>'$.charge', value->'$.data'
-        FROM json_each($1) RETURNING seq, subscription_id",
-    "INSERT INTO events (id, kind, at, subscription_id, charge_id, data)
-        SELECT x.id, x.kind, $2, x.subscription, x.charge, x.data
-        FROM json_to_recordset($1::json) AS x(id text, kind text, subscription bigint, charge bigint, data jsonb)
-        RETURNING seq, subscription_id",
+macro_rules! insert_events_sqlite {
+    () => {
+        "INSERT INTO events (id, kind, at, subscription_id, charge_id, data)
+        SELECT value->>'$.id', value->>'$.kind', $1, value->>'$.subscription', value->>'$.charge', value->'$.data'
+        FROM jsonb_each($2)"
+    };
+}
+
+macro_rules! insert_events_postgres {
+    () => {
+        "INSERT INTO events (id, kind, at, subscription_id, charge_id, data)
+        SELECT x.id, x.kind, $1, x.subscription, x.charge, x.data
+        FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::jsonb[]) AS x(id, kind, subscription,
+            charge, data)"
+    };
+}
+
+/// Differs because batches are arrays on Postgres and JSON on SQLite.
+pub const INSERT_EVENTS: Statement = Statement::two("insert events", insert_events_sqlite!(), insert_events_postgres!());
+
+/// Differs because batches are arrays on Postgres and JSON on SQLite.
+pub const INSERT_EVENTS_TO_DELIVER: Statement = Statement::two(
+    "insert events to deliver",
+    concat!(insert_events_sqlite!(), " RETURNING seq, subscription_id"),
+    concat!(insert_events_postgres!(), " RETURNING seq, subscription_id"),
 );
 
-/// Differs because batches are JSON of either engine.
+/// Differs because batches are arrays on Postgres and JSON on SQLite.
 pub const INSERT_DELIVERIES: Statement = Statement::two(
     "insert deliveries",
     "INSERT INTO deliveries (event_seq, endpoint, subscription_id, state, next_at)
-        SELECT value->>'$.seq', value->>'$.endpoint', value->>'$.subscription', 'pending', $2 FROM json_each($1)",
+        SELECT value->>'$.seq', value->>'$.endpoint', value->>'$.subscription', 'pending', $1 FROM jsonb_each($2)",
     "INSERT INTO deliveries (event_seq, endpoint, subscription_id, state, next_at)
-        SELECT x.seq, x.endpoint, x.subscription, 'pending', $2
-        FROM json_to_recordset($1::json) AS x(seq bigint, endpoint text, subscription bigint)",
+        SELECT x.seq, x.endpoint, x.subscription, 'pending', $1
+        FROM unnest($2::bigint[], $3::text[], $4::bigint[]) AS x(seq, endpoint, subscription)",
 );
 
 /// With each, when an older one of the same endpoint and subscription is tried, if there is one. Differs because SQLite has one
@@ -45,30 +68,30 @@ pub const DUE_DELIVERIES: Statement = Statement::two(
         WHERE d.state = 'pending' AND d.next_at <= $1 ORDER BY d.next_at, d.id LIMIT $2 FOR UPDATE OF d SKIP LOCKED",
 );
 
-/// Differs because batches are JSON of either engine.
+/// Differs because batches are arrays on Postgres and JSON on SQLite.
 pub const MOVE_DELIVERIES: Statement = Statement::two(
     "move deliveries",
     "UPDATE deliveries SET next_at = x.next_at
-        FROM (SELECT CAST(value->>'$.id' AS INTEGER) AS id, value->>'$.next_at' AS next_at FROM json_each($1)) AS x
+        FROM (SELECT CAST(value->>'$.id' AS INTEGER) AS id, value->>'$.next_at' AS next_at FROM jsonb_each($1)) AS x
         WHERE deliveries.id = x.id",
-    "UPDATE deliveries d SET next_at = x.next_at FROM json_to_recordset($1::json) AS x(id bigint, next_at timestamptz)
+    "UPDATE deliveries d SET next_at = x.next_at FROM unnest($1::bigint[], $2::timestamptz[]) AS x(id, next_at)
         WHERE d.id = x.id",
 );
 
-/// Differs because batches are JSON of either engine. `IS NOT DISTINCT FROM` keeps Postgres from walking the index of all
+/// Differs because batches are arrays on Postgres and JSON on SQLite. `IS NOT DISTINCT FROM` keeps Postgres from walking the index of all
 /// pending deliveries instead of finding each by its id.
 pub const END_DELIVERIES: Statement = Statement::two(
     "end deliveries",
     "UPDATE deliveries SET state = x.state, tries = deliveries.tries + 1, next_at = COALESCE(x.next_at, deliveries.next_at),
-            last_error = x.error, delivered_at = CASE WHEN x.state = 'delivered' THEN $2 END
+            last_error = x.error, delivered_at = CASE WHEN x.state = 'delivered' THEN $1 END
         FROM (
             SELECT CAST(value->>'$.id' AS INTEGER) AS id, value->>'$.state' AS state, value->>'$.next_at' AS next_at,
                 value->>'$.error' AS error
-            FROM json_each($1)
+            FROM jsonb_each($2)
         ) AS x WHERE deliveries.id = x.id AND deliveries.state = 'pending'",
     "UPDATE deliveries d SET state = x.state, tries = d.tries + 1, next_at = COALESCE(x.next_at, d.next_at),
-            last_error = x.error, delivered_at = CASE WHEN x.state = 'delivered' THEN $2::timestamptz END
-        FROM json_to_recordset($1::json) AS x(id bigint, state text, next_at timestamptz, error text)
+            last_error = x.error, delivered_at = CASE WHEN x.state = 'delivered' THEN $1::timestamptz END
+        FROM unnest($2::bigint[], $3::text[], $4::timestamptz[], $5::text[]) AS x(id, state, next_at, error)
         WHERE d.id = x.id AND d.state IS NOT DISTINCT FROM 'pending'",
 );
 

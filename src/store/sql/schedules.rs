@@ -1,6 +1,7 @@
 //! Statements that open periods.
 
 use super::Statement;
+use super::charges::payer_columns;
 
 pub const ALL: &[&Statement] = &[
     &DUE_SCHEDULES,
@@ -19,8 +20,9 @@ pub const DUE_SCHEDULES: Statement = Statement::same(
     concat!(
         "SELECT ",
         super::terms::terms!(),
-        ", a.id AS account_id
-        FROM (
+        ", a.id AS account_id, ",
+        payer_columns!(),
+        " FROM (
             SELECT subscription_id, next_look_at, opened_until, not_before, anchor, periods, parked, caught_up, version
                 FROM schedules
                 WHERE next_look_at IS NOT NULL AND next_look_at <= $1 ORDER BY next_look_at LIMIT $2
@@ -62,43 +64,44 @@ pub const LOCK_UNRESOLVED: Statement = Statement::two(
         WHERE id = ANY ($1) AND state IN ('due', 'doubt', 'review') FOR SHARE SKIP LOCKED",
 );
 
-/// The last period of each subscription that starts before the new one's end. Differs because batches are JSON of either
-/// engine.
+/// The last period of each subscription that starts before the new one's end. Differs because batches are arrays on
+/// Postgres and JSON on SQLite.
 pub const LAST_BEFORE: Statement = Statement::two(
     "last before",
-    "SELECT c.subscription_id, c.period_start, c.period_end FROM json_each($1) x CROSS JOIN charges c
+    "SELECT c.subscription_id, c.period_start, c.period_end FROM jsonb_each($1) x CROSS JOIN charges c
         WHERE c.subscription_id = x.value->>'$.id' AND c.period_start = (
             SELECT max(b.period_start) FROM charges b
                 WHERE b.subscription_id = x.value->>'$.id' AND b.period_start < x.value->>'$.period_end')",
     "SELECT c.subscription_id, c.period_start, c.period_end
-        FROM json_to_recordset($1::json) AS x(id bigint, period_end date)
+        FROM unnest($1::bigint[], $2::date[]) AS x(id, period_end)
         CROSS JOIN LATERAL (
             SELECT b.subscription_id, b.period_start, b.period_end FROM charges b
                 WHERE b.subscription_id = x.id AND b.period_start < x.period_end ORDER BY b.period_start DESC LIMIT 1
         ) c",
 );
 
-/// Differs because batches are JSON of either engine.
+/// Differs because batches are arrays on Postgres and JSON on SQLite.
 pub const INSERT_CHARGES: Statement = Statement::two(
     "insert charges",
     "INSERT INTO charges (subscription_id, account_id, period_start, period_end, due_at, amount, currency, tax_free, vat_amount,
-            id_mode, config_version, state, waiting, next_at)
+            id_mode, config_version, state, waiting, next_at, claim_token, claim_until)
         SELECT value->>'$.id', value->>'$.account', value->>'$.period_start', value->>'$.period_end', value->>'$.due_at',
             value->>'$.amount', value->>'$.currency', value->>'$.tax_free', value->>'$.vat_amount', value->>'$.id_mode',
-            value->>'$.config_version', 'due', value->>'$.waiting', value->>'$.first_at'
-        FROM json_each($1) WHERE TRUE
-        ON CONFLICT (subscription_id, period_start) DO NOTHING RETURNING id, subscription_id, period_start",
+            value->>'$.config_version', 'due', value->>'$.waiting', value->>'$.first_at', value->>'$.claim_token',
+            value->>'$.claim_until'
+        FROM jsonb_each($1) RETURNING id, subscription_id, period_start",
     "INSERT INTO charges (subscription_id, account_id, period_start, period_end, due_at, amount, currency, tax_free, vat_amount,
-            id_mode, config_version, state, waiting, next_at)
+            id_mode, config_version, state, waiting, next_at, claim_token, claim_until)
         SELECT x.id, x.account, x.period_start, x.period_end, x.due_at, x.amount, x.currency, x.tax_free, x.vat_amount,
-            x.id_mode, x.config_version, 'due', x.waiting, x.first_at
-        FROM json_to_recordset($1::json) AS x(id bigint, account bigint, period_start date, period_end date,
-            due_at timestamptz, amount bigint, currency text, tax_free bigint, vat_amount bigint, id_mode text,
-            config_version bigint, waiting text, first_at timestamptz)
-        ON CONFLICT (subscription_id, period_start) DO NOTHING RETURNING id, subscription_id, period_start",
+            x.id_mode, x.config_version, 'due', x.waiting, x.first_at, x.claim_token, x.claim_until
+        FROM unnest($1::bigint[], $2::bigint[], $3::date[], $4::date[], $5::timestamptz[], $6::bigint[], $7::text[], $8::bigint[],
+            $9::bigint[], $10::text[], $11::bigint[], $12::text[], $13::timestamptz[], $14::text[], $15::timestamptz[])
+            AS x(id, account, period_start, period_end, due_at, amount, currency, tax_free, vat_amount, id_mode, config_version,
+                waiting, first_at, claim_token, claim_until)
+        RETURNING id, subscription_id, period_start",
 );
 
-/// Differs because batches are JSON of either engine.
+/// Differs because batches are arrays on Postgres and JSON on SQLite.
 pub const UPDATE_SCHEDULES: Statement = Statement::two(
     "update schedules",
     "UPDATE schedules SET next_look_at = x.next_look_at, opened_until = COALESCE(x.opened_until, schedules.opened_until),
@@ -109,13 +112,13 @@ pub const UPDATE_SCHEDULES: Statement = Statement::two(
                 value->>'$.opened_until' AS opened_until, value->>'$.not_before' AS not_before,
                 value->>'$.anchor' AS anchor, value->>'$.periods' AS periods, value->>'$.missed' AS missed,
                 value->>'$.parked' AS parked, value->>'$.problem' AS problem
-            FROM json_each($1)
+            FROM jsonb_each($1)
         ) AS x WHERE schedules.subscription_id = x.id",
     "UPDATE schedules h SET next_look_at = x.next_look_at, opened_until = COALESCE(x.opened_until, h.opened_until),
             not_before = x.not_before, anchor = x.anchor, periods = COALESCE(x.periods, h.periods), parked = x.parked,
             problem = x.problem, missed = x.missed, version = h.version + 1
-        FROM json_to_recordset($1::json) AS x(id bigint, next_look_at timestamptz, opened_until date, not_before date,
-            anchor date, periods bigint, missed bigint, parked text, problem text)
+        FROM unnest($1::bigint[], $2::timestamptz[], $3::date[], $4::date[], $5::date[], $6::bigint[], $7::bigint[], $8::text[],
+            $9::text[]) AS x(id, next_look_at, opened_until, not_before, anchor, periods, missed, parked, problem)
         WHERE h.subscription_id = x.id",
 );
 
