@@ -50,3 +50,21 @@ pub struct Estimate {
     pub recovered_of_them: i128,
     pub recovered_of_dunning: i128,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn declines_to_come_are_estimated_by_shares_of_money_and_only_from_enough_of_them() {
+        let sum = |count, sum| Sum { count, sum };
+        let history = History { closed: sum(200, 2_000_000), declined: sum(20, 200_000), recovered: sum(10, 150_000) };
+        let estimate = Estimate { declines: 100_000, recovered_of_them: 75_000, recovered_of_dunning: 30_000 };
+        assert_eq!(history.estimate(1_000_000, 40_000), Some(estimate));
+        let few = History { closed: sum(History::ENOUGH - 1, 2_000_000), ..history };
+        assert_eq!(few.estimate(1_000_000, 40_000), None);
+        let never = History { declined: Sum::default(), recovered: Sum::default(), ..history };
+        let none = Estimate { declines: 0, recovered_of_them: 0, recovered_of_dunning: 0 };
+        assert_eq!(never.estimate(1_000_000, 40_000), Some(none), "nothing was ever declined: nothing is known of recoveries");
+    }
+}
