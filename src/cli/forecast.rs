@@ -9,6 +9,7 @@ use super::failure::{Code, Failure};
 use super::output::{Field, Listing, Output, Paint, amount, colours, field, local, print_json, say};
 use super::progress::Progress;
 use crate::app::ahead;
+use crate::config::Version;
 use crate::domain::forecast::{History, Sum};
 use crate::domain::money::Currency;
 use crate::engine::forecast::{By, Forecast, Line};
@@ -77,6 +78,14 @@ impl ForecastCommand {
             }
             Output::Csv => Listing { rows: rows(&forecast, name), none: "" }.print(Output::Csv),
             Output::Table => {
+                let ours = opened.loaded.version().hash;
+                let in_force = opened.database.config_in_force().await?.filter(|in_force| in_force.hash != ours);
+                if let Some(in_force) = in_force.filter(|_| !context.quiet) {
+                    let (ours, theirs) = (Version::short(&ours), Version::short(&in_force.hash));
+                    eprintln!(
+                        "note: by the config here ({ours}); the daemon goes by another one ({theirs}), see `rebilld config plan`"
+                    );
+                }
                 let zone = settings.accounts.values().next().map_or(TimeZone::UTC, |account| account.timezone.clone());
                 tell(&forecast, name, &history, &brakes, &zone)
             }

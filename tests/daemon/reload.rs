@@ -154,6 +154,8 @@ async fn a_change_beyond_the_bound_waits_for_its_hash() {
     rig.until_paid(3).await;
     let before = rig.running();
     rig.edit("amount = 1000", "amount = 1500");
+    let (_, said) = rig.fails(&["forecast"]);
+    assert!(said.contains("the daemon goes by another one"), "{said}");
     let planned = rig.planned();
     assert_eq!((&planned["changed"], &planned["needs_confirmation"]), (&3.into(), &true.into()));
     assert_eq!((&planned["next_charges"][0]["before"], &planned["next_charges"][0]["after"]), (&3000.into(), &4500.into()));
