@@ -257,3 +257,20 @@ async fn a_daemon_that_has_stopped_is_not_waited_for() {
     let _daemon = Daemon::start(&rig.home, "daemon");
     rig.until_in_force_anywhere(&planned).await;
 }
+
+#[tokio::test]
+async fn all_replicas_take_an_approved_config() {
+    let database = postgres::database().await;
+    let rig = Rig::new(Some(&database.url));
+    let _daemons = ["one", "two"].map(|name| Daemon::start(&rig.home, name));
+    for name in ["one", "two"] {
+        let up = format!("{name} is up");
+        until(&up, SOON, async || rig.home.log(name).contains("rebilld is up").then_some(())).await;
+    }
+    rig.edit("amount = 1000", "amount = 1400");
+    let said = rig.done(&["config", "apply", "--reason", "both of them"]);
+    assert!(said.contains("in force in 2 of 2 running daemons"), "{said}");
+    let rows = rig.home.json(&["config", "show", "--running"]);
+    assert_eq!(rows[0]["hash"], rows[1]["hash"]);
+    assert_eq!(rows[0]["version"], rows[1]["version"], "one config has one number");
+}

@@ -66,6 +66,7 @@ pub fn tell(opened: &Opened, story: &Story, next: &[String], paint: Paint) -> St
     let facts = [
         ("period", format!("{} to {} (plan {})", charge.period_start, charge.period_end, charge.plan)),
         ("due", local(charge.due_at, &zone)),
+        ("config", charge.config_version.map_or_else(String::new, |version| version.to_string())),
         ("taxes", taxes(charge)),
         ("id", format!("{} ({})", merchant_uid(opened, charge, charge.id_number), charge.id_mode.replace('_', " "))),
         ("paid", charge.paid_at.map_or_else(String::new, |at| local(at, &zone))),
