@@ -12,6 +12,7 @@ mod claims;
 pub mod codec;
 pub mod db;
 pub mod desk;
+mod group;
 pub mod identity;
 mod listen;
 pub mod mark;
