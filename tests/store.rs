@@ -11,4 +11,5 @@ mod store {
     pub mod races;
     pub mod rig;
     pub mod rules;
+    pub mod terms;
 }

@@ -111,7 +111,7 @@ pub async fn assemble(
         courier: Arc::new(courier),
         watermark: mark,
         accounts: accounts.iter().map(copy).collect(),
-        plans: settings.plans.clone(),
+        catalog: settings.catalog(),
         id_modes,
         tuning,
         wake: wake.clone(),
@@ -180,6 +180,7 @@ fn tuning(settings: &Settings) -> Result<Tuning, AppError> {
     tuning.batch = worker.batch;
     tuning.flights = worker.flights as usize;
     tuning.interval = worker.interval;
+    tuning.windows = settings.windows.clone();
     tuning.open_ahead = signed(worker.open_ahead);
     tuning.policy = Policy::new(signed(worker.quiet)).ok_or(AppError::Quiet)?;
     Ok(tuning)

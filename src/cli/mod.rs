@@ -5,6 +5,7 @@
 
 mod brakes;
 mod calendar;
+mod catch_up;
 mod charges;
 mod config;
 mod context;
@@ -72,6 +73,9 @@ enum Command {
     /// Imports, lists and changes subscriptions
     #[command(subcommand)]
     Subscriptions(subscriptions::Subscriptions),
+    /// Periods that were missed, such as during downtime, and that wait for you
+    #[command(subcommand)]
+    CatchUp(catch_up::CatchUp),
     /// Lists charges and tells their stories
     #[command(subcommand)]
     Charges(charges::Charges),
@@ -139,6 +143,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Calendar(command) => command.run(context),
         Command::Config(command) => command.run(context),
         Command::Subscriptions(command) => command.run(context).await,
+        Command::CatchUp(command) => command.run(context).await,
         Command::Charges(command) => command.run(context).await,
         Command::Review(command) => command.run(context).await,
         Command::Hold(command) => command.run(context).await,

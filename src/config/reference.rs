@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::keys::{Default, KEYS};
 
 /// Sections in their order, with what has to be said once for all their keys.
-const SECTIONS: [(&str, &str); 9] = [
+const SECTIONS: [(&str, &str); 10] = [
     ("", "At the top of the file, before the first section."),
     ("database", "SQLite for one process on one machine; PostgreSQL for several."),
     (
@@ -17,6 +17,7 @@ const SECTIONS: [(&str, &str); 9] = [
         "plans.NAME",
         "How often, when and how much; subscriptions name a plan and may override amount, title, zone and charge time.",
     ),
+    ("windows", "When charges may start. A due instant never moves by it; look-ups and events never wait."),
     (
         "holidays",
         "Days on which banks are closed, for plans with `banking`. Lists of dates: `extra = [\"2027-05-03\"]`. What is built in, and \

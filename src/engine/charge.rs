@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::SignedDuration;
+use jiff::tz::TimeZone;
 use tracing::{error, warn};
 
 use super::limits::GATE;
@@ -75,6 +76,7 @@ impl Engine {
 
     async fn charge_all(&self, account: &AccountRuntime, token: &ClaimToken, claimed_at: Duration, charges: Vec<Claimed>) {
         let ready = self.set_aside(token, charges).await;
+        let ready = self.wait_for_windows(token, ready).await;
         let ready = self.look_before(account, token, ready).await;
         if ready.is_empty() {
             return;
@@ -207,6 +209,8 @@ impl Engine {
     }
 
     async fn begin_and_send(&self, account: &AccountRuntime, token: &ClaimToken, claimed_at: Duration, charges: Vec<Claimed>) {
+        // what was claimed late, or has waited since, may have come to the end of the hours
+        let charges = self.wait_for_windows(token, charges).await;
         let mut unsendable = Vec::new();
         let mut sendable = Vec::with_capacity(charges.len());
         for claimed in charges {
@@ -233,6 +237,7 @@ impl Engine {
             budget_sum: account.account.budget_sum,
             intents,
         };
+        let zones: Vec<Option<TimeZone>> = charges.iter().map(|claimed| self.zone_with_hours(claimed)).collect();
         let begun = match self.store.begin(begin).await {
             Ok(begun) => begun,
             Err(why) => {
@@ -250,9 +255,9 @@ impl Engine {
         };
         let mut sends = FuturesUnordered::new();
         let mut refused = Vec::new();
-        for (claimed, begun) in charges.into_iter().zip(begun.attempts) {
+        for ((claimed, zone), begun) in charges.into_iter().zip(zones).zip(begun.attempts) {
             match begun {
-                Ok(attempt) => sends.push(self.send(account, token, claimed_at, claimed.charge, attempt, marked)),
+                Ok(attempt) => sends.push(self.send(account, token, claimed_at, claimed.charge, attempt, marked, zone)),
                 Err(why) => refused.push((claimed, why)),
             }
         }
@@ -275,7 +280,7 @@ impl Engine {
             (Some(live), Some(body)) => (live.customer_uid.clone(), body.clone()),
             _ => {
                 let customer_uid = live.map_or(payer.customer_uid.as_str(), |live| live.customer_uid.as_str());
-                let plan = self.plans.get(&payer.plan);
+                let plan = self.catalog.plans.get(&payer.plan);
                 let title = payer.name.as_deref().or(plan.and_then(|plan| plan.title.as_deref()));
                 let request = ChargeRequest {
                     merchant_uid: &merchant_uid,
@@ -329,7 +334,8 @@ impl Engine {
         self.judge_all(token, facts.iter().map(|(claimed, fact)| (&claimed.charge, fact.clone(), None))).await;
     }
 
-    /// One send: permit, rate, gate, POST, outcome.
+    /// One send: permit, rate, gate, POST, outcome. `zone`: that of its hours, if there are any.
+    #[expect(clippy::too_many_arguments, reason = "each is a fact of its own, and a struct would only rename them")]
     async fn send(
         &self,
         account: &AccountRuntime,
@@ -338,6 +344,7 @@ impl Engine {
         mut charge: Charge,
         attempt: DurableAttempt,
         marked: bool,
+        zone: Option<TimeZone>,
     ) {
         let (send, id_number, begun_at) = (attempt.send(), attempt.id_number(), attempt.begun_at());
         let customer_uid = attempt.customer_uid().to_owned();
@@ -349,7 +356,10 @@ impl Engine {
             let until = self.now().checked_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::ZERO));
             self.clock.sleep_until(until.unwrap_or(begun_at), false).await;
         }
-        let closed = if marked { self.gate(account, claimed_at).await } else { Some("the state directory is not writable") };
+        let closed = match () {
+            () if !marked => Some("the state directory is not writable"),
+            () => self.gate(account, claimed_at, zone.as_ref()).await,
+        };
         let answer = match closed {
             Some(why) => Answer { outcome: Outcome::NotSent(NotSent::Gate(why)), kept: note(why) },
             None => {
@@ -368,9 +378,10 @@ impl Engine {
     }
 
     /// The last look before the wire. `None`: open.
-    async fn gate(&self, account: &AccountRuntime, claimed_at: Duration) -> Option<&'static str> {
+    async fn gate(&self, account: &AccountRuntime, claimed_at: Duration, zone: Option<&TimeZone>) -> Option<&'static str> {
         let closed = match () {
             () if self.is_stopping() => Some("stopping"),
+            () if zone.is_some_and(|zone| !self.tuning.windows.is_open(self.now(), zone)) => Some("its window has closed"),
             () if !self.trusts_time() => Some("the clock has jumped"),
             () => match self.brakes_for(account).await {
                 Ok(stop) => stop.map(brake_name),

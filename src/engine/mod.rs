@@ -14,6 +14,7 @@ pub mod record;
 pub mod relay;
 pub mod rule;
 pub mod stats;
+mod window;
 pub mod worker;
 
 use std::collections::BTreeMap;
@@ -27,7 +28,8 @@ use jiff::{SignedDuration, Timestamp};
 use crate::domain::attempt::Tag;
 use crate::domain::charge::{AccountId, IdMode};
 use crate::domain::decide::Policy;
-use crate::domain::plan::Plan;
+use crate::domain::plan::Catalog;
+use crate::domain::window::Windows;
 use crate::ports::clock::Clock;
 use crate::ports::courier::Courier;
 use crate::ports::gateway::Gateway;
@@ -57,6 +59,8 @@ pub struct Tuning {
     /// How long a claim lasts. Longer than the gate and the deadline of a POST together.
     pub claim: SignedDuration,
     pub policy: Policy,
+    /// When charges may start.
+    pub windows: Windows,
     /// Transactions of outcomes under way at the same time. More than one serves a database with more than one writer.
     pub recorders: usize,
     /// Everything that is put under way ends before the next look: a simulation then repeats as far as its faults do.
@@ -79,6 +83,7 @@ impl Tuning {
             lead: SignedDuration::from_millis(500),
             claim: SignedDuration::from_secs(120),
             policy: Policy::default(),
+            windows: Windows::ALWAYS,
             recorders: 1,
             one_at_a_time: false,
             clock_check: Some(Duration::from_secs(10)),
@@ -114,7 +119,7 @@ pub struct Parts {
     pub courier: Arc<dyn Courier>,
     pub watermark: Arc<dyn Watermark>,
     pub accounts: Vec<Account>,
-    pub plans: BTreeMap<String, Plan>,
+    pub catalog: Catalog,
     /// How ids advance, per account; fixed per charge when it opens.
     pub id_modes: BTreeMap<AccountId, IdMode>,
     pub tuning: Tuning,
@@ -133,7 +138,7 @@ pub struct Engine {
     courier: Arc<dyn Courier>,
     watermark: Arc<dyn Watermark>,
     pub(crate) accounts: Vec<Arc<AccountRuntime>>,
-    plans: BTreeMap<String, Plan>,
+    catalog: Catalog,
     id_modes: BTreeMap<AccountId, IdMode>,
     pub(crate) tuning: Tuning,
     pub wake: Wake,
@@ -174,7 +179,7 @@ impl Engine {
             courier: parts.courier,
             watermark: parts.watermark,
             accounts,
-            plans: parts.plans,
+            catalog: parts.catalog,
             id_modes: parts.id_modes,
             tuning: parts.tuning,
             wake: parts.wake,

@@ -27,7 +27,7 @@ macro_rules! version {
     };
 }
 
-const VERSIONS: &[Version] = &[version!(1, "0001", "start"), version!(2, "0002", "hot_path")];
+const VERSIONS: &[Version] = &[version!(1, "0001", "start"), version!(2, "0002", "hot_path"), version!(3, "0003", "terms")];
 
 /// The newest version that this binary knows.
 fn newest() -> i64 {

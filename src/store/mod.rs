@@ -24,6 +24,7 @@ mod record;
 mod rows;
 mod schedules;
 pub mod sql;
+mod terms;
 
 use std::str::FromStr;
 use std::sync::Arc;

@@ -38,7 +38,7 @@ pub enum Tone {
 /// The zone in which the charge's instants are shown: its subscription's, else its plan's.
 pub fn zone(opened: &Opened, charge: &ChargeRow) -> TimeZone {
     let own = charge.zone.as_ref().and_then(|name| TimeZone::get(name).ok());
-    let plan = || opened.loaded.settings.plans.get(&charge.plan).map(|plan| plan.zone.clone());
+    let plan = || opened.loaded.settings.plans.get(&charge.plan).and_then(|plan| plan.zone.clone());
     own.or_else(plan).unwrap_or_else(|| zone_of(&opened.loaded, &charge.account))
 }
 
