@@ -87,7 +87,7 @@ impl AccountLimits {
 
     /// How many more charges may be claimed for sending: no more than will reach the gate while it is open.
     pub fn room(&self) -> usize {
-        let mut most = self.in_flight + 2 * self.batch;
+        let mut most = self.in_flight + 3 * self.batch;
         if let Some(rate) = self.rate() {
             most = most.min((rate as usize).saturating_mul(CLAIM_AHEAD.as_secs() as usize).max(1));
         }

@@ -14,6 +14,7 @@ pub mod codec;
 mod copy;
 pub mod db;
 pub mod desk;
+mod group;
 pub mod identity;
 mod listen;
 pub mod mark;
