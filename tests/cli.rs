@@ -5,9 +5,11 @@ mod support;
 mod cli {
     pub mod rig;
 
+    mod ahead;
     mod calendar;
     mod charges;
     mod config;
     mod desk;
     mod import;
+    mod terms;
 }

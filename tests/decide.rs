@@ -301,6 +301,7 @@ fn facts() -> Vec<(&'static str, Fact)> {
         ("card rests: declined ten times", stopped(KeyStop::Month, 70 + 3 * 1440)),
         ("card rests: for longer than it lives", stopped(KeyStop::Month, 70 + 20 * 1440)),
         ("card refused for another charge", stopped(KeyStop::Refused, 70 + 30 * 1440)),
+        ("outside its window", Fact::WindowClosed { until: at(300) }),
         ("card not replaced", Fact::CardNotReplaced),
         ("subscription paused", Fact::SubscriptionPaused),
         ("subscription cancelled", Fact::SubscriptionCancelled),

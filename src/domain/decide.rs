@@ -102,6 +102,8 @@ pub enum Fact {
     CardStopped { stop: KeyStop, until: Timestamp, customer_uid: String },
     /// The day's budget is used up.
     OverBudget { until: Timestamp },
+    /// It is due, and no charge may start before then.
+    WindowClosed { until: Timestamp },
     /// An operator's ruling (R8), with the look-up that none of them skips.
     Ruled(Ruling, Findings),
 }
@@ -243,6 +245,7 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
             Fact::Unsendable(_)
             | Fact::OverBudget { .. }
             | Fact::CardStopped { .. }
+            | Fact::WindowClosed { .. }
             | Fact::CardNotReplaced
             | Fact::SubscriptionPaused
             | Fact::ResumedEarly
@@ -267,6 +270,7 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
         (Due, Fact::CardStopped { stop, until, customer_uid }) => {
             rules::card_stopped(charge, *stop, *until, customer_uid, now, policy)
         }
+        (Due, Fact::WindowClosed { until }) => rules::window_closed(charge, *until),
         (Due, Fact::CardNotReplaced) => rules::card_not_replaced(charge, now, policy),
         (Due, Fact::SubscriptionPaused) => rules::paused(charge),
         (Due, Fact::ResumedEarly) => rules::resumed_early(charge),
@@ -277,6 +281,7 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
             Fact::Unsendable(_)
             | Fact::OverBudget { .. }
             | Fact::CardStopped { .. }
+            | Fact::WindowClosed { .. }
             | Fact::CardNotReplaced
             | Fact::SubscriptionPaused
             | Fact::ResumedEarly

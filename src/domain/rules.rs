@@ -329,6 +329,13 @@ pub(super) fn over_budget(charge: &Charge, until: Timestamp) -> Decision {
     decision
 }
 
+pub(super) fn window_closed(charge: &Charge, until: Timestamp) -> Decision {
+    let mut decision = Decision::of("no charge may start at this hour", charge.clone());
+    decision.charge.waiting = Waiting::Window;
+    decision.charge.next_at = Some(until);
+    decision
+}
+
 /// Still the refused card: waits on until the ladder's end.
 pub(super) fn card_not_replaced(charge: &Charge, now: Timestamp, policy: &Policy) -> Decision {
     let local = policy.dunning.of(&charge.plan);

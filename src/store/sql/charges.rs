@@ -106,7 +106,7 @@ macro_rules! from_charges {
 /// What [`super::super::rows::payer`] reads of `subscriptions s`.
 macro_rules! payer_columns {
     () => {
-        "s.status, s.customer_uid, s.plan, s.name, s.buyer_name, s.buyer_email, s.buyer_tel, s.buyer_addr, s.buyer_postcode,
+        "s.status, s.customer_uid, s.plan, s.name, s.zone, s.buyer_name, s.buyer_email, s.buyer_tel, s.buyer_addr, s.buyer_postcode,
             s.card_quota, s.interest_free_by_merchant, s.use_card_point, s.custom_data, s.notice_url, s.product_type,
             s.product_count, s.cash_receipt_type, s.bypass, s.extra, s.promotion_id, s.channel_key"
     };
@@ -197,17 +197,17 @@ pub const INTERRUPTED: Statement = Statement::same(
 );
 
 /// Independent of the indexes that the worker goes by: all unresolved charges are read. A schedule that nobody looks at
-/// counts too, because its charge has not even been opened. `$2` is the epoch: rows that were written a moment ago. Differs
+/// counts too, because its charge has not even been opened. One that waits for its window counts from there on. `$2` is the epoch: rows that were written a moment ago. Differs
 /// because SQLite has to be told the index: after ANALYZE it would rather read the whole table.
 pub const MISSED: Statement = Statement::two(
     "missed",
     "SELECT
         (SELECT count(*) FROM charges INDEXED BY charges_unresolved WHERE state IN ('due', 'doubt', 'review') AND state = 'due'
-            AND waiting IN ('turn', 'backoff') AND due_at < $1)
+            AND (waiting IN ('turn', 'backoff') AND due_at < $1 OR waiting = 'window' AND next_at < $1))
         + (SELECT count(*) FROM schedules WHERE next_look_at IS NOT NULL AND next_look_at > $2 AND next_look_at < $1) AS missed",
     "SELECT
         (SELECT count(*) FROM charges WHERE state IN ('due', 'doubt', 'review') AND state = 'due'
-            AND waiting IN ('turn', 'backoff') AND due_at < $1)
+            AND (waiting IN ('turn', 'backoff') AND due_at < $1 OR waiting = 'window' AND next_at < $1))
         + (SELECT count(*) FROM schedules WHERE next_look_at IS NOT NULL AND next_look_at > $2 AND next_look_at < $1) AS missed",
 );
 
