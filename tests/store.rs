@@ -4,6 +4,7 @@ mod support;
 
 mod store {
     pub mod books;
+    pub mod cards;
     pub mod deeds;
     pub mod flow;
     pub mod opening;

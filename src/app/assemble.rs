@@ -147,6 +147,7 @@ fn account(
     );
     portone.tier = config.tier.clone();
     portone.include_sandbox = config.include_sandbox;
+    portone.declines = Arc::clone(&settings.declines);
     let gateway = PortOne::new(portone, clock).map_err(|why| AppError::Account { account: row.name.clone(), why })?;
     Ok(Account {
         id: row.id,
@@ -201,5 +202,7 @@ fn tuning(settings: &Settings) -> Result<Tuning, AppError> {
     tuning.windows = settings.windows.clone();
     tuning.open_ahead = signed(worker.open_ahead);
     tuning.policy = Policy::new(signed(worker.quiet)).ok_or(AppError::Quiet)?;
+    tuning.policy.dunning = settings.dunnings();
+    tuning.policy.declines = Arc::clone(&settings.declines);
     Ok(tuning)
 }

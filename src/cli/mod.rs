@@ -10,6 +10,7 @@ mod charges;
 mod config;
 mod context;
 mod daemon;
+mod declines;
 mod demo;
 mod events;
 mod explain;
@@ -89,6 +90,9 @@ enum Command {
     Forecast(forecast::ForecastCommand),
     /// Runs a copy of your book over months of simulated time, against the sandbox: nothing is charged
     Simulate(simulate::Simulate),
+    /// How refusals of cards are read, and what follows from them
+    #[command(subcommand)]
+    Declines(declines::Declines),
     /// Charges that need a person
     #[command(subcommand)]
     Review(review::Review),
@@ -158,6 +162,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Explain(command) => command.run(context).await,
         Command::Forecast(command) => command.run(context).await,
         Command::Simulate(command) => command.run(context).await,
+        Command::Declines(command) => command.run(context),
         Command::Review(command) => command.run(context).await,
         Command::Hold(command) => command.run(context).await,
         Command::Kill(command) => command.run(context).await,

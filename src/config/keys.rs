@@ -7,6 +7,8 @@ use super::cron;
 use super::span::Span;
 use crate::domain::attempt::Tag;
 use crate::domain::cron::CronSchedule;
+use crate::domain::decline::Class;
+use crate::domain::dunning::{End, Preset};
 use crate::domain::holidays::Banking;
 use crate::domain::money::Currency;
 use crate::domain::period::Every;
@@ -43,6 +45,10 @@ pub enum Kind {
     Integer {
         least: i64,
         most: i64,
+    },
+    /// A number from 0 with up to three decimals.
+    Decimal {
+        most: u32,
     },
     Boolean,
     Choice(&'static [&'static str]),
@@ -188,6 +194,49 @@ pub const KEYS: &[Key] = &[
     key("plans.*.prices[].vat_amount", PART, Default::None("as before, in proportion"),
         "VAT part of that price."),
 
+    key("plans.*.dunning", Kind::Name, Default::None("`[dunning.default]`, else the preset `1-3-5-7`"),
+        "Which `[dunning.NAME]` a declined charge of this plan is tried again by."),
+
+    key("dunning.*.preset", Kind::Choice(&Preset::NAMES), Default::None("`\"1-3-5-7\"`, without `retry_after` and `exponential`"),
+        "A ladder by name; their days are in docs/declines.md."),
+    key("dunning.*.retry_after[]", Kind::Span { least: "1d", most: "60d" }, Default::None("`preset`"),
+        "When a declined charge is tried again, counted from the first decline: `retry_after = [\"1d\", \"3d\", \"5d\", \"7d\"]`. \
+         At most 7: with the first try that is the most that a period may have."),
+    key("dunning.*.exponential.initial", Kind::Span { least: "1h", most: "30d" }, Default::None("`retry_after`"),
+        "Instead of a list: the first wait. The same card is asked once in 24 hours for one charge, whatever this says."),
+    key("dunning.*.exponential.factor", Kind::Decimal { most: 10 }, Default::None("2"),
+        "Each wait is so many times as long as the one before; 1 at least."),
+    key("dunning.*.exponential.max", Kind::Span { least: "1d", most: "60d" }, Default::None("no bound"),
+        "No wait is longer."),
+    key("dunning.*.exponential.tries", Kind::Integer { least: 1, most: 7 }, Default::None("5"),
+        "Tries after the first decline."),
+    key("dunning.*.exponential.jitter", Kind::Decimal { most: 1 }, Default::None("0"),
+        "Each wait is moved by up to this part of itself, both ways; always the same for one charge."),
+    key("dunning.*.hours", Kind::Hours, Default::Is("\"09:00-18:00\""),
+        "Local hours in which a charge is tried again. `[windows]` holds as well."),
+    key("dunning.*.preferred_days[]", Kind::BillingDay, Default::None("any day"),
+        "Days of the month to which a retry moves on, and from there to the next banking day, unless the charge would be given up \
+         before: paydays in Korea are `[10, 15, 20, 25, \"last\"]`."),
+    key("dunning.*.give_up", Kind::Span { least: "1d", most: "60d" }, Default::None("`\"14d\"`; with `preset`, its own"),
+        "After the first decline: no try, and no new card is waited for beyond it. Then the charge is `unpaid`."),
+    key("dunning.*.grace", Kind::Span { least: "0s", most: "60d" }, Default::Is("\"3d\""),
+        "After the first decline: how long the subscription is still told as `active` before it is `past_due`."),
+    key("dunning.*.end", Kind::Choice(&End::NAMES), Default::Is("\"keep\""),
+        "What becomes of the subscription when a charge is given up: `keep` charges the next period as usual, `pause` and \
+         `cancel` do that to it."),
+    key("dunning.*.classes.*.retry_after[]", Kind::Span { least: "1d", most: "60d" }, Default::None("the ladder above"),
+        "A ladder for one class, such as `[dunning.NAME.classes.SOFT_CONTACT]`: SOFT_FUNDS, SOFT_CONTACT, AMBIGUOUS or UNKNOWN. \
+         The other classes are not tried by days."),
+
+    key("declines.rules[].provider", Kind::Short(40), Default::None("every provider"),
+        "PortOne's `pg_provider`, such as `html5_inicis`, exactly."),
+    key("declines.rules[].code", Kind::Short(6), Default::None("any"),
+        "The code at the start of the text, such as `1254` in `[1254][…]`, exactly."),
+    key("declines.rules[].contains", Kind::Short(200), Default::None("any"),
+        "A part of the text, in capitals or not. A rule needs a `code`, a part of the text, or both."),
+    key("declines.rules[].class", Kind::Choice(&Class::NAMES), Default::Required,
+        "What such a refusal is: see docs/declines.md for what each class does."),
+
     key("windows.hours", Kind::Hours, Default::Is("\"09:00-22:00\""),
         "No charge starts outside these hours, in the charge's own zone; `00:00-24:00` is the whole day. A charge that is due \
          waits for them and says so. Look-ups never wait."),
@@ -319,6 +368,7 @@ impl Kind {
             Self::Short(most) => format!("text of 1 to {most} characters"),
             Self::Path => "path".into(),
             Self::Integer { least, most } => format!("whole number, {least} to {most}"),
+            Self::Decimal { most } => format!("number, 0 to {most}"),
             Self::Boolean => "true or false".into(),
             Self::Choice(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or "),
             Self::Span { least, most } => format!("duration, {least} to {most}"),
@@ -342,7 +392,7 @@ impl Kind {
 
     /// Whether the value is a TOML string (an integer or a boolean otherwise).
     pub fn is_text(&self) -> bool {
-        !matches!(self, Self::Integer { .. } | Self::Boolean | Self::BillingDay)
+        !matches!(self, Self::Integer { .. } | Self::Decimal { .. } | Self::Boolean | Self::BillingDay)
     }
 
     /// Whether the value may be a TOML string too.
@@ -366,6 +416,10 @@ impl Kind {
                 Err(_) => Some(format!("has to be a whole number, not `{}`", shown(value))),
                 Ok(number) => say((*least..=*most).contains(&number), &format!("has to be {least} to {most}, not {number}")),
             },
+            Self::Decimal { most } => {
+                let fits = thousandths(value).is_some_and(|number| number <= most.saturating_mul(1000));
+                say(fits, &format!("has to be a number from 0 to {most} with up to three decimals, not `{}`", shown(value)))
+            }
             Self::Boolean => say(["true", "false"].contains(&value), "has to be true or false"),
             Self::Choice(words) => {
                 let list = || self.words();
@@ -421,6 +475,17 @@ impl Kind {
             }
         }
     }
+}
+
+/// A decimal number in thousandths; `None` if it is none, is negative, or has more than three decimals.
+pub fn thousandths(text: &str) -> Option<u32> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |text: &str| !text.is_empty() && text.len() <= 6 && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(part) || part.len() > 3 {
+        return None;
+    }
+    let scale = [1000, 100, 10, 1].get(part.len())?;
+    Some(whole.parse::<u32>().ok()?.checked_mul(1000)? + part.parse::<u32>().ok()? * scale)
 }
 
 /// The beginning of a value, for a message.

@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json};
 use toml_edit::{Item, TableLike, Value};
 
 use super::environment::Environment;
-use super::keys::{Default, KEYS, Key, Segment, is_name};
+use super::keys::{Default, KEYS, Key, Kind, Segment, is_name};
 use super::problem::{Origin, Problem};
 use super::suggest::closest;
 
@@ -91,6 +91,7 @@ pub fn again(tree: Json) -> Layered {
 enum Found {
     Text(String),
     Integer(String),
+    Float(String),
     Boolean(bool),
     Other(&'static str),
 }
@@ -153,6 +154,7 @@ impl Layered {
                 let found = match item {
                     Item::Value(Value::String(text)) => Found::Text(text.value().clone()),
                     Item::Value(Value::Integer(number)) => Found::Integer(number.value().to_string()),
+                    Item::Value(Value::Float(number)) => Found::Float(number.value().to_string()),
                     Item::Value(Value::Boolean(flag)) => Found::Boolean(*flag.value()),
                     other => Found::Other(other.type_name()),
                 };
@@ -179,6 +181,9 @@ impl Layered {
         let quoted = format!("has to be text in quotes ({})", key.kind.words());
         let wrong = match (&found, key.kind.is_text()) {
             (Found::Text(text), true) => key.kind.wrong(text),
+            (Found::Float(number), _) if matches!(key.kind, Kind::Decimal { .. }) => key.kind.wrong(number),
+            (Found::Float(_), true) => Some(format!("{quoted}, not a TOML float")),
+            (Found::Float(_), false) => Some(format!("has to be a {}, not a TOML float", key.kind.words())),
             (Found::Integer(number), false) => key.kind.wrong(number),
             (Found::Boolean(flag), false) => key.kind.wrong(&flag.to_string()),
             (Found::Text(text), false) if from_text || key.kind.may_be_text() => key.kind.wrong(text),

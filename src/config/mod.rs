@@ -4,6 +4,7 @@
 //! [`Loaded::secrets`] is asked: most commands need none.
 
 pub mod cron;
+mod dunning;
 mod environment;
 mod keys;
 mod layers;

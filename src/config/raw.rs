@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::dunning::{RawDeclines, RawDunning};
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Raw {
@@ -13,6 +15,8 @@ pub struct Raw {
     pub database: RawDatabase,
     pub accounts: BTreeMap<String, RawAccount>,
     pub plans: BTreeMap<String, RawPlan>,
+    pub dunning: BTreeMap<String, RawDunning>,
+    pub declines: RawDeclines,
     pub windows: RawWindows,
     pub holidays: RawHolidays,
     pub jobs: RawJobs,
@@ -95,6 +99,8 @@ pub struct RawPlan {
     pub catch_up: String,
     pub catch_up_limit: u32,
     pub while_past_due: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dunning: Option<String>,
     pub prices: Vec<RawPrice>,
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::keys::{Default, KEYS};
 
 /// Sections in their order, with what has to be said once for all their keys.
-const SECTIONS: [(&str, &str); 12] = [
+const SECTIONS: [(&str, &str); 14] = [
     ("", "At the top of the file, before the first section."),
     ("database", "SQLite for one process on one machine; PostgreSQL for several."),
     (
@@ -16,6 +16,16 @@ const SECTIONS: [(&str, &str); 12] = [
     (
         "plans.NAME",
         "How often, when and how much; subscriptions name a plan and may override amount, title, zone and charge time.",
+    ),
+    (
+        "dunning.NAME",
+        "When a declined charge is tried again. A plan names one with `dunning`; `[dunning.default]` is for all others. No ladder \
+         raises the caps of docs/declines.md.",
+    ),
+    (
+        "declines",
+        "How refusals are read: any number of `[[declines.rules]]`, the first that fits decides, before the built-in tables. Read \
+         when the daemon starts. `rebilld declines explain TEXT` tries one.",
     ),
     ("windows", "When charges may start. A due instant never moves by it; look-ups and events never wait."),
     (

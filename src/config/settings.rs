@@ -11,6 +11,7 @@ use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+use super::dunning::{dunnings_of, rules_of};
 use super::environment::Environment;
 use super::keys;
 use super::problem::Problem;
@@ -19,6 +20,8 @@ use super::secret::{Secret, SecretSource};
 use super::span::Span;
 use crate::domain::attempt::Tag;
 use crate::domain::charge::IdMode;
+use crate::domain::classify::Rules;
+use crate::domain::dunning::{Dunning, Dunnings, PlanDunning};
 use crate::domain::holidays::{Banking, Holidays};
 use crate::domain::money::Currency;
 use crate::domain::plan::{AccountTerms, Catalog, CatchUp, Plan, Price, Resume, TrialAnchor, WhilePastDue};
@@ -36,6 +39,10 @@ pub struct Settings {
     pub accounts: BTreeMap<String, Account>,
     /// The plans, and what the accounts say about their subscriptions.
     pub plans: BTreeMap<String, Plan>,
+    /// `[dunning.NAME]`, by name.
+    pub dunning: BTreeMap<String, Arc<Dunning>>,
+    /// The operator's rules for reading refusals.
+    pub declines: Arc<Rules>,
     pub windows: Windows,
     /// Days without banks: the built-in calendar and what the config changes of it.
     pub holidays: Arc<Holidays>,
@@ -231,6 +238,12 @@ impl Settings {
             || url.sqlite_path().and_then(Path::parent).filter(|path| *path != Path::new("")).map(Path::to_path_buf);
         let state_dir = raw.state_dir.as_ref().map(PathBuf::from).or_else(|| environment.state_directory());
         let holidays = Arc::new(holidays_of(&raw.holidays, wrong));
+        for (plan, named) in raw.plans.iter().filter_map(|(plan, raw)| Some((plan, raw.dunning.as_ref()?))) {
+            if !raw.dunning.contains_key(named) {
+                let text = format!("plan `{plan}` names the dunning `{named}`, and there is no `[dunning.{named}]`");
+                wrong.say(&format!("plans.{plan}.dunning"), text);
+            }
+        }
         let state_dir = state_dir.or_else(beside_the_file).unwrap_or_else(|| ".".into());
         Self {
             state_dir,
@@ -241,6 +254,8 @@ impl Settings {
                 .iter()
                 .filter_map(|(name, plan)| Some((name.clone(), plan_of(name, plan, &holidays, wrong)?)))
                 .collect(),
+            dunning: dunnings_of(&raw.dunning, wrong),
+            declines: Arc::new(rules_of(&raw.declines, wrong)),
             windows: windows_of(&raw.windows, wrong),
             holidays,
             jobs: Jobs {
@@ -285,6 +300,21 @@ impl Settings {
 }
 
 impl Settings {
+    /// Which ladder the declined charges of each plan are under, and where.
+    pub fn dunnings(&self) -> Dunnings {
+        let default = self.dunning.get("default").cloned().unwrap_or_default();
+        let of_plan = |plan: &Plan| {
+            let dunning = plan.dunning.as_ref().and_then(|name| self.dunning.get(name)).unwrap_or(&default);
+            PlanDunning { dunning: Arc::clone(dunning), zone: plan.zone.clone() }
+        };
+        Dunnings {
+            plans: self.plans.iter().map(|(name, plan)| (name.clone(), of_plan(plan))).collect(),
+            zones: self.accounts.iter().map(|(name, account)| (name.clone(), account.timezone.clone())).collect(),
+            holidays: Arc::clone(&self.holidays),
+            default,
+        }
+    }
+
     /// What the terms of a subscription refer to.
     pub fn catalog(&self) -> Catalog {
         let terms = |account: &Account| AccountTerms { zone: account.timezone.clone(), mixed_tax: account.mixed_tax };
@@ -304,7 +334,7 @@ pub(super) struct Wrong<'a> {
 }
 
 impl Wrong<'_> {
-    fn say(&mut self, key: &str, text: String) {
+    pub(super) fn say(&mut self, key: &str, text: String) {
         self.problems.push((self.problem)(key, text));
     }
 
@@ -402,6 +432,7 @@ fn plan_of(name: &str, raw: &RawPlan, holidays: &Arc<Holidays>, wrong: &mut Wron
             _ => CatchUp::Hold,
         },
         while_past_due: if raw.while_past_due == "continue" { WhilePastDue::Continue } else { WhilePastDue::Hold },
+        dunning: raw.dunning.clone(),
         ..Plan::new(name, recurrence)
     })
 }

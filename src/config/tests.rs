@@ -72,11 +72,31 @@ resume = "anchor"
 max_periods = 12
 catch_up = "all"
 catch_up_limit = 5
+dunning = "slow"
 [[plans.monthly.prices]]
 from = "2027-01-01"
 amount = 12900
 tax_free = 0
 vat_amount = 1172
+[dunning.default]
+preset = "3-5-7"
+[dunning.listed]
+retry_after = ["2d", "4d"]
+hours = "10:00-12:00"
+preferred_days = [10, "last"]
+give_up = "5d"
+grace = "0s"
+end = "cancel"
+classes.UNKNOWN.retry_after = ["3d"]
+[dunning.slow]
+exponential = { initial = "6h", factor = 1.5, max = "3d", tries = 5, jitter = 0.2 }
+[[declines.rules]]
+provider = "html5_inicis"
+code = "1254"
+class = "SOFT_CONTACT"
+[[declines.rules]]
+contains = "do not honor"
+class = "HARD_CARD"
 [windows]
 hours = "10:00-20:00"
 blackouts = "23:30-00:40 Asia/Seoul, 03:00-04:00 Europe/London"
@@ -154,7 +174,7 @@ fn the_table_of_keys_and_the_settings_agree() {
 fn without_a_file_the_defaults_are_in_effect() {
     let gone = load(&Sources { files: vec!["/nowhere/rebilld.toml".into()], ..Sources::default() });
     assert!(gone.unwrap_err().to_string().contains("/nowhere/rebilld.toml:1: the file cannot be read"));
-    let loaded = load_text("[accounts.a]\n[plans.p]\nevery = \"1 month\"\n").unwrap();
+    let loaded = load_text("[accounts.a]\n[plans.p]\nevery = \"1 month\"\n[dunning.d]\n").unwrap();
     let settings = &loaded.settings;
     assert_eq!(settings.database.url.reveal(), "sqlite:rebilld.db");
     assert_eq!(settings.tag.as_str(), "rb");
@@ -442,4 +462,53 @@ fn wrong_prices_and_windows_are_named_with_their_lines() {
     }
     let never = self::wrong("[windows]\nhours = \"09:00-10:00\"\nblackouts = \"08:00-11:00 Asia/Seoul\"\n");
     assert!(never[0].contains("no charge would ever start"), "{never:?}");
+}
+
+#[test]
+fn a_ladder_is_a_preset_a_list_or_exponential() {
+    use crate::domain::decline::Class;
+    use crate::domain::dunning::{End, Ladder};
+    use jiff::SignedDuration;
+
+    let settings = load_text(FULL).unwrap().settings;
+    let days = |days: &[i64]| Ladder::After(days.iter().map(|days| SignedDuration::from_hours(days * 24)).collect());
+    let hours = SignedDuration::from_hours;
+    assert_eq!(settings.dunning["default"].ladder, days(&[3, 8, 15]));
+    assert_eq!(settings.dunning["default"].give_up, hours(16 * 24), "the preset's own");
+    let listed = &settings.dunning["listed"];
+    assert_eq!((&listed.ladder, listed.end, listed.give_up), (&days(&[2, 4]), End::Cancel, hours(120)));
+    assert_eq!(listed.classes[&Class::Unknown], days(&[3]));
+    assert_eq!(listed.preferred_days.len(), 2);
+    let doubling = Ladder::Exponential { first: hours(6), factor: 1500, most: hours(72), tries: 5, jitter: 200 };
+    assert_eq!(settings.dunning["slow"].ladder, doubling);
+    let dunnings = settings.dunnings();
+    assert_eq!(dunnings.of("main", "monthly").dunning.ladder, doubling, "the plan's");
+    assert_eq!(dunnings.of("main", "first").dunning.ladder, days(&[3, 8, 15]), "the default one");
+    assert_eq!(settings.declines.classify(Some("html5_inicis"), "[1254][x]"), Class::SoftContact);
+    assert_eq!(settings.declines.classify(None, "DO NOT HONOR"), Class::HardCard);
+    let plain = load_text("[accounts.a]\n").unwrap().settings.dunnings();
+    assert_eq!(plain.of("a", "any").dunning.ladder, days(&[1, 3, 5, 7]));
+}
+
+#[test]
+fn a_ladder_that_could_not_be_kept_is_named() {
+    for (text, said) in [
+        ("[dunning.d]\npreset = \"3-5-7\"\nretry_after = [\"1d\"]", "preset and retry_after: keep one"),
+        ("[dunning.d]\nretry_after = [\"3d\", \"3d\"]", "has to rise"),
+        ("[dunning.d]\nretry_after = [\"1d\", \"2d\", \"3d\", \"4d\", \"5d\", \"6d\", \"7d\", \"8d\"]", "8 in all"),
+        ("[dunning.d]\nretry_after = [\"1h\"]", "has to be 1d to 60d"),
+        ("[dunning.d]\nretry_after = [\"20d\"]", "after `give_up`"),
+        ("[dunning.d]\nexponential = { tries = 3 }", "needs `initial`"),
+        ("[dunning.d]\nexponential = { initial = \"1d\", factor = 0.5 }", "1 at least"),
+        ("[dunning.d]\nexponential = { initial = \"1d\", jitter = 1.5 }", "0 to 1"),
+        ("[dunning.d]\nclasses.HARD_CARD.retry_after = [\"1d\"]", "no ladder of days"),
+        ("[dunning.d]\nend = \"refund\"", "\"keep\" or \"pause\" or \"cancel\""),
+        ("[plans.p]\nevery = \"1 month\"\ndunning = \"none\"", "there is no `[dunning.none]`"),
+        ("[[declines.rules]]\nclass = \"HARD_CARD\"", "needs a `code` or `contains`"),
+        ("[[declines.rules]]\ncode = \"1254\"\nclass = \"PAID\"", "has to be \"HARD_CARD\""),
+        ("[[declines.rules]]\ncode = \"1254\"", "class` is missing"),
+    ] {
+        let problems = wrong(&format!("[accounts.a]\n{text}\n"));
+        assert!(problems.iter().any(|problem| problem.contains(said)), "{text}: {problems:#?}");
+    }
 }

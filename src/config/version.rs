@@ -19,7 +19,7 @@ const LOCAL: [&str; 4] = ["database", "state_dir", "log", "webhooks"];
 /// Of an account: where its keys are.
 const KEYS: [&str; 4] = ["imp_key_file", "imp_secret_file", "imp_key_credential", "imp_secret_credential"];
 /// What only a restart can change, beside accounts that come or go.
-const FIXED: [&str; 5] = ["database", "state_dir", "tag", "log", "webhooks"];
+const FIXED: [&str; 6] = ["declines", "database", "state_dir", "tag", "log", "webhooks"];
 /// Of an account: where it sends, and what its client is built with.
 const FIXED_OF_ACCOUNT: [&str; 8] = [
     "base_url",

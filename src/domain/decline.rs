@@ -35,6 +35,10 @@ impl Class {
         Self::Unknown,
     ];
 
+    /// As the operator's rules write them.
+    pub const NAMES: [&'static str; 8] =
+        ["HARD_CARD", "SOFT_FUNDS", "SOFT_CONTACT", "TRANSIENT", "AMBIGUOUS", "MERCHANT", "REQUEST", "UNKNOWN"];
+
     /// As it stands in the database, in events and in `src/domain/inicis-codes.csv`.
     pub fn name(self) -> &'static str {
         match self {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
@@ -12,6 +11,7 @@ use super::decline::Class;
 use super::holidays::{Banking, Holidays};
 use super::period::instant;
 use super::recurrence::BillingDay;
+use super::window::{Hours, Windows};
 
 /// Declined tries of one charge, at most. Card networks charge for reattempts (Visa: above 15 in 30 days), and acquirers look at
 /// merchants long before that; sources in docs/declines.md. None of these can be set.
@@ -127,8 +127,8 @@ pub struct Dunning {
     pub ladder: Ladder,
     /// Ladders of their own for some classes.
     pub classes: BTreeMap<Class, Ladder>,
-    /// Local hours in which a retry starts; the end is outside.
-    pub hours: (Time, Time),
+    /// Local hours in which a retry starts.
+    pub hours: Hours,
     /// A retry moves on to the next of these days of the month, and from there to a banking day. Empty: any day.
     pub preferred_days: Vec<BillingDay>,
     /// After the first decline: no try and no new card is waited for beyond it.
@@ -180,7 +180,7 @@ impl Default for Dunning {
         Self {
             ladder: PRESETS[0].ladder(),
             classes: BTreeMap::new(),
-            hours: (Time::constant(9, 0, 0, 0), Time::constant(18, 0, 0, 0)),
+            hours: Hours::between(9, 18),
             preferred_days: Vec::new(),
             give_up: days(14),
             grace: days(3),
@@ -246,15 +246,7 @@ impl Local {
 
     /// The first instant from `at` on that is within the hours.
     fn within_hours(&self, at: Timestamp) -> Timestamp {
-        let (from, to) = self.dunning.hours;
-        let local = self.zone.to_datetime(at);
-        let opens = |date: Date| instant(date, from, &self.zone);
-        let opened = match () {
-            () if local.time() < from => opens(local.date()),
-            () if local.time() >= to => local.date().tomorrow().ok().and_then(opens),
-            () => return at,
-        };
-        opened.unwrap_or(at).max(at)
+        Windows { hours: self.dunning.hours, ..Windows::ALWAYS }.next_open(at, &self.zone)
     }
 
     /// The same time on the next preferred day, or on the banking day that follows it; `None` where no day is preferred.
@@ -278,15 +270,38 @@ impl Local {
 }
 
 /// Which dunning a charge is under: its plan's, or the default one.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Dunnings {
-    pub default: Local,
-    pub plans: BTreeMap<String, Local>,
+    pub default: Arc<Dunning>,
+    pub plans: BTreeMap<String, PlanDunning>,
+    /// Of the accounts, for plans without a zone of their own.
+    pub zones: BTreeMap<String, TimeZone>,
+    pub holidays: Arc<Holidays>,
+}
+
+/// What a plan says of its declined charges.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlanDunning {
+    pub dunning: Arc<Dunning>,
+    pub zone: Option<TimeZone>,
+}
+
+impl Default for Dunnings {
+    fn default() -> Self {
+        let holidays = Local::default().holidays;
+        Self { default: Arc::default(), plans: BTreeMap::new(), zones: BTreeMap::new(), holidays }
+    }
 }
 
 impl Dunnings {
-    pub fn of(&self, plan: &str) -> &Local {
-        self.plans.get(plan).unwrap_or(&self.default)
+    pub fn of(&self, account: &str, plan: &str) -> Local {
+        let plan = self.plans.get(plan);
+        let zone = plan.and_then(|plan| plan.zone.as_ref()).or_else(|| self.zones.get(account)).cloned();
+        Local {
+            dunning: Arc::clone(plan.map_or(&self.default, |plan| &plan.dunning)),
+            zone: zone.unwrap_or_else(|| Local::default().zone),
+            holidays: Arc::clone(&self.holidays),
+        }
     }
 }
 

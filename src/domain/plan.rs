@@ -111,6 +111,8 @@ pub struct Plan {
     pub max_periods: Option<u32>,
     pub catch_up: CatchUp,
     pub while_past_due: WhilePastDue,
+    /// Which dunning its declined charges are under; `None`: the default one.
+    pub dunning: Option<String>,
 }
 
 impl Plan {
@@ -136,6 +138,7 @@ impl Plan {
             max_periods: None,
             catch_up: CatchUp::default(),
             while_past_due: WhilePastDue::default(),
+            dunning: None,
         }
     }
 }

@@ -26,6 +26,11 @@ pub struct NotHours(String);
 impl Hours {
     pub const ALL_DAY: Self = Self { from: 0, to: DAY };
 
+    /// Between two full hours of one day: `from` below `to`, and that at most 24.
+    pub const fn between(from: u16, to: u16) -> Self {
+        Self { from: from * 60, to: to * 60 }
+    }
+
     fn contains(self, minute: u16) -> bool {
         if self.from < self.to { (self.from..self.to).contains(&minute) } else { minute >= self.from || minute < self.to }
     }
