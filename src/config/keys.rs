@@ -219,8 +219,6 @@ pub const KEYS: &[Key] = &[
          before: paydays in Korea are `[10, 15, 20, 25, \"last\"]`."),
     key("dunning.*.give_up", Kind::Span { least: "1d", most: "60d" }, Default::None("`\"14d\"`; with `preset`, its own"),
         "After the first decline: no try, and no new card is waited for beyond it. Then the charge is `unpaid`."),
-    key("dunning.*.grace", Kind::Span { least: "0s", most: "60d" }, Default::Is("\"3d\""),
-        "After the first decline: how long the subscription is still told as `active` before it is `past_due`."),
     key("dunning.*.end", Kind::Choice(&End::NAMES), Default::Is("\"keep\""),
         "What becomes of the subscription when a charge is given up: `keep` charges the next period as usual, `pause` and \
          `cancel` do that to it."),

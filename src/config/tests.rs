@@ -85,7 +85,6 @@ retry_after = ["2d", "4d"]
 hours = "10:00-12:00"
 preferred_days = [10, "last"]
 give_up = "5d"
-grace = "0s"
 end = "cancel"
 classes.UNKNOWN.retry_after = ["3d"]
 [dunning.slow]

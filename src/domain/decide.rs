@@ -16,6 +16,7 @@ use super::decline::Class;
 use super::dunning::{self, Dunnings, KeyStop};
 use super::event::{Event, EventKind};
 use super::outcome::{DoubtCause, Findings, Mismatch, NotSent, Outcome, Record, RecordStatus};
+use super::subscription::Status;
 use super::{doubt, rules};
 
 /// The numbers that the rules take.
@@ -185,6 +186,8 @@ pub struct Decision {
     pub incidents: Vec<Incident>,
     /// The class of the refusal that ended an attempt, whether or not it counts as a try.
     pub refusal: Option<Class>,
+    /// The charge was given up, and its dunning gives the subscription this status.
+    pub end: Option<Status>,
     /// The account is to be paused, for this reason: the merchant's contract is the trouble, so nobody is charged.
     pub pause: Option<String>,
     /// Writing `paid` needs no claim; every other conclusion does.
@@ -389,6 +392,7 @@ impl Decision {
             events: Vec::new(),
             incidents: Vec::new(),
             refusal: None,
+            end: None,
             pause: None,
             is_truth: false,
         }

@@ -11,6 +11,7 @@ use super::decline::Class;
 use super::holidays::{Banking, Holidays};
 use super::period::instant;
 use super::recurrence::BillingDay;
+use super::subscription::Status;
 use super::window::{Hours, Windows};
 
 /// Declined tries of one charge, at most. Card networks charge for reattempts (Visa: above 15 in 30 days), and acquirers look at
@@ -116,6 +117,15 @@ pub enum End {
 impl End {
     pub const NAMES: [&'static str; 3] = ["keep", "pause", "cancel"];
 
+    /// The status that it gives the subscription.
+    pub fn status(self) -> Option<Status> {
+        match self {
+            Self::Keep => None,
+            Self::Pause => Some(Status::Paused),
+            Self::Cancel => Some(Status::Cancelled),
+        }
+    }
+
     pub fn from_name(name: &str) -> Option<Self> {
         Self::NAMES.iter().position(|known| *known == name).map(|place| [Self::Keep, Self::Pause, Self::Cancel][place])
     }
@@ -133,8 +143,6 @@ pub struct Dunning {
     pub preferred_days: Vec<BillingDay>,
     /// After the first decline: no try and no new card is waited for beyond it.
     pub give_up: SignedDuration,
-    /// After the first decline: how long the subscription still counts as active.
-    pub grace: SignedDuration,
     pub end: End,
 }
 
@@ -183,7 +191,6 @@ impl Default for Dunning {
             hours: Hours::between(9, 18),
             preferred_days: Vec::new(),
             give_up: days(14),
-            grace: days(3),
             end: End::Keep,
         }
     }

@@ -278,6 +278,7 @@ pub(super) fn after_decline(
     let Some(next) = next else {
         let fact = told(charge);
         shut(decision, ChargeState::Unpaid, now);
+        decision.end = local.dunning.end.status();
         decision.event(EventKind::ChargeDeclined, &fact, decline_fields(class, text, None));
         decision.event(EventKind::ChargeUnpaid, &fact, decline_fields(class, text, None));
         return;
@@ -341,7 +342,9 @@ pub(super) fn card_not_replaced(charge: &Charge, now: Timestamp, policy: &Policy
     let local = policy.dunning.of(&charge.account_name, &charge.plan);
     let until = charge.first_declined_at.map(|first| local.give_up_at(first)).filter(|until| *until > now);
     let Some(until) = until else {
-        return close(charge, "no new card came in time", ChargeState::Unpaid, now);
+        let mut decision = close(charge, "no new card came in time", ChargeState::Unpaid, now);
+        decision.end = local.dunning.end.status();
+        return decision;
     };
     let mut decision = Decision::of("still the refused card", charge.clone());
     // it may have been paused meanwhile; only a new card wakes it now

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
+use serde_json::json;
 
 use super::Database;
 use super::cards::write_refused;
@@ -11,8 +12,10 @@ use super::outbox::Told;
 use super::rows::{attempt_state_name, hint_name, send_end_name};
 use super::sql::{charges, outbox, schedules, writes};
 use crate::domain::attempt::{AttemptState, IdNumber, SendEnd};
-use crate::domain::charge::{ChargeId, ChargeState, Course, Doubt, Waiting};
+use crate::domain::charge::{Charge, ChargeId, ChargeState, Course, Doubt, Waiting};
 use crate::domain::decide::{Decision, Fact, LiveChange, Policy, decide};
+use crate::domain::event::{Event, EventKind};
+use crate::domain::subscription::Status;
 use crate::ports::store::{Entry, Fence, Recorded};
 
 /// How often a transaction is repeated after a deadlock.
@@ -107,6 +110,9 @@ impl Database {
         change_charges(tx, now, &written).await?;
         write_refused(tx, now, written.iter().map(|one| one.decision)).await?;
         for one in &written {
+            if let Some(status) = one.decision.end {
+                self.end_subscription(tx, now, &one.decision.charge, status).await?;
+            }
             if let Some(why) = &one.decision.pause {
                 self.pause_in(tx, one.decision.charge.account, now, why).await?;
             }
@@ -138,6 +144,20 @@ impl Database {
             tx.execute(&schedules::UNBLOCK, &[ended.into(), now.into()]).await?;
         }
         Ok(results)
+    }
+
+    /// What dunning says of a subscription whose charge was given up. One that an operator has paused or cancelled meanwhile stays
+    /// as it is.
+    async fn end_subscription(&self, tx: &mut Tx, now: Timestamp, charge: &Charge, status: Status) -> Result<(), Fault> {
+        let params = [charge.subscription.0.into(), status.name().into(), now.into()];
+        if tx.execute(&writes::END_SUBSCRIPTION, &params).await? == 0 {
+            return Ok(());
+        }
+        let data = json!({
+            "account": charge.account_name, "external_ref": charge.external_ref, "status": status.name(), "changed": ["status"],
+        });
+        let event = Event::new(EventKind::SubscriptionChanged, &[charge.base.as_str(), "unpaid", &now.to_string()], data);
+        self.tell(tx, now, &[Told { event: &event, subscription: Some(charge.subscription.0), charge: None }]).await
     }
 
     /// A send that was left open by an ended claim is doubt: the charge is looked up from now on.

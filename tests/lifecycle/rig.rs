@@ -10,6 +10,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use rebilld::domain::attempt::MerchantUid;
+use rebilld::domain::dunning::Dunnings;
 use rebilld::domain::money::{Currency, Money};
 use rebilld::domain::outcome::{Record, RecordStatus};
 use rebilld::domain::plan::{AccountTerms, Catalog, Plan};
@@ -44,12 +45,16 @@ pub struct Post {
     pub merchant_uid: String,
     pub at: Timestamp,
     pub body: Value,
+    /// Why the card refused.
+    pub refused: Option<String>,
 }
 
-/// Every card is good here.
+/// Every card is good here, but those that refuse.
 pub struct Till {
     clock: Arc<SimulatedClock>,
-    posts: Mutex<Vec<Post>>,
+    pub posts: Mutex<Vec<Post>>,
+    /// What a billing key refuses with.
+    pub refusals: Mutex<BTreeMap<String, String>>,
 }
 
 impl Till {
@@ -57,10 +62,10 @@ impl Till {
         Record {
             imp_uid: format!("imps_{}", post.merchant_uid),
             merchant_uid: post.merchant_uid.clone(),
-            status: RecordStatus::Paid,
+            status: if post.refused.is_some() { RecordStatus::Failed } else { RecordStatus::Paid },
             amount: Some(Money::new(post.body["amount"].as_i64().unwrap(), Currency::KRW)),
             customer_uid: post.body["customer_uid"].as_str().map(str::to_owned),
-            fail_reason: None,
+            fail_reason: post.refused.clone(),
             pg_provider: Some("html5_inicis".to_owned()),
             pg_tid: None,
             at: Some(post.at),
@@ -85,13 +90,15 @@ impl Gateway for Till {
 
     async fn charge(&self, attempt: DurableAttempt) -> Answer {
         let (merchant_uid, at) = (attempt.merchant_uid().as_str().to_owned(), self.clock.now());
+        let refused = self.refusals.lock().unwrap().get(attempt.customer_uid()).cloned();
         let answer = json!({ "code": 0, "message": null, "response": {
             "imp_uid": format!("imps_{merchant_uid}"), "merchant_uid": merchant_uid, "amount": attempt.amount().minor(),
-            "cancel_amount": 0, "currency": "KRW", "status": "paid", "customer_uid": attempt.customer_uid(),
-            "paid_at": at.as_second(), "failed_at": 0, "pg_provider": "html5_inicis",
+            "cancel_amount": 0, "currency": "KRW", "status": if refused.is_some() { "failed" } else { "paid" },
+            "customer_uid": attempt.customer_uid(), "paid_at": at.as_second(), "failed_at": 0, "pg_provider": "html5_inicis",
+            "fail_reason": refused,
         }});
         let body = serde_json::from_str(attempt.body()).unwrap();
-        self.posts.lock().unwrap().push(Post { merchant_uid, at, body });
+        self.posts.lock().unwrap().push(Post { merchant_uid, at, body, refused });
         portone::judge(&attempt, Wire::Answer(200, answer.to_string().as_bytes()), 1)
     }
 
@@ -144,6 +151,7 @@ pub struct World {
     pub till: Arc<Till>,
     pub catalog: Catalog,
     pub windows: Windows,
+    pub dunning: Dunnings,
     pub rate: Option<u32>,
     account: AccountRow,
     lives: AtomicU64,
@@ -186,10 +194,11 @@ impl World {
         let plans: BTreeMap<String, Plan> = plans.into_iter().map(|plan| (plan.name.clone(), plan)).collect();
         Self {
             db,
-            till: Arc::new(Till { clock: Arc::clone(&clock), posts: Mutex::default() }),
+            till: Arc::new(Till { clock: Arc::clone(&clock), posts: Mutex::default(), refusals: Mutex::default() }),
             clock,
             catalog: Catalog { plans, accounts: accounts.into() },
             windows: Windows::ALWAYS,
+            dunning: Dunnings::default(),
             rate: None,
             account,
             lives: AtomicU64::new(0),
@@ -241,6 +250,7 @@ impl World {
         tuning.clock_check = None;
         tuning.one_at_a_time = true;
         tuning.windows = self.windows.clone();
+        tuning.policy.dunning = self.dunning.clone();
         tuning.audit_quick_every = SignedDuration::from_hours(24 * 7);
         tuning.audit_complete_every = SignedDuration::from_hours(24 * 30);
         let tokens = AtomicU64::new(0);

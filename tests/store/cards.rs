@@ -101,7 +101,7 @@ both! {
         let begun = world.db.begin(shared(&world, &claimed, now())).await.unwrap();
         let stops: Vec<_> = begun.attempts.iter().map(|one| one.as_ref().err().copied()).collect();
         let spaced = |minutes: i64| Some(NotBegun::CardStopped { stop: KeyStop::Spacing, until: later(minutes * 60) });
-        assert_eq!(stops, [None, spaced(10), spaced(10)]);
+        assert_eq!(stops, [None, spaced(10), spaced(20)]);
         // once the card was declined, batches of other times are spaced too
         let loaded = world.db.load(&[claimed[0].charge.id]).await.unwrap().remove(0);
         let decision = declined(&loaded, Class::SoftFunds, AttemptState::Declined);

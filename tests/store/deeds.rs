@@ -94,6 +94,7 @@ pub fn decided(charge: &Charge, change: impl FnOnce(&mut Decision)) -> Decision 
         events: Vec::new(),
         incidents: Vec::new(),
         refusal: None,
+        end: None,
         pause: None,
         is_truth: false,
     };

@@ -23,6 +23,7 @@ pub const ALL: &[&Statement] = &[
     &PAY_CHARGES,
     &CARD_REPLACED,
     &REFUNDED,
+    &END_SUBSCRIPTION,
 ];
 
 /// In order of id everywhere, so that two sessions never wait for each other in a circle. Differs because SQLite has one
@@ -275,6 +276,11 @@ pub const CARD_REPLACED: Statement = Statement::two(
         AND waiting IN ('card', 'retry') AND COALESCE(refused_customer, declined_customer) <> (SELECT s.customer_uid FROM subscriptions s WHERE s.id = charges.subscription_id)",
     "UPDATE charges SET next_at = $2 WHERE id = ANY ($1) AND state = 'due'
         AND waiting IN ('card', 'retry') AND COALESCE(refused_customer, declined_customer) <> (SELECT s.customer_uid FROM subscriptions s WHERE s.id = charges.subscription_id)",
+);
+
+pub const END_SUBSCRIPTION: Statement = Statement::same(
+    "end subscription",
+    "UPDATE subscriptions SET status = $2, updated_at = $3 WHERE id = $1 AND status = 'active'",
 );
 
 pub const REFUNDED: Statement = Statement::same(
