@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
+use serde_json::Number;
 
+use super::keys;
 use super::raw::RawDay;
 use super::settings::Wrong;
 use super::span::Span;
@@ -38,13 +40,13 @@ pub struct RawExponential {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub factor: Option<f64>,
+    pub factor: Option<Number>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tries: Option<u8>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub jitter: Option<f64>,
+    pub jitter: Option<Number>,
 }
 
 impl RawExponential {
@@ -156,22 +158,22 @@ fn exponential(key: &str, raw: &RawExponential, wrong: &mut Wrong<'_>) -> Ladder
     if raw.initial.is_none() {
         wrong.say(key, format!("`{key}` needs `initial`, the first wait"));
     }
-    if raw.factor.is_some_and(|factor| factor < 1.0) {
+    let factor = raw.factor.as_ref().map_or(2000, thousandths);
+    if factor < 1000 {
         wrong.say(&format!("{key}.factor"), format!("`{key}.factor` has to be 1 at least: waits do not shrink"));
     }
     Ladder::Exponential {
         first: raw.initial.as_deref().map_or(SignedDuration::from_hours(24), signed),
-        factor: thousandths(raw.factor.unwrap_or(2.0)),
+        factor,
         most: raw.max.as_deref().map_or(SignedDuration::MAX, signed),
         tries: raw.tries.unwrap_or(5),
-        jitter: u16::try_from(thousandths(raw.jitter.unwrap_or(0.0))).unwrap_or(1000),
+        jitter: u16::try_from(raw.jitter.as_ref().map_or(0, thousandths)).unwrap_or(1000),
     }
 }
 
-/// The table of keys lets decimals of up to three places through, below a million.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 10, by the table of keys")]
-fn thousandths(number: f64) -> u32 {
-    (number * 1000.0).round() as u32
+/// The table of keys has let it through.
+fn thousandths(number: &Number) -> u32 {
+    keys::thousandths(&number.to_string()).unwrap_or(0)
 }
 
 fn signed(text: &str) -> SignedDuration {
