@@ -9,6 +9,7 @@ mod cli {
     mod calendar;
     mod charges;
     mod config;
+    mod declines;
     mod desk;
     mod import;
     mod terms;
