@@ -25,7 +25,7 @@ macro_rules! version {
     };
 }
 
-const VERSIONS: &[Version] = &[version!(1, "0001", "start"), version!(2, "0002", "hot_path")];
+const VERSIONS: &[Version] = &[version!(1, "0001", "start"), version!(2, "0002", "hot_path"), version!(6, "0006", "findings")];
 
 /// The newest version that this binary knows.
 fn newest() -> i64 {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use rand::RngExt;
-use rebilld::domain::charge::{AccountId, Charge, ChargeId};
+use rebilld::domain::charge::{AccountId, Charge, ChargeId, SubscriptionId};
 use rebilld::domain::decide::Incident;
 use rebilld::domain::event::Event;
 use rebilld::ports::store::*;
@@ -145,8 +145,20 @@ impl Store for CrashingStore {
         through!(self, hold(now, why))
     }
 
-    async fn missed(&self, now: Timestamp, grace: SignedDuration) -> Result<u64, StoreError> {
+    async fn unsteady_until(&self) -> Result<Option<Timestamp>, StoreError> {
+        through!(self, unsteady_until())
+    }
+
+    async fn hold_for_clock(&self, until: Timestamp) -> Result<(), StoreError> {
+        through!(self, hold_for_clock(until))
+    }
+
+    async fn missed(&self, now: Timestamp, grace: SignedDuration) -> Result<Missed, StoreError> {
         through!(self, missed(now, grace))
+    }
+
+    async fn unscheduled(&self, after: SubscriptionId, limit: u32) -> Result<Unscheduled, StoreError> {
+        through!(self, unscheduled(after, limit))
     }
 
     async fn charges_of(&self, uids: &[String]) -> Result<BTreeMap<String, ChargeId>, StoreError> {

@@ -309,7 +309,7 @@ pub const REPLAY_TO_NEW: Statement = Statement::two(
 
 pub const STATUS: Statement = Statement::same(
     "desk: status",
-    "SELECT tag, incarnation, high_water, killed, kill_reason, held, hold_reason, held_at FROM settings",
+    "SELECT tag, incarnation, high_water, killed, kill_reason, held, hold_reason, held_at, unsteady_until FROM settings",
 );
 
 /// An audit counts in the incarnation of the database that it was made in.

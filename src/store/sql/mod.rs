@@ -4,6 +4,7 @@
 
 pub mod accounts;
 pub mod charges;
+pub mod missed;
 pub mod outbox;
 pub mod schedules;
 pub mod writes;
@@ -29,4 +30,5 @@ impl Statement {
 }
 
 /// All statements, by the file that they stand in.
-pub const ALL: &[&[&Statement]] = &[accounts::ALL, charges::ALL, schedules::ALL, writes::ALL, outbox::ALL, super::desk::sql::ALL];
+pub const ALL: &[&[&Statement]] =
+    &[accounts::ALL, charges::ALL, missed::ALL, schedules::ALL, writes::ALL, outbox::ALL, super::desk::sql::ALL];
