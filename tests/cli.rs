@@ -10,4 +10,5 @@ mod cli {
     mod config;
     mod desk;
     mod import;
+    mod incidents;
 }

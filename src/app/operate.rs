@@ -11,7 +11,7 @@ use crate::config::Loaded;
 use crate::domain::charge::{ChargeId, ChargeState};
 use crate::domain::decide::Ruling;
 use crate::engine::Account;
-use crate::engine::audit::{AuditReport, COMPLETE};
+use crate::engine::audit::COMPLETE;
 use crate::ports::clock::Clock;
 use crate::ports::store::Store;
 use crate::store::desk::{ChargeFilter, Reach, Signed};
@@ -121,16 +121,9 @@ pub async fn audit(loaded: &Loaded, account: Option<&str>, days: u32) -> Result<
     let mut audited = Vec::new();
     for account in chosen(&assembled, account)? {
         let report = assembled.engine.audit(&account, span).await?;
-        audited.push(Audited { account: account.name.clone(), clean: report.incidents == 0, summary: summary(&report) });
+        audited.push(Audited { account: account.name.clone(), clean: report.incidents == 0, summary: report.summary() });
     }
     Ok(audited)
-}
-
-fn summary(report: &AuditReport) -> serde_json::Value {
-    json!({
-        "listed": report.listed, "ours": report.ours, "booked": report.booked,
-        "settled": report.settled, "refunded": report.refunded, "incidents": report.incidents,
-    })
 }
 
 /// Ends a hold, once the audit has read back to two days before the newest row and Q has passed (docs/protocol.md, Clock, restore,
@@ -162,7 +155,7 @@ async fn audited_clean(assembled: &Assembled, accounts: &[Arc<Account>], now: Ti
         let report = assembled.engine.audit(account, back.max(COMPLETE)).await?;
         if report.incidents > 0 {
             return Err(AppError::Refused(format!(
-                "the audit of account {} found {} differences between the ledgers: see `rebilld events list --kind incident.opened`; the hold stays",
+                "the audit of account {} found {} differences between the ledgers: see `rebilld incidents list`; the hold stays",
                 account.name, report.incidents
             )));
         }

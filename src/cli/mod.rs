@@ -12,6 +12,7 @@ mod daemon;
 mod demo;
 mod events;
 mod failure;
+mod incidents;
 mod journal;
 mod logging;
 mod migrate;
@@ -88,6 +89,9 @@ enum Command {
     Reconcile(daemon::Reconcile),
     /// Compares the database with the gateway's list of payments
     Audit(daemon::Audit),
+    /// What must not happen and did: payments that nobody asked for, that are doubled or gone
+    #[command(subcommand)]
+    Incidents(incidents::Incidents),
     /// Events and their delivery to webhooks
     #[command(subcommand)]
     Events(events::Events),
@@ -145,6 +149,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Kill(command) => command.run(context).await,
         Command::Reconcile(command) => command.run(context).await,
         Command::Audit(command) => command.run(context).await,
+        Command::Incidents(command) => command.run(context).await,
         Command::Events(command) => command.run(context).await,
         Command::Journal(command) => command.run(context).await,
     }

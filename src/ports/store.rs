@@ -338,6 +338,15 @@ pub struct Booked {
     pub refunded: bool,
 }
 
+/// What was known of an incident before it was seen (again).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum IncidentState {
+    New,
+    Open,
+    /// An operator has closed it, with a reason: it is known, and no longer stands in anybody's way.
+    Closed,
+}
+
 /// What an audit of one account came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditResult {
@@ -466,7 +475,7 @@ pub trait Store: Send + Sync + 'static {
     /// Writes what an audit found: refunds are marked once, incidents opened once.
     async fn refunded(&self, now: Timestamp, charge: ChargeId, event: Event) -> Result<bool, StoreError>;
 
-    /// Opens an incident unless the same one is open already. Returns whether it is new.
+    /// Opens an incident unless the same one is known already. Returns what it was before.
     async fn open_incident(
         &self,
         now: Timestamp,
@@ -474,7 +483,10 @@ pub trait Store: Send + Sync + 'static {
         charge: Option<ChargeId>,
         incident: &Incident,
         event: Event,
-    ) -> Result<bool, StoreError>;
+    ) -> Result<IncidentState, StoreError>;
+
+    /// What is known of an incident of an account.
+    async fn incident_state(&self, account: AccountId, incident: &Incident) -> Result<IncidentState, StoreError>;
 
     async fn audited(&self, result: &AuditResult) -> Result<(), StoreError>;
 

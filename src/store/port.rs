@@ -12,8 +12,8 @@ use crate::domain::charge::{AccountId, Charge, ChargeId, SubscriptionId};
 use crate::domain::decide::Incident;
 use crate::domain::event::Event;
 use crate::ports::store::{
-    AuditResult, Begin, Begun, Booked, Brakes, Claim, ClaimToken, Claimed, Delivered, Delivery, DueSchedule, Entry, Missed,
-    NextDue, PastAttempt, Recorded, ScheduleStep, Stepped, Store, StoreError, Unscheduled,
+    AuditResult, Begin, Begun, Booked, Brakes, Claim, ClaimToken, Claimed, Delivered, Delivery, DueSchedule, Entry,
+    IncidentState, Missed, NextDue, PastAttempt, Recorded, ScheduleStep, Stepped, Store, StoreError, Unscheduled,
 };
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -125,8 +125,12 @@ impl Store for Database {
         charge: Option<ChargeId>,
         incident: &Incident,
         event: Event,
-    ) -> Result<bool> {
+    ) -> Result<IncidentState> {
         Ok(self.new_incident(now, account, charge, incident, &event).await?)
+    }
+
+    async fn incident_state(&self, account: AccountId, incident: &Incident) -> Result<IncidentState> {
+        Ok(self.known_incident(account, incident).await?)
     }
 
     async fn audited(&self, result: &AuditResult) -> Result<()> {

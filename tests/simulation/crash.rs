@@ -187,8 +187,12 @@ impl Store for CrashingStore {
         charge: Option<ChargeId>,
         incident: &Incident,
         event: Event,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<IncidentState, StoreError> {
         through!(self, open_incident(now, account, charge, incident, event))
+    }
+
+    async fn incident_state(&self, account: AccountId, incident: &Incident) -> Result<IncidentState, StoreError> {
+        through!(self, incident_state(account, incident))
     }
 
     async fn audited(&self, result: &AuditResult) -> Result<(), StoreError> {
