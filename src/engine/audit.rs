@@ -223,11 +223,14 @@ impl Engine {
     }
 
     async fn refund(&self, charge: &Charge, record: &Record, report: &mut AuditReport) -> Result<(), AuditError> {
-        let extra = json!({ "imp_uid": record.imp_uid, "refunded_amount": record.cancelled_amount });
-        let event = Event::of_charge(EventKind::ChargeRefunded, charge, &record.imp_uid, extra);
-        if self.store.refunded(self.now(), charge.id, event).await? {
+        // wholly cancelled, whatever it says of the amount
+        let whole = record.status == RecordStatus::Cancelled && record.cancelled_amount <= 0;
+        let total = if whole { charge.amount.minor() } else { record.cancelled_amount };
+        let extra = json!({ "imp_uid": record.imp_uid, "refunded_amount": total });
+        let event = Event::of_charge(EventKind::ChargeRefunded, charge, &format!("{} {total}", record.imp_uid), extra);
+        if self.store.refunded(self.now(), charge.id, total, event).await? {
             report.refunded += 1;
-            info!(charge = %charge.id, external_ref = %charge.external_ref, "the gateway shows a refund");
+            info!(charge = %charge.id, external_ref = %charge.external_ref, total, "the gateway shows a refund");
         }
         Ok(())
     }

@@ -472,8 +472,9 @@ pub trait Store: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<Booked>, StoreError>;
 
-    /// Writes what an audit found: refunds are marked once, incidents opened once.
-    async fn refunded(&self, now: Timestamp, charge: ChargeId, event: Event) -> Result<bool, StoreError>;
+    /// Tells that `total` minor units of a payment have been given back, unless as much was told before. Returns whether it
+    /// is news.
+    async fn refunded(&self, now: Timestamp, charge: ChargeId, total: i64, event: Event) -> Result<bool, StoreError>;
 
     /// Opens an incident unless the same one is known already. Returns what it was before.
     async fn open_incident(

@@ -156,9 +156,9 @@ impl Database {
         })
     }
 
-    pub(super) async fn mark_refunded(&self, now: Timestamp, charge: ChargeId, event: &Event) -> Result<bool, Fault> {
+    pub(super) async fn mark_refunded(&self, now: Timestamp, charge: ChargeId, total: i64, event: &Event) -> Result<bool, Fault> {
         let mut tx = self.db.begin().await?;
-        let marked = tx.query(&writes::REFUNDED, &[charge.0.into()]).await?;
+        let marked = tx.query(&writes::REFUNDED, &[charge.0.into(), total.into()]).await?;
         let Some(row) = marked.first() else { return Ok(false) };
         let subscription = Some(row.int("subscription_id")?);
         self.tell(&mut tx, now, &[Told { event, subscription, charge: Some(charge.0) }]).await?;

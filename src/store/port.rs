@@ -114,8 +114,8 @@ impl Store for Database {
         Ok(self.booked_payments(account, from, to, after, limit).await?)
     }
 
-    async fn refunded(&self, now: Timestamp, charge: ChargeId, event: Event) -> Result<bool> {
-        Ok(self.mark_refunded(now, charge, &event).await?)
+    async fn refunded(&self, now: Timestamp, charge: ChargeId, total: i64, event: Event) -> Result<bool> {
+        Ok(self.mark_refunded(now, charge, total, &event).await?)
     }
 
     async fn open_incident(

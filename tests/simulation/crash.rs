@@ -176,8 +176,8 @@ impl Store for CrashingStore {
         through!(self, booked(account, from, to, after, limit))
     }
 
-    async fn refunded(&self, now: Timestamp, charge: ChargeId, event: Event) -> Result<bool, StoreError> {
-        through!(self, refunded(now, charge, event))
+    async fn refunded(&self, now: Timestamp, charge: ChargeId, total: i64, event: Event) -> Result<bool, StoreError> {
+        through!(self, refunded(now, charge, total, event))
     }
 
     async fn open_incident(

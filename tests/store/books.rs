@@ -28,8 +28,10 @@ both! {
         let written = entry(&loaded, Fence::Claim(token("t")), paid(&loaded, "imp_1"));
         world.db.record(now(), &[written]).await.unwrap();
         let event = Event::of_charge(EventKind::ChargeRefunded, &loaded, "", json!({}));
-        assert!(world.db.refunded(now(), loaded.id, event.clone()).await.unwrap());
-        assert!(!world.db.refunded(now(), loaded.id, event.clone()).await.unwrap());
+        for (total, is_news) in [(1_000, true), (1_000, false), (3_000, true), (9_900, true), (3_000, false)] {
+            assert_eq!(world.db.refunded(now(), loaded.id, total, event.clone()).await.unwrap(), is_news, "{total}");
+        }
+        assert_eq!(world.count("SELECT refunded_amount AS n FROM charges WHERE refunded").await, 9_900);
         let incident = Incident { kind: IncidentKind::MissingPayment, detail: "imp_1".to_owned() };
         assert_eq!(world.db.incident_state(loaded.account, &incident).await.unwrap(), IncidentState::New);
         for state in [IncidentState::New, IncidentState::Open] {
@@ -40,7 +42,7 @@ both! {
         let again = world.db.open_incident(now(), loaded.account, None, &incident, event).await.unwrap();
         assert_eq!(again, IncidentState::Closed, "a person has closed it: it is known");
         assert_eq!(world.db.incident_state(loaded.account, &incident).await.unwrap(), IncidentState::Closed);
-        assert_eq!(world.count("SELECT count(*) AS n FROM events").await, 3);
+        assert_eq!(world.count("SELECT count(*) AS n FROM events").await, 5, "paid, three refunds, one incident");
         assert!(world.db.hold(now(), "restored").await.unwrap());
         assert!(!world.db.hold(now(), "restored").await.unwrap());
         world.db.pause_account(loaded.account, now(), "401 twice").await.unwrap();

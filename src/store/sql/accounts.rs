@@ -45,7 +45,7 @@ pub const DURABILITY: Statement = Statement::two(
         (SELECT synchronous FROM pragma_synchronous) AS synchronous,
         (SELECT foreign_keys FROM pragma_foreign_keys) AS foreign_keys,
         (SELECT timeout FROM pragma_busy_timeout) AS busy_timeout",
-    "SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
+    "SELECT current_setting('server_version_num')::bigint AS version, current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
         current_setting('synchronous_commit') AS synchronous_commit",
 );
 
