@@ -1,6 +1,7 @@
 //! F5: the composition root: puts the parts together, starts them and stops them.
 
 mod assemble;
+mod channels;
 pub mod demo;
 mod errors;
 mod guard;

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::assemble::{Assembled, assemble, open};
+use super::channels;
 use super::errors::AppError;
 use crate::config::Loaded;
 use crate::domain::charge::{ChargeId, ChargeState};
@@ -210,6 +211,9 @@ async fn release_account(loaded: &Loaded, name: &str, signed: &Signed) -> Result
         q_has_passed(loaded, status.held_at, now)?;
         let account = Arc::clone(named(&assembled, name)?);
         audited_clean(&assembled, &[account], now).await?;
+    }
+    if let Ok(Some(why)) = channels::blindness(named(&assembled, name)?).await {
+        return Err(AppError::Refused(why));
     }
     database.desk().release_hold(now, &Reach::Account(name.to_owned()), signed).await?;
     Ok(format!("account {name} sends again"))

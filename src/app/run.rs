@@ -7,6 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
 use super::assemble::{Assembled, assemble, open};
+use super::channels;
 use super::errors::AppError;
 use crate::config::Loaded;
 use crate::engine::worker;
@@ -28,6 +29,7 @@ pub async fn run(loaded: Loaded) -> Result<(), AppError> {
     clock.set(database.clock().await?);
     let Assembled { engine, database, accounts, wake, .. } =
         assemble(&loaded, database, Arc::clone(&clock) as Arc<dyn Clock>, true, |_| {}).await?;
+    channels::check(&accounts, &database, clock.as_ref()).await?;
     let ticks = start_ticks(&loaded, &engine, &wake).await?;
     let listener = tokio::spawn({
         let (database, wake) = (Arc::clone(&database), wake.clone());

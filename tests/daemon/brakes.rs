@@ -114,6 +114,28 @@ async fn two_refused_tokens_pause_the_account() {
 }
 
 #[tokio::test]
+async fn an_account_that_would_not_see_its_test_payments_does_not_send() {
+    let mut rig = Rig::new(None);
+    rig.home.layer("blind", "[accounts.main]\ninclude_sandbox = false\n");
+    rig.insert(1).await;
+    let mut daemon = Daemon::start(&rig.home, "daemon");
+    until("the account is paused", SOON, async || (rig.status("account main")["paused"] == true).then_some(())).await;
+    let why = rig.status("account main")["why"].as_str().unwrap_or_default().to_owned();
+    assert!(why.contains("test channel") && why.contains("include_sandbox = true"), "{why}");
+    let (code, said) = rig.fails(&["hold", "release", "--account", "main", "--reason", "I want it to"]);
+    assert_eq!(code, 65, "{said}");
+    assert!(said.contains("include_sandbox = true"), "{said}");
+    rig.until_logged("both ledgers agree").await;
+    daemon.terminate();
+    assert_eq!(daemon.ended(SOON).await.code(), Some(0));
+    assert_eq!(rig.gateway.charges(), 0, "nothing was sent");
+    rig.home.layer("seeing", "[accounts.main]\ninclude_sandbox = true\n");
+    let _daemon = Daemon::start(&rig.home, "daemon");
+    rig.done(&["hold", "release", "--account", "main", "--reason", "the config is right now"]);
+    rig.until_paid(1).await;
+}
+
+#[tokio::test]
 async fn another_imp_key_holds_the_account() {
     let mut rig = Rig::new(None);
     let mut daemon = Daemon::start(&rig.home, "daemon");

@@ -51,12 +51,14 @@ async fn a_payment_that_nobody_here_asked_for_holds_until_its_incident_is_closed
     assert!(daemon.ended(SOON).await.success());
 
     // a database made anew, as far as the gateway is concerned somebody else's
-    for file in ["rebilld.db", "rebilld.db-wal", "rebilld.db-shm", "rebilld.mark"] {
+    for file in ["rebilld.db", "rebilld.db-wal", "rebilld.db-shm", "state/rebilld.mark"] {
         let _ = std::fs::remove_file(rig.home.path(file));
     }
     rig.done(&["migrate"]);
     let _daemon = Daemon::start(&rig.home, "daemon");
     until("the audit has seen it", SOON, async || (rig.status("database")["state"] == "held").then_some(())).await;
+    let why = rig.status("database")["why"].as_str().unwrap_or_default().to_owned();
+    assert!(why.contains("the gateway shows payments of ours that this database does not know"), "{why}");
     rig.insert(1).await;
     until("it is opened", SOON, async || (rig.home.books().await.charges.len() == 1).then_some(())).await;
     let incidents = rig.home.json(&["incidents", "list"]);
