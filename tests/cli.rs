@@ -5,10 +5,12 @@ mod support;
 mod cli {
     pub mod rig;
 
+    mod ahead;
     mod calendar;
     mod charges;
     mod config;
     mod desk;
     mod import;
     mod incidents;
+    mod terms;
 }

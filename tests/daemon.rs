@@ -9,6 +9,8 @@ mod charges;
 mod processes;
 #[path = "daemon/refusals.rs"]
 mod refusals;
+#[path = "daemon/reload.rs"]
+mod reload;
 #[path = "daemon/restored.rs"]
 mod restored;
 #[path = "daemon/rig.rs"]

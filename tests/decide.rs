@@ -272,6 +272,7 @@ fn facts() -> Vec<(&'static str, Fact)> {
         ("interrupted", Fact::Interrupted),
         ("unsendable", Fact::Unsendable("`name` is too long".to_owned())),
         ("over budget", Fact::OverBudget { until: at(300) }),
+        ("outside its window", Fact::WindowClosed { until: at(300) }),
         ("card not replaced", Fact::CardNotReplaced),
         ("subscription paused", Fact::SubscriptionPaused),
         ("subscription cancelled", Fact::SubscriptionCancelled),

@@ -193,11 +193,17 @@ fn told() -> Vec<Event> {
     };
     let problem = json!({ "account": "main", "external_ref": "sub-0001", "problem": "there is no plan `gold` in the config" });
     let changed = json!({ "account": "main", "external_ref": "sub-0001", "status": "paused", "changed": ["status", "amount"] });
+    let ended = json!({ "account": "main", "external_ref": "sub-0001", "why": "ends_on", "ended_on": "2026-12-01" });
+    let skipped = json!({
+        "account": "main", "external_ref": "sub-0001", "why": "missed", "periods": 2, "from": "2026-10-01", "until": "2026-12-01"
+    });
     let paused = json!({ "account": "main", "reason": "the gateway refused two access tokens in a row (HTTP 401)" });
     let mut events = vec![
         Event::of_charge(EventKind::ChargeRefunded, &paid(), "imp_1", refund),
         Event::new(EventKind::SubscriptionProblem, &["main", "sub-0001"], problem),
         Event::new(EventKind::SubscriptionChanged, &["main", "sub-0001"], changed),
+        Event::new(EventKind::SubscriptionEnded, &["main", "sub-0001"], ended),
+        Event::new(EventKind::SubscriptionSkipped, &["main", "sub-0001"], skipped),
         Event::new(EventKind::AccountPaused, &["main"], paused),
     ];
     events.extend([IncidentKind::UnknownPayment, IncidentKind::MissingPayment].map(incident));

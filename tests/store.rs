@@ -12,4 +12,6 @@ mod store {
     pub mod races;
     pub mod rig;
     pub mod rules;
+    pub mod terms;
+    pub mod versions;
 }

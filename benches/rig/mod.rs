@@ -88,6 +88,9 @@ every = "1 month"
 amount = 9900
 title = "Pro"
 charge_time = "00:00"
+[windows]
+hours = "00:00-24:00"
+blackouts = ""
 [log]
 level = "warn"
 {extra}

@@ -15,7 +15,7 @@ use crate::courier::{Endpoint, WebhookCourier, delay};
 use crate::domain::attempt::{base32, digest};
 use crate::domain::charge::{AccountId, IdMode};
 use crate::domain::decide::Policy;
-use crate::engine::{Account, Engine, Parts, Tuning};
+use crate::engine::{Account, Bounds, Engine, InForce, Parts, Tuning};
 use crate::gateway::portone::{PortOne, PortOneConfig};
 use crate::ports::clock::Clock;
 use crate::ports::secret::Secret;
@@ -111,7 +111,7 @@ pub async fn assemble(
         courier: Arc::new(courier),
         watermark: mark,
         accounts: accounts.iter().map(copy).collect(),
-        plans: settings.plans.clone(),
+        catalog: settings.catalog(),
         id_modes,
         tuning,
         wake: wake.clone(),
@@ -173,6 +173,24 @@ fn endpoints(settings: &Settings, secrets: &crate::config::Secrets) -> Vec<Endpo
         .collect()
 }
 
+/// What of the settings may change while the engine works. `accounts`: by name, as the database knows them.
+pub(super) fn in_force(settings: &Settings, accounts: &[(String, AccountId)], version: Option<i64>) -> Result<InForce, AppError> {
+    let configured = |(name, id): &(String, AccountId)| Some((*id, settings.accounts.get(name)?));
+    let bounds = |account: &crate::config::Account| Bounds {
+        rate: Some(account.rate).filter(|rate| *rate > 0),
+        budget_count: account.budget_count,
+        budget_sum: account.budget_sum,
+        budget_zone: account.timezone.clone(),
+    };
+    Ok(InForce {
+        version,
+        catalog: settings.catalog(),
+        id_modes: accounts.iter().filter_map(configured).map(|(id, account)| (id, account.id_mode)).collect(),
+        bounds: accounts.iter().filter_map(configured).map(|(id, account)| (id, bounds(account))).collect(),
+        tuning: tuning(settings)?,
+    })
+}
+
 fn tuning(settings: &Settings) -> Result<Tuning, AppError> {
     let worker = &settings.worker;
     let signed = |duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
@@ -180,6 +198,7 @@ fn tuning(settings: &Settings) -> Result<Tuning, AppError> {
     tuning.batch = worker.batch;
     tuning.flights = worker.flights as usize;
     tuning.interval = worker.interval;
+    tuning.windows = settings.windows.clone();
     tuning.open_ahead = signed(worker.open_ahead);
     tuning.policy = Policy::new(signed(worker.quiet)).ok_or(AppError::Quiet)?;
     Ok(tuning)

@@ -1,12 +1,16 @@
 //! F5: the composition root: puts the parts together, starts them and stops them.
 
+pub mod ahead;
 mod assemble;
 mod channels;
+pub mod chores;
 pub mod demo;
 mod errors;
 mod guard;
 mod operate;
+mod reload;
 mod run;
+pub mod simulate;
 
 pub use assemble::{Assembled, assemble};
 pub use errors::AppError;

@@ -1,43 +1,46 @@
 //! `rebilld run`: start, work, stop.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
-use super::assemble::{Assembled, assemble, open};
+use super::assemble::{assemble, open};
 use super::channels;
 use super::errors::AppError;
-use crate::config::Loaded;
+use super::reload::{Reloader, instance};
+use crate::config::{Loaded, Sources};
 use crate::engine::worker;
 use crate::ports::clock::Clock;
 use crate::ports::store::Store;
-use crate::ports::wake::Wake;
 use crate::time::SystemClock;
-use crate::time::cron::{Ring, Ticks};
 
 /// Runs the daemon until SIGTERM or SIGINT; then finishes what is in flight within `worker.shutdown_grace`. A second SIGINT
 /// ends it at once: what is under way is in doubt then, and looked up at the next start.
-pub async fn run(loaded: Loaded) -> Result<(), AppError> {
+pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     loaded.runnable()?;
-    let settings = &loaded.settings;
-    let database = open(settings, true).await?;
+    // from now on it means "read the config again", and no longer the end
+    let hangup = listen_for(SignalKind::hangup())?;
+    let database = open(&loaded.settings, true).await?;
     let lock = database.lock_for_daemon()?;
     database.migrate().await?;
     let clock = Arc::new(SystemClock::new());
     clock.set(database.clock().await?);
-    let Assembled { engine, database, accounts, wake, .. } =
-        assemble(&loaded, database, Arc::clone(&clock) as Arc<dyn Clock>, true, |_| {}).await?;
+    let assembled = assemble(&loaded, database, Arc::clone(&clock) as Arc<dyn Clock>, true, |_| {}).await?;
+    let (engine, wake) = (Arc::clone(&assembled.engine), assembled.wake.clone());
+    let (database, accounts) = (Arc::clone(&assembled.database), assembled.accounts.clone());
     channels::check(&accounts, &database, clock.as_ref()).await?;
-    let ticks = start_ticks(&loaded, &engine, &wake).await?;
+    let grace = loaded.settings.worker.shutdown_grace;
+    let up = Up { database: loaded.settings.database.url.to_string(), plans: loaded.settings.plans.len() };
+    let reloader = Reloader::begin(loaded, sources, &assembled).await?;
     let listener = tokio::spawn({
         let (database, wake) = (Arc::clone(&database), wake.clone());
         async move { database.listen(wake).await }
     });
     let names: Vec<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
-    info!(database = %settings.database.url, accounts = %names.join(", "), plans = settings.plans.len(), "rebilld is up");
+    info!(database = %up.database, accounts = %names.join(", "), plans = up.plans, "rebilld is up");
 
+    let reloading = tokio::spawn(reloader.run(hangup));
     let mut worker = tokio::spawn(worker::run(Arc::clone(&engine)));
     let (mut terminate, mut interrupt) = (listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?);
     tokio::select! {
@@ -48,7 +51,11 @@ pub async fn run(loaded: Loaded) -> Result<(), AppError> {
         }
     }
     engine.stop();
-    let grace = settings.worker.shutdown_grace;
+    // ticks carry nothing, and a config that is half taken is taken at the next start
+    reloading.abort();
+    if let Err(why) = database.daemon_stopped(&instance(), engine.time()).await {
+        warn!(%why, "the database could not be told that this daemon stops");
+    }
     let drained = tokio::select! {
         _ = &mut worker => true,
         () = tokio::time::sleep(grace) => false,
@@ -56,7 +63,6 @@ pub async fn run(loaded: Loaded) -> Result<(), AppError> {
     };
     worker.abort();
     listener.abort();
-    ticks.stop().await;
     database.close().await;
     drop(lock);
     if drained {
@@ -71,22 +77,8 @@ fn listen_for(kind: SignalKind) -> Result<tokio::signal::unix::Signal, AppError>
     signal(kind).map_err(|why| AppError::Internal(format!("signals cannot be listened for: {why}")))
 }
 
-/// Each job's cron only rings: what is due is in the database.
-async fn start_ticks(loaded: &Loaded, engine: &Arc<crate::engine::Engine>, wake: &Wake) -> Result<Ticks, AppError> {
-    let jobs = &loaded.settings.jobs;
-    let bell: Ring = {
-        let wake = wake.clone();
-        Arc::new(move || wake.ring())
-    };
-    let audit: Ring = {
-        let engine = Arc::clone(engine);
-        Arc::new(move || engine.look_at_audits())
-    };
-    let ticks = BTreeMap::from([
-        ("charge".to_owned(), (jobs.charge.clone(), Arc::clone(&bell))),
-        ("reconcile".to_owned(), (jobs.reconcile.clone(), Arc::clone(&bell))),
-        ("relay".to_owned(), (jobs.relay.clone(), bell)),
-        ("audit".to_owned(), (jobs.audit.clone(), audit)),
-    ]);
-    Ok(Ticks::start(ticks).await?)
+/// What is said once it is up.
+struct Up {
+    database: String,
+    plans: usize,
 }

@@ -1,7 +1,7 @@
 //! `rebilld charges`.
 
 mod story;
-mod words;
+pub(super) mod words;
 
 use clap::Subcommand;
 use clap::builder::PossibleValuesParser;
@@ -128,6 +128,7 @@ fn listed(opened: &Opened, charge: &ChargeRow) -> Vec<Field> {
         field("imp_uid", charge.imp_uid.clone()).hidden(),
         field("merchant_uid", merchant_uid(opened, charge, charge.id_number)),
         field("refunded", charge.refunded).hidden(),
+        field("config_version", charge.config_version).hidden(),
     ]
 }
 

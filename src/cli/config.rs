@@ -1,5 +1,7 @@
 //! `rebilld config`.
 
+mod plan;
+
 use clap::{Subcommand, ValueEnum};
 
 use super::context::Context;
@@ -16,7 +18,14 @@ pub enum Config {
         /// TOML with comments (the default), or JSON
         #[arg(long, value_enum)]
         format: Option<Format>,
+        /// What each running daemon goes by instead, and what it has refused
+        #[arg(long)]
+        running: bool,
     },
+    /// Shows as money what a new config changes, before anything does
+    Plan(plan::NewConfig),
+    /// Approves a config: running daemons take it as soon as their files hold it
+    Apply(plan::Apply),
     /// Prints the reference of all keys in Markdown
     Reference,
 }
@@ -28,10 +37,13 @@ pub enum Format {
 }
 
 impl Config {
-    pub fn run(self, context: &Context) -> Result<(), Failure> {
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
             Self::Check => check(context),
-            Self::Show { format } => {
+            Self::Plan(new) => new.plan(context).await,
+            Self::Apply(apply) => apply.run(context).await,
+            Self::Show { running: true, .. } => plan::running(context).await,
+            Self::Show { format, .. } => {
                 let loaded = context.load()?;
                 let json = format == Some(Format::Json) || (format.is_none() && context.output == Output::Json);
                 if json { print_json(&loaded.json()) } else { say(loaded.toml().trim_end()) }

@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 use super::failure::{Code, Failure};
 use super::output::Output;
 use crate::config::{Environment, Loaded, Sources, load};
+use crate::domain::plan::Catalog;
 use crate::store::desk::{Signed, Status};
 use crate::store::{Database, OpenError, OpenOptions};
 
@@ -29,6 +30,8 @@ pub struct Why {
 /// Settings and database, open.
 pub struct Opened {
     pub loaded: Loaded,
+    /// The plans, and what the accounts say about their subscriptions.
+    pub catalog: Catalog,
     pub database: Database,
     /// The database's clock, when it was opened.
     pub now: Timestamp,
@@ -54,7 +57,8 @@ impl Context {
             return Err(OpenError::WrongTag { database: status.tag, config }.into());
         }
         let now = database.desk().clock().await?;
-        Ok(Opened { loaded, database, now })
+        let catalog = loaded.settings.catalog();
+        Ok(Opened { loaded, catalog, database, now })
     }
 
     pub fn signed(&self, why: &Why) -> Result<Signed, Failure> {
@@ -81,6 +85,17 @@ impl Opened {
 pub fn zone_of(loaded: &Loaded, account: &str) -> TimeZone {
     let account = loaded.settings.accounts.get(account);
     account.map(|account| account.timezone.clone()).unwrap_or_else(|| TimeZone::get("Asia/Seoul").unwrap_or(TimeZone::UTC))
+}
+
+/// The database alone, of a config that may be wrong otherwise.
+pub async fn open_in_spite(context: &Context) -> Result<Database, Failure> {
+    let settings = crate::config::database_alone(&context.sources)?;
+    let options = OpenOptions { endpoints: Vec::new(), create: false, max_connections: 1 };
+    let database = Database::open(settings.url.reveal(), options).await?;
+    if !database.pending_migrations().await?.is_empty() {
+        return Err(OpenError::NotMigrated.into());
+    }
+    Ok(database)
 }
 
 /// Opens the database of the config.

@@ -19,7 +19,7 @@ impl Run {
         for note in &loaded.notes {
             tracing::warn!("{note}");
         }
-        Ok(app::run(loaded).await?)
+        Ok(app::run(loaded, context.sources.clone()).await?)
     }
 }
 

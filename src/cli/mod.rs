@@ -5,20 +5,25 @@
 
 mod brakes;
 mod calendar;
+mod catch_up;
 mod charges;
 mod config;
 mod context;
 mod daemon;
 mod demo;
 mod events;
+mod explain;
 mod failure;
+mod forecast;
 mod incidents;
 mod journal;
 mod logging;
 mod migrate;
 mod output;
+mod progress;
 mod review;
 mod sandbox;
+mod simulate;
 mod subscriptions;
 
 use std::ffi::OsString;
@@ -73,9 +78,18 @@ enum Command {
     /// Imports, lists and changes subscriptions
     #[command(subcommand)]
     Subscriptions(subscriptions::Subscriptions),
+    /// Periods that were missed, such as during downtime, and that wait for you
+    #[command(subcommand)]
+    CatchUp(catch_up::CatchUp),
     /// Lists charges and tells their stories
     #[command(subcommand)]
     Charges(charges::Charges),
+    /// Why a subscription was charged, was not, and what happens next, rule by rule
+    Explain(explain::Explain),
+    /// Expected charges and sums, from the code that charges
+    Forecast(forecast::ForecastCommand),
+    /// Runs a copy of your book over months of simulated time, against the sandbox: nothing is charged
+    Simulate(simulate::Simulate),
     /// Charges that need a person
     #[command(subcommand)]
     Review(review::Review),
@@ -141,9 +155,13 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Sandbox(command) => command.run(context).await,
         Command::Migrate(command) => command.run(context).await,
         Command::Calendar(command) => command.run(context),
-        Command::Config(command) => command.run(context),
+        Command::Config(command) => command.run(context).await,
         Command::Subscriptions(command) => command.run(context).await,
+        Command::CatchUp(command) => command.run(context).await,
         Command::Charges(command) => command.run(context).await,
+        Command::Explain(command) => command.run(context).await,
+        Command::Forecast(command) => command.run(context).await,
+        Command::Simulate(command) => command.run(context).await,
         Command::Review(command) => command.run(context).await,
         Command::Hold(command) => command.run(context).await,
         Command::Kill(command) => command.run(context).await,

@@ -31,11 +31,13 @@ pub struct Field {
     right: bool,
     /// Machines get it, a table has no room for it.
     hidden: bool,
+    /// People see it, machines have no use for it.
+    only_shown: bool,
 }
 
 pub fn field(name: &'static str, value: impl Into<Value>) -> Field {
     let value = value.into();
-    Field { name, right: value.is_number(), value, shown: None, hidden: false }
+    Field { name, right: value.is_number(), value, shown: None, hidden: false, only_shown: false }
 }
 
 impl Field {
@@ -51,6 +53,11 @@ impl Field {
 
     pub fn hidden(mut self) -> Self {
         self.hidden = true;
+        self
+    }
+
+    pub fn only_shown(mut self) -> Self {
+        self.only_shown = true;
         self
     }
 }
@@ -91,7 +98,7 @@ impl Listing {
             Output::Json => print_json(&Value::Array(self.rows.iter().map(|row| object(row)).collect())),
             Output::Csv => self.csv(),
             Output::Table if self.rows.is_empty() => say(self.none),
-            Output::Table => self.table(),
+            Output::Table => say(&self.lines()),
         }
     }
 
@@ -99,16 +106,17 @@ impl Listing {
         let mut text = csv::Writer::from_writer(Vec::new());
         let wrong = |error: csv::Error| Failure::from(std::io::Error::other(error));
         if let Some(first) = self.rows.first() {
-            text.write_record(first.iter().map(|field| field.name)).map_err(wrong)?;
+            text.write_record(machine(first).map(|field| field.name)).map_err(wrong)?;
         }
         for row in &self.rows {
-            text.write_record(row.iter().map(|field| plain(&field.value))).map_err(wrong)?;
+            text.write_record(machine(row).map(|field| plain(&field.value))).map_err(wrong)?;
         }
         let bytes = text.into_inner().map_err(|error| std::io::Error::other(error.to_string()))?;
         write_all(&bytes)
     }
 
-    fn table(&self) -> Result<(), Failure> {
+    /// As a table; there has to be a row.
+    pub fn lines(&self) -> String {
         let mut table = Table::new();
         table.load_style(TableStyle::new()).set_content_arrangement(ContentArrangement::Disabled);
         let visible = |row: &[Field]| row.iter().filter(|field| !field.hidden).cloned().collect::<Vec<_>>();
@@ -127,13 +135,18 @@ impl Listing {
             }));
         }
         let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
-        say(&lines.join("\n"))
+        lines.join("\n")
     }
+}
+
+/// What machines get of a row.
+fn machine(row: &[Field]) -> impl Iterator<Item = &Field> {
+    row.iter().filter(|field| !field.only_shown)
 }
 
 /// A row as a JSON object.
 pub fn object(row: &[Field]) -> Value {
-    Value::Object(row.iter().map(|field| (field.name.to_owned(), field.value.clone())).collect::<Map<_, _>>())
+    Value::Object(machine(row).map(|field| (field.name.to_owned(), field.value.clone())).collect::<Map<_, _>>())
 }
 
 /// A single thing: a list of names and values for people, an object for machines.

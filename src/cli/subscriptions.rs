@@ -4,6 +4,7 @@ mod change;
 pub mod import;
 mod rules;
 mod sheet;
+mod terms;
 
 use clap::Subcommand;
 use jiff::Timestamp;
@@ -12,7 +13,9 @@ use jiff::tz::TimeZone;
 use super::context::{Context, Opened};
 use super::failure::Failure;
 use super::output::{Field, Listing, amount, at, field, print_one};
-use crate::domain::subscription::NextPeriod;
+use crate::domain::lifecycle::{self, Next, NextPeriod, Problem, seen};
+use crate::domain::plan::Price;
+use crate::domain::subscription::Adjustment;
 use crate::store::desk::columns::{AMOUNT, ANCHOR, COLUMNS, CURRENCY, CUSTOMER_UID, PLAN, STATUS};
 use crate::store::desk::{SubscriptionFilter, SubscriptionRow};
 
@@ -53,8 +56,18 @@ pub enum Subscriptions {
     Pause(change::StatusChange),
     /// Bills a paused subscription again
     Resume(change::StatusChange),
-    /// Stops billing for good
-    Cancel(change::StatusChange),
+    /// Stops billing for good: now, or when the period that is open ends
+    Cancel {
+        #[command(flatten)]
+        change: change::StatusChange,
+        /// The period that is open is the last; `resume` takes it back before its end
+        #[arg(long)]
+        at_period_end: bool,
+    },
+    /// Sets the price of periods that start on a day or later
+    Price(terms::SetPrice),
+    /// Adds a discount or a surcharge to the next charge, once
+    Adjust(terms::Adjust),
 }
 
 impl Subscriptions {
@@ -74,15 +87,18 @@ impl Subscriptions {
                 print_one(&whole(&opened, &row), context.output)
             }
             Self::Set(set) => set.run(context).await,
-            Self::Pause(change) => change.run(context, "paused").await,
-            Self::Resume(change) => change.run(context, "active").await,
-            Self::Cancel(change) => change.run(context, "cancelled").await,
+            Self::Pause(change) => change.run(context, change::Stop::Pause).await,
+            Self::Resume(change) => change.run(context, change::Stop::Resume).await,
+            Self::Cancel { change, at_period_end: false } => change.run(context, change::Stop::Cancel).await,
+            Self::Cancel { change, at_period_end: true } => change.run(context, change::Stop::CancelAtPeriodEnd).await,
+            Self::Price(price) => price.run(context).await,
+            Self::Adjust(adjust) => adjust.run(context).await,
         }
     }
 }
 
 /// The one subscription that a reference means.
-async fn find(opened: &Opened, account: Option<&str>, reference: &str) -> Result<SubscriptionRow, Failure> {
+pub async fn find(opened: &Opened, account: Option<&str>, reference: &str) -> Result<SubscriptionRow, Failure> {
     let mut rows = opened.database.desk().find_subscriptions(account, reference).await?;
     match rows.len() {
         1 => Ok(rows.remove(0)),
@@ -97,17 +113,23 @@ async fn find(opened: &Opened, account: Option<&str>, reference: &str) -> Result
     }
 }
 
-/// The next period, if the row and the config give one.
-fn next_period(opened: &Opened, row: &SubscriptionRow, now: Timestamp) -> Result<(NextPeriod, TimeZone), String> {
+/// What comes next, if the row and the config say it, by the same function that charges.
+fn next_period(opened: &Opened, row: &SubscriptionRow, now: Timestamp) -> Result<(Next, TimeZone), String> {
     let terms = row.terms().ok_or("its row cannot be read")?;
-    let plan = opened.loaded.settings.plans.get(row.value(PLAN));
-    let plan = plan.ok_or_else(|| format!("plan `{}` is not in the config", row.value(PLAN)))?;
-    let zone = terms.zone(plan).map_err(|problem| problem.to_string())?;
-    let today = now.to_zoned(zone.clone()).date();
-    let first_seen = row.not_before.unwrap_or(today);
-    let not_before = terms.starts_on.map_or(first_seen, |starts_on| starts_on.max(row.not_before.unwrap_or(starts_on)));
-    let next = terms.next_period(plan, row.opened_until, not_before).map_err(|problem| problem.to_string())?;
-    Ok((next, zone))
+    let catalog = &opened.catalog;
+    let next = || {
+        let progress = seen(catalog, &terms, row.progress, row.was_paused(), now)?;
+        Ok((lifecycle::next_period(catalog, &terms, &progress)?, catalog.zone(&terms)?))
+    };
+    next().map_err(|problem: Problem| problem.to_string())
+}
+
+/// The next period, unless there is none.
+fn period_of(next: &Result<(Next, TimeZone), String>) -> Option<&NextPeriod> {
+    match next {
+        Ok((Next::Period(next, _), _)) => Some(next),
+        _ => None,
+    }
 }
 
 fn schedule(row: &SubscriptionRow) -> String {
@@ -132,9 +154,9 @@ fn shown_amount(opened: &Opened, row: &SubscriptionRow) -> String {
 
 fn listed(opened: &Opened, row: &SubscriptionRow) -> Vec<Field> {
     let active = row.value(STATUS) == "active";
-    let next = if active { next_period(opened, row, opened.now).ok() } else { None };
-    let zone = next.as_ref().map_or_else(|| opened.zone(row.account()), |(_, zone)| zone.clone());
-    let next = next.map(|(next, _)| next);
+    let next = if active { next_period(opened, row, opened.now) } else { Err(String::new()) };
+    let zone = next.as_ref().map_or_else(|_| opened.zone(row.account()), |(_, zone)| zone.clone());
+    let next = period_of(&next);
     vec![
         field("id", row.id),
         field("account", row.account()),
@@ -146,8 +168,8 @@ fn listed(opened: &Opened, row: &SubscriptionRow) -> Vec<Field> {
             .shown(shown_amount(opened, row))
             .right(),
         field("anchor", row.value(ANCHOR)),
-        field("next_period", next.as_ref().map(|next| next.period.start.to_string())),
-        at("next_due_at", next.as_ref().map(|next| next.due_at), &zone),
+        field("next_period", next.map(|next| next.period.start.to_string())),
+        at("next_due_at", next.map(|next| next.due_at), &zone),
         field("schedule", schedule(row)),
     ]
 }
@@ -169,14 +191,27 @@ fn whole(opened: &Opened, row: &SubscriptionRow) -> Vec<Field> {
         };
         fields.push(one);
     }
+    let price = |price: &Price| format!("{} from {}", price.amount, price.from);
+    fields.push(field("price_changes", row.prices.iter().map(price).collect::<Vec<_>>().join(", ")));
+    let adjustment = |adjustment: &Adjustment| format!("{:+} (no. {})", adjustment.amount, adjustment.id);
+    fields.push(field("adjustments", row.adjustments.iter().map(adjustment).collect::<Vec<_>>().join(", ")));
     fields.push(field("schedule", schedule(row)));
-    fields.push(field("opened_until", row.opened_until.map(|day| day.to_string())));
+    fields.push(field("opened_until", row.progress.opened_until.map(|day| day.to_string())));
+    fields.push(field("periods", i64::from(row.progress.periods)));
     if row.value(STATUS) == "active" {
         match next {
-            Ok((next, _)) => {
+            Ok((Next::Period(next, _), _)) => {
                 fields.push(field("next_period", next.period.to_string()));
                 fields.push(at("next_due_at", Some(next.due_at), &zone));
+                let currency = next.amount.currency();
+                fields.push(field("next_amount", next.amount.minor()).shown(amount(next.amount.minor(), currency.code())));
+                fields.push(field("trial_end", next.trial_end.map(|day| day.to_string())));
             }
+            Ok((Next::Ended { why, on }, _)) => {
+                fields.push(field("ends", why.name()));
+                fields.push(field("ended_on", on.map(|day| day.to_string())));
+            }
+            Ok((Next::Paused, _)) => {}
             Err(problem) => fields.push(field("problem", problem)),
         }
     }

@@ -10,7 +10,9 @@ use crate::domain::cron::CronSchedule;
 use crate::domain::holidays::Banking;
 use crate::domain::money::Currency;
 use crate::domain::period::Every;
+use crate::domain::plan::{Resume, TrialAnchor};
 use crate::domain::recurrence::BillingDay;
+use crate::domain::window::{Blackout, Hours, NotHours};
 
 /// A key. In a path, `*` stands for a name that the operator gives, `[]` for an entry of a list.
 #[derive(Debug)]
@@ -51,6 +53,10 @@ pub enum Kind {
     TimeOfDay,
     Date,
     Zone,
+    /// A span of every day.
+    Hours,
+    /// Such spans, each with its zone.
+    Blackouts,
     Every,
     /// A whole number, or a text.
     BillingDay,
@@ -116,7 +122,11 @@ pub const KEYS: &[Key] = &[
     key("accounts.*.budget.sum", AMOUNT, Default::None("no bound"),
         "Minor units (won) attempted a day and currency, at most: a fuse."),
     key("accounts.*.timezone", Kind::Zone, Default::Is("\"Asia/Seoul\""),
-        "In which time zone the budget's day begins and ends."),
+        "The account's time zone: in it the budget's day begins and ends, and the days and charge times of subscriptions are \
+         meant that have no zone of their own, nor their plan."),
+    key("accounts.*.mixed_tax", Kind::Boolean, Default::Is("false"),
+        "Whether the MID sells taxed and tax-free goods: then `tax_free` and `vat_amount` are sent with every charge. Where \
+         they are not given, they are 0 and an eleventh of the rest, rounded half up."),
 
     key("plans.*.every", Kind::Every, Default::None("`schedule`: a plan has one of them"),
         "How long a period is: a number and `days`, `weeks`, `months`, `quarters`, `half-years` or `years`, counted from the \
@@ -130,7 +140,7 @@ pub const KEYS: &[Key] = &[
          most."),
     key("plans.*.charge_time", Kind::TimeOfDay, Default::None("`\"10:00\"`; with `schedule`, the time that it names"),
         "Local time of day at which a period's charge falls due, `HH:MM`."),
-    key("plans.*.zone", Kind::Zone, Default::Is("\"Asia/Seoul\""),
+    key("plans.*.zone", Kind::Zone, Default::None("the account's `timezone`"),
         "The time zone in which days and the charge time are meant."),
     key("plans.*.banking", Kind::Choice(Banking::NAMES), Default::Is("\"none\""),
         "When to charge for a period that starts on a Saturday, a Sunday or a holiday: `none`: on that day; `next` or \
@@ -149,6 +159,45 @@ pub const KEYS: &[Key] = &[
         "`hold`: the next period waits while a charge of the subscription is unresolved or in dunning. `continue`: it opens \
          all the same."),
 
+    key("plans.*.trial_days", Kind::Integer { least: 0, most: 3650 }, Default::Is("0"),
+        "Days from the anchor on that a subscription that has never been billed is not charged for. The first charge falls \
+         due when they are over."),
+    key("plans.*.trial_until", Kind::Date, Default::None("`trial_days`"),
+        "The first day after the trial, the same for all. Wins over `trial_days`."),
+    key("plans.*.trial_anchor", Kind::Choice(&TrialAnchor::NAMES), Default::Is("\"trial_end\""),
+        "From where periods are counted after a trial: `trial_end`, from the day on which it ends, or `keep`, from the anchor, \
+         with a short first period."),
+    key("plans.*.resume", Kind::Choice(&Resume::NAMES), Default::Is("\"keep\""),
+        "From where periods are counted after a pause: `keep`, as before (the next period starts on the first boundary \
+         after it), or `anchor`, from the day on which it ends, with a charge on that day."),
+    key("plans.*.max_periods", Kind::Integer { least: 1, most: 100_000 }, Default::None("no bound"),
+        "Periods of one subscription, at most; then it ends."),
+    key("plans.*.catch_up", Kind::Choice(&["hold", "all", "latest_only"]), Default::Is("\"hold\""),
+        "What becomes of several periods that fell due while nobody opened them, such as after downtime. `hold`: they wait for \
+         `rebilld catch-up`. `all`: they are charged one after the other, up to `catch_up_limit`; more wait. `latest_only`: \
+         the latest is charged, the others are passed over and told (event `subscription.skipped`). One alone is charged late."),
+    key("plans.*.catch_up_limit", Kind::Integer { least: 1, most: 100_000 }, Default::Is("3"),
+        "Missed periods of one subscription that `catch_up = \"all\"` charges, at most."),
+    key("plans.*.prices[].from", Kind::Date, Default::Required,
+        "A dated change of the price, one `[[plans.NAME.prices]]` each: periods that start on this day or later cost `amount`, until the next one. \
+         Subscriptions with an amount of their own are not concerned, periods that are open keep theirs."),
+    key("plans.*.prices[].amount", AMOUNT, Default::Required,
+        "The price from that day on, in minor units."),
+    key("plans.*.prices[].tax_free", PART, Default::None("as before, in proportion"),
+        "Tax-free part of that price."),
+    key("plans.*.prices[].vat_amount", PART, Default::None("as before, in proportion"),
+        "VAT part of that price."),
+
+    key("windows.hours", Kind::Hours, Default::Is("\"09:00-22:00\""),
+        "No charge starts outside these hours, in the charge's own zone; `00:00-24:00` is the whole day. A charge that is due \
+         waits for them and says so. Look-ups never wait."),
+    key("windows.blackouts", Kind::Blackouts, Default::Is("\"23:30-00:40 Asia/Seoul\""),
+        "Hours of every day in which no charge starts, each with its zone, parted by commas; empty for none. The default is \
+         the nightly maintenance of Korean banks."),
+    key("windows.spread", Kind::Span { least: "0s", most: "12h" }, Default::Is("\"0s\""),
+        "Charges that fall due together start over so long a span, each subscription always at its own place in it. `0s`: all \
+         at once."),
+
     key("holidays.extra[]", Kind::Date, Default::None("none"),
         "Days on which banks are closed besides those of the built-in calendar, Korea's of 2024 to 2030."),
     key("holidays.remove[]", Kind::Date, Default::None("none"),
@@ -163,6 +212,27 @@ pub const KEYS: &[Key] = &[
         "When to see whether an audit is due: 48 hours back every hour, 35 days back every day."),
     key("jobs.relay", Kind::Cron, Default::Is("\"30 * * * * *\""),
         "When to look for events whose delivery is due."),
+    key("jobs.report", Kind::Cron, Default::Is("\"0 0 0 * * *\""),
+        "When to log one line about the last 24 hours: charges, sums, declines, what waits."),
+    key("jobs.prune", Kind::Cron, Default::Is("\"0 30 19 * * *\""),
+        "When to remove what `[retention]` no longer keeps; never a charge, an attempt, a send or an observation."),
+
+    key("reload.watch", Kind::Boolean, Default::Is("false"),
+        "Whether a changed file is taken by itself. Read again every `reload.every`, so that a Kubernetes ConfigMap works."),
+    key("reload.every", Kind::Span { least: "1s", most: "1h" }, Default::Is("\"5s\""),
+        "How often the files are read again while `reload.watch` is on."),
+    key("reload.max_change_count", Kind::Integer { least: 0, most: 1_000_000_000 }, Default::Is("100"),
+        "Subscriptions whose next charge may move or change in amount by a reload, at most. Beyond it a reload waits for \
+         `rebilld config apply --confirm HASH`. What counts is the bound that is in force, not that of the new file."),
+    key("reload.max_change_sum", Kind::Integer { least: 0, most: 1_000_000_000_000 }, Default::Is("1000000"),
+        "By how much the next charges may change by a reload, at most: minor units, differences up and down added up, for \
+         each currency."),
+
+    key("retention.deliveries", Kind::Span { least: "1d", most: "3650d" }, Default::Is("\"90d\""),
+        "How long delivered rows of the outbox are kept. Events stay, and can be replayed."),
+    key("retention.personal", Kind::Span { least: "1d", most: "3650d" }, Default::None("for ever"),
+        "How long buyer names, addresses and the like are kept after a subscription was cancelled and all of its charges \
+         are final. Ids, dates and money are never removed."),
 
     key("worker.batch", Kind::Integer { least: 1, most: 5000 }, Default::Is("256"),
         "Charges that one transaction takes, at most. Larger is faster; all that is sent and not recorded is in doubt after \
@@ -255,6 +325,8 @@ impl Kind {
             Self::TimeOfDay => "time of day".into(),
             Self::Date => "date".into(),
             Self::Zone => "time zone (IANA)".into(),
+            Self::Hours => "hours".into(),
+            Self::Blackouts => "list of hours with zones".into(),
             Self::Every => "billing interval".into(),
             Self::BillingDay => "whole number, 1 to 31, or \"last\"".into(),
             Self::Schedule => "cron with seconds".into(),
@@ -315,6 +387,8 @@ impl Kind {
                 say(fits, &format!("`{}` is not a date such as \"2026-12-01\"", shown(value)))
             }
             Self::Zone => zone(value).err(),
+            Self::Hours => value.parse::<Hours>().err().map(|wrong| wrong.to_string()),
+            Self::Blackouts => blackouts(value).err(),
             Self::Every => value.parse::<Every>().err().map(|wrong| wrong.to_string()),
             Self::BillingDay => value.parse::<BillingDay>().err().map(|wrong| wrong.to_string()),
             Self::Schedule => value.parse::<CronSchedule>().err().map(|wrong| wrong.to_string()),
@@ -369,6 +443,19 @@ pub fn zone(name: &str) -> Result<TimeZone, String> {
         let meant = meant.map_or_else(String::new, |meant| format!(": did you mean \"{meant}\"?"));
         format!("there is no time zone `{}`{meant}", shown(name))
     })
+}
+
+/// `23:30-00:40 Asia/Seoul, 03:00-04:00 Europe/London`, or what is wrong with it.
+pub fn blackouts(text: &str) -> Result<Vec<Blackout>, String> {
+    let spans = text.split(',').map(str::trim).filter(|span| !span.is_empty());
+    spans
+        .map(|span| {
+            let (hours, name) =
+                span.split_once(' ').ok_or_else(|| format!("`{}` has no zone: write \"23:30-00:40 Asia/Seoul\"", shown(span)))?;
+            let hours = hours.parse().map_err(|wrong: NotHours| wrong.to_string())?;
+            Ok(Blackout { hours, zone: zone(name.trim())? })
+        })
+        .collect()
 }
 
 /// What is wrong with a URL that secrets or payments go to. The text never repeats it: a path may be a secret.

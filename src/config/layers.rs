@@ -80,6 +80,13 @@ pub fn read(sources: &Sources) -> Layered {
     layered
 }
 
+/// A tree that was checked when it was first read, with the defaults of keys that it does not have yet.
+pub fn again(tree: Json) -> Layered {
+    let mut layered = Layered { tree, ..Layered::default() };
+    layered.finish();
+    layered
+}
+
 /// A value as a layer gives it.
 enum Found {
     Text(String),
@@ -399,7 +406,7 @@ fn fill(
             Default::None(_) => {}
         },
         ([Segment::Field(field), rest @ ..], Json::Object(map)) if !rest.is_empty() => {
-            // `budget` of an account is the one table that may be left out and is not at the top
+            // `budget` of an account and `prices` of a plan may be left out and are not at the top
             let empty = if rest.first() == Some(&Segment::Entry) { Json::Array(Vec::new()) } else { Json::Object(Map::new()) };
             let child = map.entry((*field).to_owned()).or_insert(empty);
             path.push((*field).to_owned());

@@ -3,7 +3,7 @@
 //! [`load`] gives [`Settings`], or every problem at once with its file and line. Secrets are not read before
 //! [`Loaded::secrets`] is asked: most commands need none.
 
-mod cron;
+pub mod cron;
 mod environment;
 mod keys;
 mod layers;
@@ -15,6 +15,7 @@ mod settings;
 mod show;
 mod span;
 mod suggest;
+mod version;
 
 use std::collections::BTreeMap;
 
@@ -24,8 +25,11 @@ pub use layers::{Sources, USUAL_FILES};
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use reference::reference;
 pub use secret::{NoSecret, Secret, SecretSource};
-pub use settings::{Account, AccountKeys, Database, DatabaseUrl, Jobs, Log, LogFormat, Secrets, Settings, Webhook, Worker};
+pub use settings::{
+    Account, AccountKeys, Database, DatabaseUrl, Jobs, Log, LogFormat, Reload, Retention, Secrets, Settings, Webhook, Worker,
+};
 pub use suggest::closest;
+pub use version::{Version, revive};
 
 /// The settings, with what is known of where they come from.
 #[derive(Debug)]
@@ -61,6 +65,19 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     let settings = Settings::of(&raw, &sources.environment, &mut wrong);
     ConfigErrors::unless_none(wrong.problems)?;
     Ok(Loaded { settings, files, notes, raw, origins })
+}
+
+/// Where the database is, even if other parts of the config are wrong: for asking it what the running daemons go by.
+///
+/// # Errors
+/// A file cannot be read at all, or the database's own keys are wrong.
+pub fn database_alone(sources: &Sources) -> Result<Database, ConfigErrors> {
+    let layers::Layered { tree, problems, .. } = layers::read(sources);
+    let database = tree.get("database").and_then(|database| serde_json::from_value::<raw::RawDatabase>(database.clone()).ok());
+    match database {
+        Some(raw) => Ok(Database { url: DatabaseUrl::new(raw.url), max_connections: raw.max_connections }),
+        None => Err(ConfigErrors(problems)),
+    }
 }
 
 impl Loaded {

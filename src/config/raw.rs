@@ -13,8 +13,11 @@ pub struct Raw {
     pub database: RawDatabase,
     pub accounts: BTreeMap<String, RawAccount>,
     pub plans: BTreeMap<String, RawPlan>,
+    pub windows: RawWindows,
     pub holidays: RawHolidays,
     pub jobs: RawJobs,
+    pub reload: RawReload,
+    pub retention: RawRetention,
     pub worker: RawWorker,
     pub webhooks: Vec<RawWebhook>,
     pub log: RawLog,
@@ -46,6 +49,7 @@ pub struct RawAccount {
     pub in_flight: u32,
     pub merchant_uid: String,
     pub timezone: String,
+    pub mixed_tax: bool,
     pub budget: RawBudget,
 }
 
@@ -69,7 +73,8 @@ pub struct RawPlan {
     pub schedule: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub charge_time: Option<String>,
-    pub zone: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
     pub banking: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amount: Option<i64>,
@@ -80,7 +85,38 @@ pub struct RawPlan {
     pub tax_free: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vat_amount: Option<i64>,
+    pub trial_days: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial_until: Option<String>,
+    pub trial_anchor: String,
+    pub resume: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_periods: Option<u32>,
+    pub catch_up: String,
+    pub catch_up_limit: u32,
     pub while_past_due: String,
+    pub prices: Vec<RawPrice>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawPrice {
+    #[serde(default)]
+    pub from: String,
+    #[serde(default)]
+    pub amount: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tax_free: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vat_amount: Option<i64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawWindows {
+    pub hours: String,
+    pub blackouts: String,
+    pub spread: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -114,6 +150,25 @@ pub struct RawJobs {
     pub reconcile: String,
     pub audit: String,
     pub relay: String,
+    pub report: String,
+    pub prune: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawReload {
+    pub watch: bool,
+    pub every: String,
+    pub max_change_count: u64,
+    pub max_change_sum: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawRetention {
+    pub deliveries: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub personal: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::keys::{Default, KEYS};
 
 /// Sections in their order, with what has to be said once for all their keys.
-const SECTIONS: [(&str, &str); 9] = [
+const SECTIONS: [(&str, &str); 12] = [
     ("", "At the top of the file, before the first section."),
     ("database", "SQLite for one process on one machine; PostgreSQL for several."),
     (
@@ -17,12 +17,19 @@ const SECTIONS: [(&str, &str); 9] = [
         "plans.NAME",
         "How often, when and how much; subscriptions name a plan and may override amount, title, zone and charge time.",
     ),
+    ("windows", "When charges may start. A due instant never moves by it; look-ups and events never wait."),
     (
         "holidays",
         "Days on which banks are closed, for plans with `banking`. Lists of dates: `extra = [\"2027-05-03\"]`. What is built in, and \
          what follows from it: docs/dates.md.",
     ),
     ("jobs", "Ticks of the scheduler. They carry no data and only wake the worker."),
+    (
+        "reload",
+        "How a changed file is taken while the daemon runs: by SIGHUP, `rebilld config apply`, or by itself. See \
+         docs/changing-schedules.md.",
+    ),
+    ("retention", "How long what is not money is kept. Charges and all that belongs to them are never removed."),
     ("worker", "How the worker works. The defaults suit most."),
     ("webhooks", "Where events go; any number of `[[webhooks]]`. What an event holds is described in docs/events."),
     ("log", "Logs go to standard error. They hold no secrets and no personal data."),

@@ -9,19 +9,21 @@ use std::time::Duration;
 
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 use super::environment::Environment;
 use super::keys;
 use super::problem::Problem;
-use super::raw::{Raw, RawAccount, RawHolidays, RawPlan, RawWebhook};
+use super::raw::{Raw, RawAccount, RawHolidays, RawPlan, RawWebhook, RawWindows};
 use super::secret::{Secret, SecretSource};
 use super::span::Span;
 use crate::domain::attempt::Tag;
 use crate::domain::charge::IdMode;
 use crate::domain::holidays::{Banking, Holidays};
 use crate::domain::money::Currency;
-use crate::domain::plan::{Plan, WhilePastDue};
+use crate::domain::plan::{AccountTerms, Catalog, CatchUp, Plan, Price, Resume, TrialAnchor, WhilePastDue};
 use crate::domain::recurrence::Recurrence;
+use crate::domain::window::{Hours, Windows};
 
 /// When charges fall due if neither the subscription nor its plan says it.
 const CHARGE_TIME: Time = Time::constant(10, 0, 0, 0);
@@ -32,10 +34,14 @@ pub struct Settings {
     pub state_dir: PathBuf,
     pub tag: Tag,
     pub accounts: BTreeMap<String, Account>,
+    /// The plans, and what the accounts say about their subscriptions.
     pub plans: BTreeMap<String, Plan>,
+    pub windows: Windows,
     /// Days without banks: the built-in calendar and what the config changes of it.
     pub holidays: Arc<Holidays>,
     pub jobs: Jobs,
+    pub reload: Reload,
+    pub retention: Retention,
     pub worker: Worker,
     pub webhooks: Vec<Webhook>,
     pub log: Log,
@@ -117,8 +123,9 @@ pub struct Account {
     pub budget_count: Option<i64>,
     /// Minor units a day and currency.
     pub budget_sum: Option<i64>,
-    /// Where the budget's day begins.
+    /// Where the budget's day begins; and the zone of subscriptions without one.
     pub timezone: TimeZone,
+    pub mixed_tax: bool,
 }
 
 /// Cron expressions with seconds, in UTC.
@@ -128,6 +135,43 @@ pub struct Jobs {
     pub reconcile: String,
     pub audit: String,
     pub relay: String,
+    pub report: String,
+    pub prune: String,
+}
+
+impl Jobs {
+    /// Each job with its cron expression.
+    pub fn named(&self) -> [(&'static str, &str); 6] {
+        let Self { charge, reconcile, audit, relay, report, prune } = self;
+        let jobs = [
+            ("charge", charge),
+            ("reconcile", reconcile),
+            ("audit", audit),
+            ("relay", relay),
+            ("report", report),
+            ("prune", prune),
+        ];
+        jobs.map(|(name, cron)| (name, cron.as_str()))
+    }
+}
+
+/// How a changed config is taken while the daemon runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reload {
+    pub watch: bool,
+    pub every: Duration,
+    /// Subscriptions whose next charge may change without an operator's confirmation.
+    pub max_change_count: u64,
+    /// Minor units, up and down added up, for each currency.
+    pub max_change_sum: i64,
+}
+
+/// How long what is not money is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    pub deliveries: Duration,
+    /// `None`: for ever.
+    pub personal: Option<Duration>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -197,12 +241,25 @@ impl Settings {
                 .iter()
                 .filter_map(|(name, plan)| Some((name.clone(), plan_of(name, plan, &holidays, wrong)?)))
                 .collect(),
+            windows: windows_of(&raw.windows, wrong),
             holidays,
             jobs: Jobs {
                 charge: raw.jobs.charge.clone(),
                 reconcile: raw.jobs.reconcile.clone(),
                 audit: raw.jobs.audit.clone(),
                 relay: raw.jobs.relay.clone(),
+                report: raw.jobs.report.clone(),
+                prune: raw.jobs.prune.clone(),
+            },
+            reload: Reload {
+                watch: raw.reload.watch,
+                every: span(&raw.reload.every),
+                max_change_count: raw.reload.max_change_count,
+                max_change_sum: raw.reload.max_change_sum,
+            },
+            retention: Retention {
+                deliveries: span(&raw.retention.deliveries),
+                personal: raw.retention.personal.as_deref().map(span),
             },
             worker: Worker {
                 batch: raw.worker.batch,
@@ -223,6 +280,17 @@ impl Settings {
             },
             database: Database { url, max_connections: raw.database.max_connections },
             environment: environment.clone(),
+        }
+    }
+}
+
+impl Settings {
+    /// What the terms of a subscription refer to.
+    pub fn catalog(&self) -> Catalog {
+        let terms = |account: &Account| AccountTerms { zone: account.timezone.clone(), mixed_tax: account.mixed_tax };
+        Catalog {
+            plans: self.plans.clone(),
+            accounts: self.accounts.iter().map(|(name, account)| (name.clone(), terms(account))).collect(),
         }
     }
 }
@@ -290,6 +358,7 @@ impl Account {
             budget_count: raw.budget.count,
             budget_sum: raw.budget.sum,
             timezone: keys::zone(&raw.timezone).unwrap_or(TimeZone::UTC),
+            mixed_tax: raw.mixed_tax,
         }
     }
 }
@@ -312,10 +381,8 @@ fn plan_of(name: &str, raw: &RawPlan, holidays: &Arc<Holidays>, wrong: &mut Wron
         None => recurrence.charge_time().unwrap_or(CHARGE_TIME),
     };
     Some(Plan {
-        name: name.to_owned(),
-        recurrence,
         charge_time,
-        zone: keys::zone(&raw.zone).ok()?,
+        zone: raw.zone.as_ref().and_then(|name| keys::zone(name).ok()),
         banking: Banking::from_name(&raw.banking).unwrap_or_default(),
         holidays: Arc::clone(holidays),
         amount: raw.amount,
@@ -323,8 +390,55 @@ fn plan_of(name: &str, raw: &RawPlan, holidays: &Arc<Holidays>, wrong: &mut Wron
         title: raw.title.clone(),
         tax_free: raw.tax_free,
         vat_amount: raw.vat_amount,
+        prices: prices_of(name, raw, wrong),
+        trial_days: raw.trial_days,
+        trial_until: raw.trial_until.as_ref().and_then(|date| date.parse().ok()),
+        trial_anchor: TrialAnchor::from_name(&raw.trial_anchor).unwrap_or_default(),
+        resume: Resume::from_name(&raw.resume).unwrap_or_default(),
+        max_periods: raw.max_periods,
+        catch_up: match raw.catch_up.as_str() {
+            "all" => CatchUp::All { most: raw.catch_up_limit },
+            "latest_only" => CatchUp::LatestOnly,
+            _ => CatchUp::Hold,
+        },
         while_past_due: if raw.while_past_due == "continue" { WhilePastDue::Continue } else { WhilePastDue::Hold },
+        ..Plan::new(name, recurrence)
     })
+}
+
+fn prices_of(name: &str, raw: &RawPlan, wrong: &mut Wrong<'_>) -> Vec<Price> {
+    let mut prices: Vec<Price> = Vec::with_capacity(raw.prices.len());
+    for (index, price) in raw.prices.iter().enumerate() {
+        let key = |field: &str| format!("plans.{name}.prices.{index}.{field}");
+        // a missing or wrong one has been named already
+        let Ok(from) = price.from.parse() else { continue };
+        if prices.iter().any(|other| other.from == from) {
+            wrong.say(&key("from"), format!("plan `{name}` has two prices from {from} on: keep one"));
+        }
+        let parts = price.tax_free.unwrap_or(0).saturating_add(price.vat_amount.unwrap_or(0));
+        if parts > price.amount {
+            let text = format!("tax_free and vat_amount are {parts} together, and the price from {from} on is {}", price.amount);
+            wrong.say(&key("amount"), text);
+        }
+        prices.push(Price { from, amount: price.amount, tax_free: price.tax_free, vat_amount: price.vat_amount });
+    }
+    prices.sort_by_key(|price| price.from);
+    prices
+}
+
+fn windows_of(raw: &RawWindows, wrong: &mut Wrong<'_>) -> Windows {
+    let windows = Windows {
+        hours: raw.hours.parse().unwrap_or(Hours::ALL_DAY),
+        blackouts: keys::blackouts(&raw.blackouts).unwrap_or_default(),
+        spread: SignedDuration::try_from(span(&raw.spread)).unwrap_or(SignedDuration::ZERO),
+    };
+    // any day will do: hours and blackouts come again every day
+    let day = Timestamp::UNIX_EPOCH;
+    let never = |zone: &TimeZone| windows.next_open(day, zone).duration_since(day).as_hours() > 48;
+    if windows.blackouts.iter().any(|blackout| never(&blackout.zone)) {
+        wrong.say("windows.blackouts", "the blackouts leave nothing of `windows.hours`: no charge would ever start".to_owned());
+    }
+    windows
 }
 
 fn holidays_of(raw: &RawHolidays, wrong: &mut Wrong<'_>) -> Holidays {

@@ -42,7 +42,7 @@ impl Loaded {
             match value {
                 Json::Array(list) => {
                     for (index, entry) in list.iter().enumerate() {
-                        let _ = writeln!(text, "\n[[{name}]]");
+                        let _ = writeln!(text, "\n[[{}]]", path.join("."));
                         path.push(index.to_string());
                         self.table(text, path, entry);
                         path.pop();

@@ -5,6 +5,8 @@ use tempfile::NamedTempFile;
 
 use super::keys::{Default, KEYS, Key};
 use super::*;
+use crate::domain::plan::{CatchUp, Price};
+use jiff::civil::date;
 
 fn file(text: &str) -> NamedTempFile {
     let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
@@ -46,6 +48,7 @@ rate = 200
 in_flight = 64
 merchant_uid = "per_period"
 timezone = "UTC"
+mixed_tax = true
 budget = { count = 10, sum = 99000 }
 [accounts.second]
 imp_key_credential = "k"
@@ -62,6 +65,22 @@ title = "Pro"
 tax_free = 0
 vat_amount = 900
 while_past_due = "continue"
+trial_days = 14
+trial_until = "2026-12-01"
+trial_anchor = "keep"
+resume = "anchor"
+max_periods = 12
+catch_up = "all"
+catch_up_limit = 5
+[[plans.monthly.prices]]
+from = "2027-01-01"
+amount = 12900
+tax_free = 0
+vat_amount = 1172
+[windows]
+hours = "10:00-20:00"
+blackouts = "23:30-00:40 Asia/Seoul, 03:00-04:00 Europe/London"
+spread = "2h"
 [plans.first]
 schedule = "0 0 10 1 * *"
 [holidays]
@@ -72,6 +91,16 @@ charge = "0 * * * * *"
 reconcile = "0 * * * * *"
 audit = "0 * * * * *"
 relay = "0 * * * * *"
+report = "0 0 1 * * *"
+prune = "0 0 2 * * *"
+[reload]
+watch = true
+every = "3s"
+max_change_count = 7
+max_change_sum = 70000
+[retention]
+deliveries = "30d"
+personal = "365d"
 [worker]
 batch = 64
 flights = 2
@@ -134,7 +163,7 @@ fn without_a_file_the_defaults_are_in_effect() {
     assert_eq!(settings.plans["p"].charge_time, jiff::civil::time(10, 0, 0, 0));
     let mut found = Vec::new();
     leaves(&loaded.json(), &mut Vec::new(), &mut found);
-    for key in KEYS.iter().filter(|key| matches!(key.default, Default::Is(_)) && !key.path.starts_with("webhooks")) {
+    for key in KEYS.iter().filter(|key| matches!(key.default, Default::Is(_)) && !key.path.contains("[]")) {
         assert!(found.iter().any(|path| key.matches(path)), "{} has no default in effect", key.path);
     }
 }
@@ -369,4 +398,48 @@ fn the_reference_in_docs_is_current() {
         return;
     }
     assert!(current == reference(), "docs/config.md is not current: run `REBILLD_BLESS=1 cargo test --lib reference`");
+}
+
+#[test]
+fn a_plans_prices_windows_and_catching_up_are_read() {
+    let settings = load_text(FULL).unwrap().settings;
+    let plan = &settings.plans["monthly"];
+    assert_eq!(plan.prices, [Price { from: date(2027, 1, 1), amount: 12_900, tax_free: Some(0), vat_amount: Some(1_172) }]);
+    assert_eq!((plan.catch_up, plan.trial_days, plan.max_periods), (CatchUp::All { most: 5 }, 14, Some(12)));
+    assert_eq!((settings.windows.hours.to_string().as_str(), settings.windows.blackouts.len()), ("10:00-20:00", 2));
+    let catalog = settings.catalog();
+    assert!(catalog.accounts["main"].mixed_tax && !catalog.accounts["second"].mixed_tax);
+    let plain = load_text("[accounts.a]\n[plans.p]\nevery = \"1 month\"\n").unwrap().settings;
+    assert_eq!((plain.plans["p"].zone.clone(), plain.plans["p"].catch_up), (None, CatchUp::Hold));
+    assert_eq!(plain.windows.hours.to_string(), "09:00-22:00");
+}
+
+#[test]
+fn a_later_file_replaces_a_plans_prices_whole() {
+    let one = file(
+        "[plans.p]\nevery = \"1 month\"\n[[plans.p.prices]]\nfrom = \"2027-01-01\"\namount = 1\n[[plans.p.prices]]\nfrom = \"2027-02-01\"\namount = 2\n",
+    );
+    let other = file("[[plans.p.prices]]\nfrom = \"2028-01-01\"\namount = 3\n");
+    let loaded = load(&sources(&[&one, &other], Environment::default())).unwrap();
+    let prices: Vec<i64> = loaded.settings.plans["p"].prices.iter().map(|price| price.amount).collect();
+    assert_eq!(prices, [3]);
+    assert!(loaded.toml().contains("[[plans.p.prices]]"), "{}", loaded.toml());
+}
+
+#[test]
+fn wrong_prices_and_windows_are_named_with_their_lines() {
+    let text = "[plans.p]\nevery = \"1 month\"\n[[plans.p.prices]]\nfrom = \"2027-1-1\"\namount = 1\n[[plans.p.prices]]\nfrom = \"2027-02-01\"\namount = 5\nvat_amount = 6\n[[plans.p.prices]]\nfrom = \"2027-02-01\"\n[windows]\nhours = \"9-22\"\nblackouts = \"23:30-00:40\"\n";
+    let wrong = wrong(text);
+    for part in [
+        "4: `plans.p.prices.0.from` `2027-1-1` is not a date such as \"2026-12-01\"",
+        "8: tax_free and vat_amount are 6 together, and the price from 2027-02-01 on is 5",
+        "`plans.p.prices.2.amount` is missing",
+        "plan `p` has two prices from 2027-02-01 on: keep one",
+        "13: `windows.hours` `9-22` is no span of hours",
+        "14: `windows.blackouts` `23:30-00:40` has no zone",
+    ] {
+        assert!(wrong.iter().any(|wrong| wrong.contains(part)), "{part} in\n{}", wrong.join("\n"));
+    }
+    let never = self::wrong("[windows]\nhours = \"09:00-10:00\"\nblackouts = \"08:00-11:00 Asia/Seoul\"\n");
+    assert!(never[0].contains("no charge would ever start"), "{never:?}");
 }

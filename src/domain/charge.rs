@@ -77,6 +77,8 @@ pub enum Waiting {
     Resend,
     /// The day's budget.
     Budget,
+    /// The hours in which charges may start, or its place in the spread of a wave.
+    Window,
     /// Its subscription to be resumed.
     Paused,
     /// The next look-up.
@@ -88,13 +90,14 @@ pub enum Waiting {
 }
 
 impl Waiting {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Turn,
         Self::Retry,
         Self::Card,
         Self::Backoff,
         Self::Resend,
         Self::Budget,
+        Self::Window,
         Self::Paused,
         Self::LookUp,
         Self::Operator,
@@ -110,6 +113,7 @@ impl Waiting {
             Self::Backoff => "backoff",
             Self::Resend => "resend",
             Self::Budget => "budget",
+            Self::Window => "window",
             Self::Paused => "paused",
             Self::LookUp => "look_up",
             Self::Operator => "operator",
@@ -211,14 +215,16 @@ pub struct Opening<'a> {
     pub tag: super::attempt::Tag,
     pub account: AccountId,
     pub terms: &'a super::subscription::Terms,
-    pub next: &'a super::subscription::NextPeriod,
+    pub next: &'a super::lifecycle::NextPeriod,
+    /// When it may start; not before it is due.
+    pub first_at: Timestamp,
     pub mode: IdMode,
 }
 
 impl Charge {
     /// A charge that has just been opened: nothing of it has been tried.
     pub fn opened(id: ChargeId, opening: &Opening<'_>) -> Self {
-        let Opening { tag, account, terms, next, mode } = *opening;
+        let Opening { tag, account, terms, next, first_at, mode } = *opening;
         Self {
             id,
             account,
@@ -233,8 +239,8 @@ impl Charge {
             tax_free: next.tax_free,
             vat_amount: next.vat_amount,
             state: ChargeState::Due,
-            waiting: Waiting::Turn,
-            next_at: Some(next.due_at),
+            waiting: if first_at > next.due_at { Waiting::Window } else { Waiting::Turn },
+            next_at: Some(first_at),
             id_number: IdNumber::FIRST,
             attempts: 0,
             tries: 0,

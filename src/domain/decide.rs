@@ -92,6 +92,8 @@ pub enum Fact {
     CardChanged,
     /// The day's budget is used up.
     OverBudget { until: Timestamp },
+    /// It is due, and no charge may start before then.
+    WindowClosed { until: Timestamp },
     /// An operator's ruling (R8), with the look-up that none of them skips.
     Ruled(Ruling, Findings),
 }
@@ -243,6 +245,7 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
             Due,
             Fact::Unsendable(_)
             | Fact::OverBudget { .. }
+            | Fact::WindowClosed { .. }
             | Fact::CardNotReplaced
             | Fact::SubscriptionPaused
             | Fact::ResumedEarly
@@ -264,6 +267,7 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
 
         (Due, Fact::Unsendable(why)) => rules::into_review(charge, "the request breaks the gateway's rules", why, now),
         (Due, Fact::OverBudget { until }) => rules::over_budget(charge, *until),
+        (Due, Fact::WindowClosed { until }) => rules::window_closed(charge, *until),
         (Due, Fact::CardNotReplaced) => rules::card_not_replaced(charge, now, policy),
         (Due, Fact::SubscriptionPaused) => rules::paused(charge),
         (Due, Fact::ResumedEarly) => rules::resumed_early(charge),
@@ -273,6 +277,7 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
             Doubt | Review | Paid | Unpaid | Void,
             Fact::Unsendable(_)
             | Fact::OverBudget { .. }
+            | Fact::WindowClosed { .. }
             | Fact::CardNotReplaced
             | Fact::SubscriptionPaused
             | Fact::ResumedEarly

@@ -33,11 +33,13 @@ pub enum EventKind {
     IncidentOpened,
     SubscriptionProblem,
     SubscriptionChanged,
+    SubscriptionEnded,
+    SubscriptionSkipped,
     AccountPaused,
 }
 
 impl EventKind {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::ChargePaid,
         Self::ChargeDeclined,
         Self::ChargeUnpaid,
@@ -48,6 +50,8 @@ impl EventKind {
         Self::IncidentOpened,
         Self::SubscriptionProblem,
         Self::SubscriptionChanged,
+        Self::SubscriptionEnded,
+        Self::SubscriptionSkipped,
         Self::AccountPaused,
     ];
 
@@ -63,6 +67,8 @@ impl EventKind {
             Self::IncidentOpened => "incident.opened",
             Self::SubscriptionProblem => "subscription.problem",
             Self::SubscriptionChanged => "subscription.changed",
+            Self::SubscriptionEnded => "subscription.ended",
+            Self::SubscriptionSkipped => "subscription.skipped",
             Self::AccountPaused => "account.paused",
         }
     }

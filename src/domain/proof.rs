@@ -241,7 +241,8 @@ impl Index<'_> {
         let alarmed = told("charge.review");
         let is_fine = |charge: &BookCharge| {
             let later = charge.next_at.is_none_or(|next| next > self.around.end);
-            let visibly = matches!(charge.waiting, Waiting::Retry | Waiting::Card | Waiting::Paused | Waiting::Budget);
+            let visibly =
+                matches!(charge.waiting, Waiting::Retry | Waiting::Card | Waiting::Paused | Waiting::Budget | Waiting::Window);
             match charge.state {
                 ChargeState::Paid | ChargeState::Unpaid | ChargeState::Void => true,
                 ChargeState::Review => alarmed.contains(&charge.id),

@@ -265,6 +265,13 @@ pub(super) fn over_budget(charge: &Charge, until: Timestamp) -> Decision {
     decision
 }
 
+pub(super) fn window_closed(charge: &Charge, until: Timestamp) -> Decision {
+    let mut decision = Decision::of("no charge may start at this hour", charge.clone());
+    decision.charge.waiting = Waiting::Window;
+    decision.charge.next_at = Some(until);
+    decision
+}
+
 /// Still the refused card: waits on until the ladder's end.
 pub(super) fn card_not_replaced(charge: &Charge, now: Timestamp, policy: &Policy) -> Decision {
     let until = charge.first_declined_at.map(|first| policy.ladder.give_up_at(first)).filter(|until| *until > now);

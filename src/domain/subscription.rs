@@ -1,15 +1,10 @@
-//! Subscriptions: rows that operators write, and the next period that follows from them.
+//! Subscriptions: rows that operators write. What follows from them is in [`super::lifecycle`].
 
-use jiff::Timestamp;
-use jiff::civil::{Date, Time};
-use jiff::tz::TimeZone;
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use super::calendar::due_at;
 use super::charge::SubscriptionId;
-use super::money::Money;
-use super::period::Period;
-use super::plan::Plan;
+use super::plan::{Price, Resume, TrialAnchor};
 
 /// Whether a subscription is billed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,17 +36,81 @@ pub struct Terms {
     pub external_ref: String,
     pub status: Status,
     pub plan: String,
-    /// In minor units; `None`: the plan's.
+    /// The plan that takes over when the next period opens.
+    pub next_plan: Option<String>,
+    /// For a quantity of 1, in minor units; `None`: the plan's.
     pub amount: Option<i64>,
     pub currency: Option<String>,
+    /// What the price is multiplied by, at least 1.
+    pub quantity: u32,
     pub anchor: Date,
     /// The earliest period start that may open; `None`: the day on which the row is first seen.
     pub starts_on: Option<Date>,
+    /// No period starts on this day or after it.
+    pub ends_on: Option<Date>,
+    /// Periods at most; `None`: the plan's.
+    pub max_periods: Option<u32>,
+    /// The period that is open, or the trial, is the last.
+    pub cancel_at_period_end: bool,
+    /// Days from the anchor on that are not charged for; `None`: the plan's.
+    pub trial_days: Option<u32>,
+    /// The first day after the trial; wins over `trial_days`.
+    pub trial_until: Option<Date>,
+    pub trial_anchor: Option<TrialAnchor>,
+    pub resume: Option<Resume>,
     pub zone: Option<String>,
     /// `HH:MM`; `None`: the plan's.
     pub charge_time: Option<String>,
     pub tax_free: Option<i64>,
     pub vat_amount: Option<i64>,
+    /// Dated prices of this subscription, from the table `price_changes`.
+    pub prices: Vec<Price>,
+    /// What is added to the next charge, once, from the table `adjustments`.
+    pub adjustments: Vec<Adjustment>,
+}
+
+/// A discount (below 0) or a surcharge of one charge, in minor units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Adjustment {
+    pub id: i64,
+    pub amount: i64,
+}
+
+impl Terms {
+    /// An active subscription that leaves everything to its plan.
+    pub fn new(account: impl Into<String>, external_ref: impl Into<String>, plan: impl Into<String>, anchor: Date) -> Self {
+        Self {
+            id: SubscriptionId(0),
+            account: account.into(),
+            external_ref: external_ref.into(),
+            status: Status::Active,
+            plan: plan.into(),
+            next_plan: None,
+            amount: None,
+            currency: None,
+            quantity: 1,
+            anchor,
+            starts_on: None,
+            ends_on: None,
+            max_periods: None,
+            cancel_at_period_end: false,
+            trial_days: None,
+            trial_until: None,
+            trial_anchor: None,
+            resume: None,
+            zone: None,
+            charge_time: None,
+            tax_free: None,
+            vat_amount: None,
+            prices: Vec::new(),
+            adjustments: Vec::new(),
+        }
+    }
+
+    /// The name of the plan under which the next period opens.
+    pub fn coming_plan(&self) -> &str {
+        self.next_plan.as_ref().unwrap_or(&self.plan)
+    }
 }
 
 /// Everything of PortOne's `again` request that a subscription may set, apart from ids and money.
@@ -90,131 +149,7 @@ pub struct Payer {
     pub plan: String,
     /// The order title; `None`: the plan's.
     pub name: Option<String>,
+    /// The subscription's own zone.
+    pub zone: Option<String>,
     pub options: ChargeOptions,
-}
-
-/// The next period of a subscription, ready to open.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NextPeriod {
-    pub period: Period,
-    pub due_at: Timestamp,
-    pub amount: Money,
-    pub tax_free: Option<i64>,
-    pub vat_amount: Option<i64>,
-}
-
-/// Why a subscription's row gives no next period: it waits until the row or the config is put right.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
-    #[error("there is no time zone `{0}`")]
-    UnknownZone(String),
-    #[error("charge time `{0}` is not a time of day such as 10:00")]
-    ChargeTime(String),
-    #[error("neither the subscription nor its plan `{0}` has an amount")]
-    NoAmount(String),
-    #[error("the amount has to be above 0, and is {0}")]
-    Amount(i64),
-    #[error("{0}")]
-    Currency(String),
-    #[error("the schedule leaves the calendar")]
-    OffTheCalendar,
-}
-
-impl Terms {
-    /// The zone in which this subscription's days are counted: its own, else the plan's.
-    pub fn zone(&self, plan: &Plan) -> Result<TimeZone, Problem> {
-        match &self.zone {
-            None => Ok(plan.zone.clone()),
-            Some(name) => TimeZone::get(name).map_err(|_| Problem::UnknownZone(name.clone())),
-        }
-    }
-
-    /// The first local date that may be charged for.
-    ///
-    /// `seen` is what this said when the row was last looked at: the days of a pause are never charged for, not even once
-    /// the pause is long over.
-    pub fn not_before(&self, seen: Option<Date>, was_paused: bool, today: Date) -> Date {
-        match self.starts_on.max(seen) {
-            Some(day) if was_paused => day.max(today),
-            Some(day) => day,
-            None if was_paused => today,
-            None => today.max(self.anchor),
-        }
-    }
-
-    /// The period that opens next.
-    ///
-    /// `opened_until` is where the last opened period ends; the next one starts there, whatever has changed since. For
-    /// a subscription that has never been billed, and after a pause, `not_before` is the first local date that may be
-    /// charged for: earlier periods were somebody else's, or nobody's.
-    pub fn next_period(&self, plan: &Plan, opened_until: Option<Date>, not_before: Date) -> Result<NextPeriod, Problem> {
-        let zone = self.zone(plan)?;
-        let start = match opened_until {
-            Some(end) if end >= not_before => end,
-            _ => plan.recurrence.first_start_from(self.anchor, not_before).ok_or(Problem::OffTheCalendar)?,
-        };
-        let period = plan.recurrence.period_starting(self.anchor, start).ok_or(Problem::OffTheCalendar)?;
-        let time = match &self.charge_time {
-            None => plan.charge_time,
-            Some(text) => text.parse::<Time>().map_err(|_| Problem::ChargeTime(text.clone()))?,
-        };
-        let due_at = due_at(period.start, time, &zone, plan.banking, &plan.holidays).ok_or(Problem::OffTheCalendar)?;
-        let currency = match &self.currency {
-            None => plan.currency,
-            Some(code) => code.parse().map_err(|wrong: super::money::MoneyError| Problem::Currency(wrong.to_string()))?,
-        };
-        let minor = self.amount.or(plan.amount).ok_or_else(|| Problem::NoAmount(plan.name.clone()))?;
-        if minor <= 0 {
-            return Err(Problem::Amount(minor));
-        }
-        Ok(NextPeriod {
-            period,
-            due_at,
-            amount: Money::new(minor, currency),
-            tax_free: self.tax_free.or(plan.tax_free),
-            vat_amount: self.vat_amount.or(plan.vat_amount),
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use jiff::civil::date;
-
-    fn terms(starts_on: Option<Date>) -> Terms {
-        Terms {
-            id: SubscriptionId(1),
-            account: "main".to_owned(),
-            external_ref: "sub-0001".to_owned(),
-            status: Status::Active,
-            plan: "monthly".to_owned(),
-            amount: Some(9_900),
-            currency: None,
-            anchor: date(2026, 1, 1),
-            starts_on,
-            zone: None,
-            charge_time: None,
-            tax_free: None,
-            vat_amount: None,
-        }
-    }
-
-    #[test]
-    fn the_months_of_a_pause_are_never_charged_for() {
-        for starts_on in [None, Some(date(2026, 1, 1))] {
-            let terms = terms(starts_on);
-            let resumed = terms.not_before(Some(date(2026, 1, 1)), true, date(2026, 4, 15));
-            assert_eq!(resumed, date(2026, 4, 15));
-            // the pause is over and forgotten by the schedule, but what it was looked at with is kept
-            assert_eq!(terms.not_before(Some(resumed), false, date(2026, 5, 1)), date(2026, 4, 15));
-        }
-    }
-
-    #[test]
-    fn a_start_in_the_future_outlasts_a_pause() {
-        let terms = terms(Some(date(2026, 12, 1)));
-        assert_eq!(terms.not_before(None, true, date(2026, 9, 1)), date(2026, 12, 1));
-        assert_eq!(terms.not_before(Some(date(2026, 9, 1)), true, date(2026, 9, 1)), date(2026, 12, 1));
-    }
 }

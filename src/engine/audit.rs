@@ -70,11 +70,11 @@ impl Engine {
         let now = self.now();
         let (quick, complete) = self.store.last_audits(account.account.id).await?;
         let older = |last: Option<Timestamp>, age| last.is_none_or(|last| now.duration_since(last) >= age);
-        if older(complete, self.tuning.audit_complete_every) || wanted {
+        if older(complete, self.in_force().tuning.audit_complete_every) || wanted {
             return Ok(Some(true));
         }
         let newest = quick.max(complete);
-        Ok(older(newest, self.tuning.audit_quick_every).then_some(false))
+        Ok(older(newest, self.in_force().tuning.audit_quick_every).then_some(false))
     }
 
     /// Audits an account back over `span`, and records the result. One of 35 days or more is complete.
@@ -127,7 +127,7 @@ impl Engine {
     /// One page of the gateway's list against this database.
     async fn compare(&self, account: &super::Account, records: &[Record], report: &mut AuditReport) -> Result<(), AuditError> {
         report.listed += records.len() as u64;
-        let tag = self.tuning.tag;
+        let tag = self.in_force().tuning.tag;
         let ours: Vec<&Record> = records.iter().filter(|record| MerchantUid::is_ours(&record.merchant_uid, tag)).collect();
         report.ours += ours.len() as u64;
         // a charge's first id is written when its period opens, so it is found by that even if it has never been sent from here
@@ -181,7 +181,9 @@ impl Engine {
             let found = findings.records.iter().find(|found| found.record.imp_uid == listed.imp_uid);
             let second = found.map(|found| Incident::of_second_payment(&charge, found));
             let observation = Observation { source: "audit", send: None, began_at, detail: kept(&findings) };
-            let Ok(decision) = decide(&charge, &Fact::LookedUp(findings), self.now(), &self.tuning.policy) else { return Ok(()) };
+            let Ok(decision) = decide(&charge, &Fact::LookedUp(findings), self.now(), &self.in_force().tuning.policy) else {
+                return Ok(());
+            };
             if !decision.is_truth {
                 // e.g. refunded meanwhile, or under an id whose send is still open
                 return Ok(());

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::SignedDuration;
+use jiff::tz::TimeZone;
 use tracing::{error, warn};
 
 use super::limits::GATE;
 use super::look::{History, kept};
 use super::record::note;
-use super::{AccountRuntime, Engine};
+use super::{AccountRuntime, Engine, InForce};
 use crate::domain::attempt::{Attempt, IdNumber, Send};
 use crate::domain::charge::{Charge, Waiting};
 use crate::domain::decide::Fact;
@@ -54,8 +55,8 @@ impl Engine {
             lane: Lane::Send,
             token: token.clone(),
             now,
-            due_until: now.checked_add(self.tuning.lead).unwrap_or(now),
-            claim_until: now.checked_add(self.tuning.claim).unwrap_or(now),
+            due_until: now.checked_add(self.in_force().tuning.lead).unwrap_or(now),
+            claim_until: now.checked_add(self.in_force().tuning.claim).unwrap_or(now),
             limit: u32::try_from(room).unwrap_or(u32::MAX),
         };
         let charges = self.store.claim(&claim).await?;
@@ -75,6 +76,7 @@ impl Engine {
 
     async fn charge_all(&self, account: &AccountRuntime, token: &ClaimToken, claimed_at: Duration, charges: Vec<Claimed>) {
         let ready = self.set_aside(token, charges).await;
+        let ready = self.wait_for_windows(&self.in_force(), token, ready).await;
         let ready = self.look_before(account, token, ready).await;
         if ready.is_empty() {
             return;
@@ -207,10 +209,14 @@ impl Engine {
     }
 
     async fn begin_and_send(&self, account: &AccountRuntime, token: &ClaimToken, claimed_at: Duration, charges: Vec<Claimed>) {
+        let in_force = self.in_force();
+        let bounds = in_force.bounds.get(&account.account.id);
+        // what was claimed late, or has waited since, may have come to the end of the hours
+        let charges = self.wait_for_windows(&in_force, token, charges).await;
         let mut unsendable = Vec::new();
         let mut sendable = Vec::with_capacity(charges.len());
         for claimed in charges {
-            match self.intent(account, &claimed) {
+            match intent(&in_force, account, &claimed) {
                 Ok(intent) => sendable.push((claimed, intent)),
                 Err(why) => unsendable.push((claimed, why)),
             }
@@ -228,11 +234,12 @@ impl Engine {
             endpoint: account.account.endpoint,
             token: token.clone(),
             now,
-            budget_day: now.to_zoned(account.account.budget_zone.clone()).date(),
-            budget_count: account.account.budget_count,
-            budget_sum: account.account.budget_sum,
+            budget_day: now.to_zoned(bounds.map_or(&account.account.budget_zone, |of| &of.budget_zone).clone()).date(),
+            budget_count: bounds.map_or(account.account.budget_count, |of| of.budget_count),
+            budget_sum: bounds.map_or(account.account.budget_sum, |of| of.budget_sum),
             intents,
         };
+        let zones: Vec<Option<TimeZone>> = charges.iter().map(|claimed| in_force.zone_with_hours(claimed)).collect();
         let begun = match self.store.begin(begin).await {
             Ok(begun) => begun,
             Err(why) => {
@@ -250,9 +257,9 @@ impl Engine {
         };
         let mut sends = FuturesUnordered::new();
         let mut refused = Vec::new();
-        for (claimed, begun) in charges.into_iter().zip(begun.attempts) {
+        for ((claimed, zone), begun) in charges.into_iter().zip(zones).zip(begun.attempts) {
             match begun {
-                Ok(attempt) => sends.push(self.send(account, token, claimed_at, claimed.charge, attempt, marked)),
+                Ok(attempt) => sends.push(self.send(account, token, claimed_at, claimed.charge, attempt, marked, zone)),
                 Err(why) => refused.push((claimed, why)),
             }
         }
@@ -263,44 +270,6 @@ impl Engine {
         let turn_away = self.turn_away(token, refused, now);
         let finish = async { while sends.next().await.is_some() {} };
         futures::future::join(turn_away, finish).await;
-    }
-
-    fn intent(&self, account: &AccountRuntime, claimed: &Claimed) -> Result<Intent, String> {
-        let Claimed { charge, payer, last_body, owns_id } = claimed;
-        let id_number = charge.live_id();
-        let merchant_uid = charge.base.number(id_number);
-        // one id never changes its bytes while an attempt lives: a resend is the same request
-        let live = charge.live.as_ref();
-        let (customer_uid, body) = match (live, last_body) {
-            (Some(live), Some(body)) => (live.customer_uid.clone(), body.clone()),
-            _ => {
-                let customer_uid = live.map_or(payer.customer_uid.as_str(), |live| live.customer_uid.as_str());
-                let plan = self.plans.get(&payer.plan);
-                let title = payer.name.as_deref().or(plan.and_then(|plan| plan.title.as_deref()));
-                let request = ChargeRequest {
-                    merchant_uid: &merchant_uid,
-                    customer_uid,
-                    amount: charge.amount,
-                    tax_free: charge.tax_free,
-                    vat_amount: charge.vat_amount,
-                    name: title.unwrap_or(&payer.plan),
-                    options: &payer.options,
-                };
-                let body = account.account.gateway.compose(&request).map_err(|invalid| invalid.to_string())?;
-                (customer_uid.to_owned(), body)
-            }
-        };
-        Ok(Intent {
-            charge: charge.id,
-            attempt: live.map(|live| live.id),
-            attempt_number: live.map_or(charge.attempts + 1, |live| live.number),
-            id_number,
-            merchant_uid,
-            owns_id: *owns_id,
-            customer_uid,
-            amount: charge.amount,
-            body,
-        })
     }
 
     /// What becomes of charges whose intent was not committed.
@@ -329,7 +298,8 @@ impl Engine {
         self.judge_all(token, facts.iter().map(|(claimed, fact)| (&claimed.charge, fact.clone(), None))).await;
     }
 
-    /// One send: permit, rate, gate, POST, outcome.
+    /// One send: permit, rate, gate, POST, outcome. `zone`: that of its hours, if there are any.
+    #[expect(clippy::too_many_arguments, reason = "each is a fact of its own, and a struct would only rename them")]
     async fn send(
         &self,
         account: &AccountRuntime,
@@ -338,6 +308,7 @@ impl Engine {
         mut charge: Charge,
         attempt: DurableAttempt,
         marked: bool,
+        zone: Option<TimeZone>,
     ) {
         let (send, id_number, begun_at) = (attempt.send(), attempt.id_number(), attempt.begun_at());
         let customer_uid = attempt.customer_uid().to_owned();
@@ -349,7 +320,10 @@ impl Engine {
             let until = self.now().checked_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::ZERO));
             self.clock.sleep_until(until.unwrap_or(begun_at), false).await;
         }
-        let closed = if marked { self.gate(account, claimed_at).await } else { Some("the state directory is not writable") };
+        let closed = match () {
+            () if !marked => Some("the state directory is not writable"),
+            () => self.gate(account, claimed_at, zone.as_ref()).await,
+        };
         let answer = match closed {
             Some(why) => Answer { outcome: Outcome::NotSent(NotSent::Gate(why)), kept: note(why) },
             None => {
@@ -368,9 +342,12 @@ impl Engine {
     }
 
     /// The last look before the wire. `None`: open.
-    async fn gate(&self, account: &AccountRuntime, claimed_at: Duration) -> Option<&'static str> {
+    async fn gate(&self, account: &AccountRuntime, claimed_at: Duration, zone: Option<&TimeZone>) -> Option<&'static str> {
         let closed = match () {
             () if self.is_stopping() => Some("stopping"),
+            () if zone.is_some_and(|zone| !self.in_force().tuning.windows.is_open(self.now(), zone)) => {
+                Some("its window has closed")
+            }
             () if !self.trusts_time() => Some("the clock has jumped"),
             () => match self.brakes_for(account).await {
                 Ok(stop) => stop.map(brake_name),
@@ -494,4 +471,42 @@ fn brake_name(brake: NotBegun) -> &'static str {
         NotBegun::Paused => "the account is paused",
         _ => "braked",
     }
+}
+
+fn intent(in_force: &InForce, account: &AccountRuntime, claimed: &Claimed) -> Result<Intent, String> {
+    let Claimed { charge, payer, last_body, owns_id } = claimed;
+    let id_number = charge.live_id();
+    let merchant_uid = charge.base.number(id_number);
+    // one id never changes its bytes while an attempt lives: a resend is the same request
+    let live = charge.live.as_ref();
+    let (customer_uid, body) = match (live, last_body) {
+        (Some(live), Some(body)) => (live.customer_uid.clone(), body.clone()),
+        _ => {
+            let customer_uid = live.map_or(payer.customer_uid.as_str(), |live| live.customer_uid.as_str());
+            let plan = in_force.catalog.plans.get(&payer.plan);
+            let title = payer.name.as_deref().or(plan.and_then(|plan| plan.title.as_deref()));
+            let request = ChargeRequest {
+                merchant_uid: &merchant_uid,
+                customer_uid,
+                amount: charge.amount,
+                tax_free: charge.tax_free,
+                vat_amount: charge.vat_amount,
+                name: title.unwrap_or(&payer.plan),
+                options: &payer.options,
+            };
+            let body = account.account.gateway.compose(&request).map_err(|invalid| invalid.to_string())?;
+            (customer_uid.to_owned(), body)
+        }
+    };
+    Ok(Intent {
+        charge: charge.id,
+        attempt: live.map(|live| live.id),
+        attempt_number: live.map_or(charge.attempts + 1, |live| live.number),
+        id_number,
+        merchant_uid,
+        owns_id: *owns_id,
+        customer_uid,
+        amount: charge.amount,
+        body,
+    })
 }

@@ -39,7 +39,7 @@ impl Engine {
     /// Heeds a jump that another process has seen. Asked before anything is sent or concluded.
     pub(crate) async fn recall_jump(&self) -> Result<(), StoreError> {
         let until = self.store.unsteady_until().await?;
-        let quiet = self.tuning.policy.quiet().unsigned_abs();
+        let quiet = self.in_force().tuning.policy.quiet().unsigned_abs();
         let Some(left) = left_of(until, self.now(), quiet) else { return Ok(()) };
         if self.trusts_time() {
             warn!(for_ = ?left, "the database clock has jumped a while ago: sends and conclusions of \"not paid\" are still held");
@@ -63,7 +63,7 @@ impl Engine {
             return Ok(false);
         }
         let middle = before + (after - before) / 2;
-        let hold_for = self.tuning.policy.quiet().unsigned_abs();
+        let hold_for = self.in_force().tuning.policy.quiet().unsigned_abs();
         let moved = self.steady.check(database.as_microsecond(), middle, hold_for);
         if let Some(moved) = moved {
             let seconds = moved / 1_000_000;

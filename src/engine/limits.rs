@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -35,7 +35,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// Limits of one account in this process. Times are CLOCK_BOOTTIME.
 #[derive(Debug)]
 pub struct AccountLimits {
-    rate: Option<u32>,
+    /// Sends a second; 0: no bound.
+    rate: AtomicU32,
     in_flight: usize,
     batch: usize,
     pub permits: Semaphore,
@@ -62,7 +63,7 @@ impl AccountLimits {
     pub fn new(rate: Option<u32>, in_flight: usize, batch: usize) -> Self {
         let in_flight = in_flight.max(1);
         Self {
-            rate: rate.filter(|rate| *rate > 0),
+            rate: AtomicU32::new(rate.unwrap_or(0)),
             in_flight,
             batch: batch.max(1),
             permits: Semaphore::new(in_flight),
@@ -75,10 +76,19 @@ impl AccountLimits {
         }
     }
 
+    fn rate(&self) -> Option<u32> {
+        Some(self.rate.load(Ordering::Relaxed)).filter(|rate| *rate > 0)
+    }
+
+    /// From the next send on; `None`: no bound.
+    pub fn set_rate(&self, rate: Option<u32>) {
+        self.rate.store(rate.unwrap_or(0), Ordering::Relaxed);
+    }
+
     /// How many more charges may be claimed for sending: no more than will reach the gate while it is open.
     pub fn room(&self) -> usize {
-        let mut most = self.in_flight + 2 * self.batch;
-        if let Some(rate) = self.rate {
+        let mut most = self.in_flight + 3 * self.batch;
+        if let Some(rate) = self.rate() {
             most = most.min((rate as usize).saturating_mul(CLAIM_AHEAD.as_secs() as usize).max(1));
         }
         let latency = self.latency.load(Ordering::Relaxed);
@@ -99,7 +109,7 @@ impl AccountLimits {
 
     /// Reserves the next free slot of the rate; returns when it is. A tenth of a second's worth may leave at once.
     pub fn slot(&self, now: Duration) -> Duration {
-        let Some(rate) = self.rate else { return now };
+        let Some(rate) = self.rate() else { return now };
         let spacing = Duration::from_secs(1) / rate;
         let burst = spacing * (rate / 10);
         let mut next = lock(&self.next_slot);

@@ -5,17 +5,22 @@
 //! ([`relay`]). What all of them learn goes through [`record`], in batches.
 
 pub mod audit;
+pub mod change;
 pub mod charge;
 pub mod clock;
+pub mod force;
+pub mod forecast;
 pub mod limits;
 pub mod look;
 pub mod missed;
 pub mod open;
+pub mod outlook;
 pub mod reconcile;
 pub mod record;
 pub mod relay;
 pub mod rule;
 pub mod stats;
+mod window;
 pub mod worker;
 
 use std::collections::BTreeMap;
@@ -29,7 +34,8 @@ use jiff::{SignedDuration, Timestamp};
 use crate::domain::attempt::Tag;
 use crate::domain::charge::{AccountId, IdMode};
 use crate::domain::decide::Policy;
-use crate::domain::plan::Plan;
+use crate::domain::plan::Catalog;
+use crate::domain::window::Windows;
 use crate::ports::clock::Clock;
 use crate::ports::courier::Courier;
 use crate::ports::gateway::Gateway;
@@ -37,6 +43,7 @@ use crate::ports::store::{ClaimToken, Store};
 use crate::ports::wake::Wake;
 use crate::ports::watermark::Watermark;
 
+pub use force::{Bounds, InForce};
 use limits::AccountLimits;
 use record::Recorder;
 use stats::Stats;
@@ -59,6 +66,8 @@ pub struct Tuning {
     /// How long a claim lasts. Longer than the gate and the deadline of a POST together.
     pub claim: SignedDuration,
     pub policy: Policy,
+    /// When charges may start.
+    pub windows: Windows,
     /// Transactions of outcomes under way at the same time. More than one serves a database with more than one writer.
     pub recorders: usize,
     /// Everything that is put under way ends before the next look: a simulation then repeats as far as its faults do.
@@ -81,6 +90,7 @@ impl Tuning {
             lead: SignedDuration::from_millis(500),
             claim: SignedDuration::from_secs(120),
             policy: Policy::default(),
+            windows: Windows::ALWAYS,
             recorders: 1,
             one_at_a_time: false,
             clock_check: Some(Duration::from_secs(10)),
@@ -116,7 +126,7 @@ pub struct Parts {
     pub courier: Arc<dyn Courier>,
     pub watermark: Arc<dyn Watermark>,
     pub accounts: Vec<Account>,
-    pub plans: BTreeMap<String, Plan>,
+    pub catalog: Catalog,
     /// How ids advance, per account; fixed per charge when it opens.
     pub id_modes: BTreeMap<AccountId, IdMode>,
     pub tuning: Tuning,
@@ -135,9 +145,7 @@ pub struct Engine {
     courier: Arc<dyn Courier>,
     watermark: Arc<dyn Watermark>,
     pub(crate) accounts: Vec<Arc<AccountRuntime>>,
-    plans: BTreeMap<String, Plan>,
-    id_modes: BTreeMap<AccountId, IdMode>,
-    pub(crate) tuning: Tuning,
+    held: force::Held,
     pub wake: Wake,
     tokens: Box<dyn Fn() -> String + Send + Sync>,
     delivery_delay: DeliveryDelay,
@@ -171,15 +179,20 @@ impl Engine {
                 Arc::new(AccountRuntime { account, limits, unaudited: AtomicBool::new(parts.audit_first) })
             })
             .collect();
+        let first = InForce {
+            version: None,
+            catalog: parts.catalog,
+            id_modes: parts.id_modes,
+            bounds: BTreeMap::new(),
+            tuning: parts.tuning,
+        };
         Arc::new(Self {
             store: parts.store,
             clock: parts.clock,
             courier: parts.courier,
             watermark: parts.watermark,
             accounts,
-            plans: parts.plans,
-            id_modes: parts.id_modes,
-            tuning: parts.tuning,
+            held: force::Held::new(first),
             wake: parts.wake,
             tokens: parts.tokens,
             delivery_delay: parts.delivery_delay,
@@ -212,6 +225,11 @@ impl Engine {
 
     pub(crate) fn token(&self) -> ClaimToken {
         ClaimToken((self.tokens)())
+    }
+
+    /// The time that the engine goes by.
+    pub fn time(&self) -> Timestamp {
+        self.now()
     }
 
     fn now(&self) -> Timestamp {

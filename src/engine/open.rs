@@ -3,16 +3,21 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use jiff::civil::Date;
+use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use tracing::{info, warn};
 
 use super::charge::Batch;
-use super::{AccountRuntime, Engine};
+use super::{AccountRuntime, Engine, InForce};
+use crate::domain::attempt::digest;
 use crate::domain::charge::{self, Charge};
-use crate::domain::plan::Plan;
-use crate::domain::subscription::{Problem, Status};
-use crate::ports::store::{ClaimToken, Claimed, DueSchedule, OpenClaim, ScheduleAction, ScheduleStep, Stepped, StoreError};
+use crate::domain::lifecycle::{Missed, Next, NextPeriod, Problem, Progress, missed, next_period, seen};
+use crate::domain::period::instant;
+use crate::domain::plan::CatchUp;
+use crate::domain::subscription::{Payer, Status};
+use crate::ports::store::{
+    ClaimToken, Claimed, DueSchedule, OpenClaim, Passed, PassedWhy, ScheduleAction, ScheduleStep, Stepped, StoreError,
+};
 
 /// Room for charges that are claimed as they open, and what they are claimed with.
 pub(crate) struct Opening {
@@ -25,12 +30,14 @@ impl Engine {
     /// Looks at one batch of schedules. A charge that falls due at once is claimed as it opens if its account has room; those
     /// come back as batches, ready to be sent. Also returns whether there may be more to open.
     pub(crate) async fn open_some(&self, limit: usize, mut rooms: Vec<Opening>) -> Result<(bool, Vec<Batch>), StoreError> {
+        // one look, one config
+        let in_force = self.in_force();
         let (now, claimed_at) = (self.now(), self.clock.boot());
         let due = self.store.due_schedules(now, u32::try_from(limit).unwrap_or(u32::MAX)).await?;
         if due.is_empty() {
             return Ok((false, Vec::new()));
         }
-        let mut steps: Vec<ScheduleStep> = due.iter().map(|schedule| self.step(schedule, now)).collect();
+        let mut steps: Vec<ScheduleStep> = due.iter().map(|schedule| step(&in_force, schedule, now)).collect();
         for (step, schedule) in steps.iter_mut().zip(&due) {
             self.claim_with(step, schedule, now, &mut rooms);
         }
@@ -40,7 +47,7 @@ impl Engine {
         for ((schedule, step), result) in due.into_iter().zip(&steps).zip(&results) {
             let external_ref = &schedule.terms.external_ref;
             match (&step.action, result) {
-                (ScheduleAction::Open { next, id_mode, .. }, Stepped::Done | Stepped::Claimed { .. }) => {
+                (ScheduleAction::Open { next, first_at, id_mode, .. }, Stepped::Done | Stepped::Claimed { .. }) => {
                     opened += 1;
                     let late = now.duration_since(next.due_at);
                     if late.as_hours() >= 24 {
@@ -49,14 +56,17 @@ impl Engine {
                     }
                     let Stepped::Claimed { charge, owns_id } = *result else { continue };
                     let opening = charge::Opening {
-                        tag: self.tuning.tag,
+                        tag: self.in_force().tuning.tag,
                         account: schedule.account,
                         terms: &schedule.terms,
                         next,
+                        first_at: *first_at,
                         mode: *id_mode,
                     };
                     let charge = Charge::opened(charge, &opening);
-                    let claimed = Claimed { charge, payer: schedule.payer, last_body: None, owns_id };
+                    // the plan that has taken over with this period
+                    let payer = Payer { plan: schedule.terms.coming_plan().to_owned(), ..schedule.payer };
+                    let claimed = Claimed { charge, payer, last_body: None, owns_id };
                     let of_account = |batch: &&mut Batch| batch.account.account.id == schedule.account;
                     if let Some(batch) = batches.iter_mut().find(of_account) {
                         batch.charges.push(claimed);
@@ -67,6 +77,16 @@ impl Engine {
                 }
                 (ScheduleAction::Problem { text }, Stepped::Done) => {
                     warn!(%external_ref, problem = %text, "a subscription cannot be billed until its row or its plan is put right");
+                }
+                (ScheduleAction::Hold { text, .. }, Stepped::Done) => {
+                    warn!(%external_ref, problem = %text, "several periods were missed: an operator decides");
+                }
+                (ScheduleAction::Pass(passed), Stepped::Done) => {
+                    let (from, until, periods) = (passed.first, passed.until, passed.count);
+                    info!(%external_ref, %from, %until, periods, "periods are passed over and never charged");
+                }
+                (ScheduleAction::End { why, .. }, Stepped::Done) => {
+                    info!(%external_ref, why = why.name(), "a subscription has ended");
                 }
                 (ScheduleAction::Park { .. }, Stepped::Done) => {
                     info!(%external_ref, status = schedule.terms.status.name(), "a subscription is no longer billed");
@@ -88,15 +108,15 @@ impl Engine {
 
     /// A charge that is about to be sent anyway is claimed by the statement that opens it.
     fn claim_with(&self, step: &mut ScheduleStep, schedule: &DueSchedule, now: Timestamp, rooms: &mut [Opening]) {
-        let ScheduleAction::Open { next, claim, .. } = &mut step.action else { return };
-        let soon = now.checked_add(self.tuning.lead).unwrap_or(now);
-        if next.due_at > soon {
+        let ScheduleAction::Open { first_at, claim, .. } = &mut step.action else { return };
+        let soon = now.checked_add(self.in_force().tuning.lead).unwrap_or(now);
+        if *first_at > soon {
             return;
         }
         let free = |opening: &&mut Opening| opening.account.account.id == schedule.account && opening.room > 0;
         if let Some(opening) = rooms.iter_mut().find(free) {
             opening.room -= 1;
-            let until = now.checked_add(self.tuning.claim).unwrap_or(now);
+            let until = now.checked_add(self.in_force().tuning.claim).unwrap_or(now);
             *claim = Some(OpenClaim { token: opening.token.clone(), until });
         }
     }
@@ -115,42 +135,114 @@ impl Engine {
         }
         Ok(())
     }
+}
 
-    /// What becomes of a schedule now.
-    fn step(&self, schedule: &DueSchedule, now: Timestamp) -> ScheduleStep {
-        let terms = &schedule.terms;
-        let step = |action, not_before| ScheduleStep { subscription: terms.id, version: schedule.version, not_before, action };
-        // the end of a pause is kept even if nothing can be opened yet
-        let end_of_pause = schedule.was_paused.then(|| now.to_zoned(TimeZone::UTC).date());
-        let kept = schedule.not_before.max(end_of_pause);
-        match terms.status {
-            Status::Active => {}
-            Status::Paused => return step(ScheduleAction::Park { paused: true }, schedule.not_before),
-            Status::Cancelled => return step(ScheduleAction::Park { paused: false }, schedule.not_before),
-        }
-        let Some(plan) = self.plans.get(&terms.plan) else {
-            let text = format!("there is no plan `{}` in the config", terms.plan);
-            return step(ScheduleAction::Problem { text }, kept);
-        };
-        match self.next(schedule, plan, now) {
-            Ok((action, not_before)) => step(action, Some(not_before)),
-            Err(problem) => step(ScheduleAction::Problem { text: problem.to_string() }, kept),
+/// What becomes of a schedule now.
+pub(super) fn step(in_force: &InForce, schedule: &DueSchedule, now: Timestamp) -> ScheduleStep {
+    let terms = &schedule.terms;
+    let step = |action, progress| ScheduleStep { subscription: terms.id, version: schedule.version, progress, action };
+    let parked = |paused| step(ScheduleAction::Park { paused }, schedule.progress);
+    match terms.status {
+        Status::Active => {}
+        Status::Paused => return parked(true),
+        Status::Cancelled => return parked(false),
+    }
+    let wrong = |problem: Problem, progress| step(ScheduleAction::Problem { text: problem.to_string() }, progress);
+    match seen(&in_force.catalog, terms, schedule.progress, schedule.was_paused, now) {
+        Ok(progress) => match next(in_force, schedule, progress, now) {
+            Ok(action) => step(action, progress),
+            // the day on which it was seen is kept: what falls due while it is wrong is owed once it has been put right
+            Err(problem) => wrong(problem, progress),
+        },
+        Err(problem) => {
+            // the end of a pause is kept even if its days cannot be counted yet
+            let end_of_pause = schedule.was_paused.then(|| now.to_zoned(TimeZone::UTC).date());
+            let not_before = schedule.progress.not_before.max(end_of_pause);
+            wrong(problem, Progress { not_before, ..schedule.progress })
         }
     }
+}
 
-    fn next(&self, schedule: &DueSchedule, plan: &Plan, now: Timestamp) -> Result<(ScheduleAction, Date), Problem> {
-        let terms = &schedule.terms;
-        let today = now.to_zoned(terms.zone(plan)?).date();
-        let not_before = terms.not_before(schedule.not_before, schedule.was_paused, today);
-        let next = terms.next_period(plan, schedule.opened_until, not_before)?;
-        let look_at = |due_at: Timestamp| due_at.checked_sub(self.tuning.open_ahead).unwrap_or(due_at);
-        if look_at(next.due_at) > now {
-            return Ok((ScheduleAction::Wait { until: look_at(next.due_at) }, not_before));
+fn next(in_force: &InForce, schedule: &DueSchedule, progress: Progress, now: Timestamp) -> Result<ScheduleAction, Problem> {
+    let (terms, catalog) = (&schedule.terms, &in_force.catalog);
+    let zone = catalog.zone(terms)?;
+    let look_at = |due_at: Timestamp| due_at.checked_sub(in_force.tuning.open_ahead).unwrap_or(due_at);
+    let (next, after) = match next_period(catalog, terms, &progress)? {
+        Next::Period(next, after) => (next, after),
+        Next::Paused => return Ok(ScheduleAction::Park { paused: true }),
+        Next::Ended { why, on } => {
+            let end = on.and_then(|day| midnight(day, &zone)).filter(|end| *end > now);
+            return Ok(end.map_or(ScheduleAction::End { why, on }, |until| ScheduleAction::Wait { until }));
         }
-        // the end of the calendar ends the schedule, not the charge before it
-        let after = terms.next_period(plan, Some(next.period.end), not_before).ok();
-        let next_look = after.map(|after| look_at(after.due_at));
-        let id_mode = self.id_modes.get(&schedule.account).copied().unwrap_or_default();
-        Ok((ScheduleAction::Open { next, id_mode, policy: plan.while_past_due, next_look, claim: None }, not_before))
+    };
+    if look_at(next.due_at) > now {
+        return Ok(ScheduleAction::Wait { until: look_at(next.due_at) });
     }
+    let following = next_period(catalog, terms, &after);
+    if let Ok(Next::Period(second, _)) = &following
+        && second.due_at <= now
+        && let Some(action) = catch_up(in_force, schedule, &next, &progress, now)?
+    {
+        return Ok(action);
+    }
+    if next.amount.minor() == 0 {
+        let NextPeriod { period, adjustments, changes_plan, .. } = next;
+        let (first, until) = (period.start, period.end);
+        let passed = Passed { why: PassedWhy::Free, first, until, count: 1, after, adjustments, changes_plan };
+        return Ok(ScheduleAction::Pass(passed));
+    }
+    let next_look = match following {
+        Ok(Next::Period(second, _)) => Some(look_at(second.due_at)),
+        Ok(Next::Ended { on, .. }) => midnight(on.unwrap_or(next.period.end), &zone),
+        // what is wrong with the period after this one is told when its time has come
+        Ok(Next::Paused) | Err(_) => midnight(next.period.end, &zone),
+    };
+    let id_mode = in_force.id_modes.get(&schedule.account).copied().unwrap_or_default();
+    let first_at = in_force.tuning.windows.first_start(next.due_at, &zone, seed(&terms.account, &terms.external_ref));
+    let policy = catalog.plan(terms)?.while_past_due;
+    Ok(ScheduleAction::Open { next, first_at, id_mode, policy, after, next_look, config_version: in_force.version, claim: None })
+}
+
+/// What the plan says of several periods that are due at once. `None`: they are opened.
+fn catch_up(
+    in_force: &InForce,
+    schedule: &DueSchedule,
+    next: &NextPeriod,
+    progress: &Progress,
+    now: Timestamp,
+) -> Result<Option<ScheduleAction>, Problem> {
+    let terms = &schedule.terms;
+    let asked_for = next.due_at <= schedule.known_since;
+    let allowed = schedule.caught_up.is_some_and(|until| next.period.start < until);
+    let found = if asked_for || allowed { None } else { missed(&in_force.catalog, terms, progress, now)? };
+    let Some(found) = found.filter(|found| found.count > 1) else { return Ok(None) };
+    Ok(match in_force.catalog.plan(terms)?.catch_up {
+        CatchUp::All { most } if found.count <= most => None,
+        CatchUp::LatestOnly => Some(ScheduleAction::Pass(Passed {
+            why: PassedWhy::Missed,
+            first: found.first.start,
+            until: found.latest.start,
+            count: found.count - 1,
+            after: found.at_latest,
+            adjustments: Vec::new(),
+            changes_plan: next.changes_plan,
+        })),
+        CatchUp::All { .. } | CatchUp::Hold => Some(ScheduleAction::Hold { missed: found.count, text: told(&found) }),
+    })
+}
+
+/// What an operator is told of missed periods.
+fn told(found: &Missed) -> String {
+    let Missed { count, first, latest, sum, .. } = found;
+    let sum = sum.map_or_else(String::new, |sum| format!(", {sum}"));
+    format!("{count} periods were missed, from {} to {}{sum}: `rebilld catch-up` opens or skips them", first.start, latest.start)
+}
+
+fn midnight(day: Date, zone: &TimeZone) -> Option<Timestamp> {
+    instant(day, Time::midnight(), zone)
+}
+
+/// A number that belongs to a subscription for ever.
+pub(crate) fn seed(account: &str, external_ref: &str) -> u64 {
+    digest(&["spread/1", account, external_ref]).iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
 }

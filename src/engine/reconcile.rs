@@ -31,7 +31,7 @@ struct Began {
 impl Engine {
     /// Puts sends that a dead or stalled worker left open into doubt.
     pub(crate) async fn adopt_interrupted(&self) -> Result<(), StoreError> {
-        let adopted = self.store.adopt_interrupted(self.now(), self.tuning.batch).await?;
+        let adopted = self.store.adopt_interrupted(self.now(), self.in_force().tuning.batch).await?;
         if adopted > 0 {
             self.stats.doubted.add(adopted);
             self.stats.doubt_changed(i64::try_from(adopted).unwrap_or(0));
@@ -49,7 +49,7 @@ impl Engine {
             token: token.clone(),
             now,
             due_until: now,
-            claim_until: now.checked_add(self.tuning.claim).unwrap_or(now),
+            claim_until: now.checked_add(self.in_force().tuning.claim).unwrap_or(now),
             limit: BATCH,
         };
         let charges = self.store.claim(&claim).await?;
@@ -62,7 +62,7 @@ impl Engine {
         let Some(account) = self.accounts.iter().find(|runtime| runtime.account.id == account) else { return Ok(0) };
         self.recall_jump().await?;
         let (now, claimed_at, token) = (self.now(), self.clock.boot(), self.token());
-        let until = now.checked_add(self.tuning.claim).unwrap_or(now);
+        let until = now.checked_add(self.in_force().tuning.claim).unwrap_or(now);
         let mut claimed = Vec::new();
         for charge in charges {
             claimed.extend(self.store.claim_one(*charge, &token, now, until).await?);
@@ -102,7 +102,7 @@ impl Engine {
         let believed_from = if self.trusts_time() { began_at } else { Timestamp::UNIX_EPOCH };
         // each is judged as soon as it is clear: waiting for the slowest would outlast the claim of all
         let began = Began { at: began_at, believed_from };
-        let at_a_time = if self.tuning.one_at_a_time { 1 } else { AT_A_TIME };
+        let at_a_time = if self.in_force().tuning.one_at_a_time { 1 } else { AT_A_TIME };
         let mut under_way = FuturesUnordered::new();
         for (claimed, ids) in charges.iter().zip(&asked) {
             if under_way.len() >= at_a_time {

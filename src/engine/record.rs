@@ -82,7 +82,8 @@ impl Engine {
 
     /// Decides what a fact means for a charge, and writes it. A truth that finds the charge changed is judged anew.
     pub(crate) async fn judge(&self, charge: &Charge, mut fact: Fact, observation: Option<Observation>, token: &ClaimToken) {
-        let policy = &self.tuning.policy;
+        let in_force = self.in_force();
+        let policy = &in_force.tuning.policy;
         let decision = match decide(charge, &fact, self.now(), policy) {
             Ok(decision) => Some(decision),
             Err(refusal) => {

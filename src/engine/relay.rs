@@ -15,7 +15,7 @@ impl Engine {
     /// Claims deliveries that are due. Empty: none is.
     pub(crate) async fn claim_deliveries(&self) -> Result<Vec<Delivery>, StoreError> {
         let now = self.now();
-        let claim_until = now.checked_add(self.tuning.claim).unwrap_or(now);
+        let claim_until = now.checked_add(self.in_force().tuning.claim).unwrap_or(now);
         self.store.due_deliveries(now, claim_until, BATCH).await
     }
 

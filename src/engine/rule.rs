@@ -62,7 +62,7 @@ impl Engine {
         }
         let findings = history.findings(charge, began_at, Some(&claimed.payer.customer_uid), records);
         let observation = Observation { source: "operator", send: None, began_at, detail: kept(&findings) };
-        let decision = decide(charge, &Fact::Ruled(ruling, findings), self.now(), &self.tuning.policy)?;
+        let decision = decide(charge, &Fact::Ruled(ruling, findings), self.now(), &self.in_force().tuning.policy)?;
         let fence = Fence::Claim(token.clone());
         let entry = Entry { charge: charge.id, fence, observation: Some(observation), decision: Some(decision.clone()) };
         match self.store.record(self.now(), &[entry]).await?.first() {

@@ -68,7 +68,7 @@ pub async fn run(engine: Arc<Engine>) {
     let mut recorder = {
         let engine = Arc::clone(&engine);
         let mut tasks = JoinSet::new();
-        for _ in 0..engine.tuning.recorders.max(1) {
+        for _ in 0..engine.in_force().tuning.recorders.max(1) {
             let engine = Arc::clone(&engine);
             tasks.spawn(async move { engine.run_recorder().await });
         }
@@ -113,7 +113,7 @@ impl Loop {
             self.engine.heed_stale_count();
             let dispatched = self.dispatch().await;
             let mut landed = false;
-            while self.engine.tuning.one_at_a_time && !self.flights.is_empty() {
+            while self.engine.in_force().tuning.one_at_a_time && !self.flights.is_empty() {
                 if let Some(done) = self.flights.join_next().await {
                     self.landed(done);
                     landed = true;
@@ -163,7 +163,7 @@ impl Loop {
         let now = engine.now();
         self.due = engine.store.next_due(now).await?;
         let is_due = |at: Option<Timestamp>, by: Timestamp| at.is_some_and(|at| at <= by);
-        let soon = now.checked_add(engine.tuning.lead).unwrap_or(now);
+        let soon = now.checked_add(engine.in_force().tuning.lead).unwrap_or(now);
         let mut more = false;
         let ring = engine.audit_wanted.swap(false, Ordering::AcqRel);
         // what is due already goes before what is about to open: a wave must not starve the retries of yesterday
@@ -201,7 +201,7 @@ impl Loop {
         if engine.brakes_for(account).await?.is_some() {
             return Ok(Room::Stopped);
         }
-        let enough = self.count(Flight::Send(account.account.id)) >= engine.tuning.flights;
+        let enough = self.count(Flight::Send(account.account.id)) >= engine.in_force().tuning.flights;
         Ok(match account.limits.room() {
             0 => Room::Full,
             _ if enough => Room::Full,
@@ -236,7 +236,8 @@ impl Loop {
         }
         self.open_by = None;
         let room: usize = rooms.iter().map(|opening| opening.room).sum();
-        let limit = if room == 0 { engine.tuning.batch as usize } else { room.min(engine.tuning.batch as usize) };
+        let limit =
+            if room == 0 { engine.in_force().tuning.batch as usize } else { room.min(engine.in_force().tuning.batch as usize) };
         let (more, batches) = engine.open_some(limit, rooms).await?;
         for batch in batches {
             self.start(Flight::Send(batch.account.account.id), send(Arc::clone(&engine), batch));
@@ -279,7 +280,7 @@ impl Loop {
             engine.recall_jump().await?;
             self.recall_jump = false;
         }
-        if let Some(every) = engine.tuning.clock_check
+        if let Some(every) = engine.in_force().tuning.clock_check
             && boot >= self.next_clock
         {
             self.next_clock = boot + every;
@@ -301,13 +302,13 @@ impl Loop {
         };
         let due = &self.due;
         // charges are claimed a little early, so that they are ready when they fall due
-        let claimed_at = due.send.map(|send| send.checked_sub(engine.tuning.lead).unwrap_or(send));
+        let claimed_at = due.send.map(|send| send.checked_sub(engine.in_force().tuning.lead).unwrap_or(send));
         let ahead = [due.schedule, claimed_at, due.send, due.look_up, due.delivery, due.claim_end];
         // what is due, but held back: by the breaker until it closes, by a brake or by what is under way until something changes
         let breaker = engine.accounts.iter().filter_map(|account| account.limits.breaker_until(boot)).min();
         let held = [breaker, self.open_by].into_iter().flatten().map(|until| after(until.saturating_sub(boot)));
         let ahead = ahead.into_iter().flatten().filter(|at| *at > now);
-        ahead.chain(held).min().unwrap_or(Timestamp::MAX).min(after(engine.tuning.interval))
+        ahead.chain(held).min().unwrap_or(Timestamp::MAX).min(after(engine.in_force().tuning.interval))
     }
 
     async fn wait(&mut self, until: Timestamp) {

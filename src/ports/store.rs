@@ -9,12 +9,14 @@ use serde_json::Value;
 
 use super::gateway::DurableAttempt;
 use crate::domain::attempt::{AttemptId, AttemptState, IdNumber, MerchantUid, SendId};
-use crate::domain::charge::{AccountId, Charge, ChargeId, ChargeState, SubscriptionId};
+use crate::domain::charge::{AccountId, Charge, ChargeId, ChargeState, SubscriptionId, Waiting};
 use crate::domain::decide::{Decision, Incident};
 use crate::domain::event::Event;
+use crate::domain::lifecycle::{Ending, NextPeriod, Progress};
 use crate::domain::money::Money;
+use crate::domain::period::Period;
 use crate::domain::plan::WhilePastDue;
-use crate::domain::subscription::{NextPeriod, Payer, Terms};
+use crate::domain::subscription::{Payer, Terms};
 
 /// What can go wrong between the engine and the database, named for what the reader must do next.
 #[derive(Debug, thiserror::Error)]
@@ -38,14 +40,36 @@ pub struct DueSchedule {
     /// What it takes to charge the card, for a charge that is claimed as it opens.
     pub payer: Payer,
     pub account: AccountId,
-    /// Where the last opened period ends; `None` if none has opened.
-    pub opened_until: Option<Date>,
-    /// Periods before this local date are not opened: set when the row is first seen, and at the end of a pause.
-    pub not_before: Option<Date>,
-    /// Whether the schedule was parked because the subscription was paused or cancelled.
+    pub progress: Progress,
+    /// Whether the schedule was parked because the subscription was paused or had ended.
     pub was_paused: bool,
+    /// When the row was made: what fell due before was asked for, and has not been missed.
+    pub known_since: Timestamp,
+    /// Missed periods that start before this day are opened without asking: an operator said so.
+    pub caught_up: Option<Date>,
     /// What the row was when it was read: a step is refused if it has changed since.
     pub version: i64,
+}
+
+/// A subscription as it stands: everything that its future follows from, apart from the config.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Standing {
+    pub schedule: DueSchedule,
+    /// Its charges that are not final, the oldest period first.
+    pub pending: Vec<Pending>,
+}
+
+/// A charge that has opened and is not final.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    pub period: Period,
+    pub due_at: Timestamp,
+    pub amount: Money,
+    pub state: ChargeState,
+    pub waiting: Waiting,
+    pub next_at: Option<Timestamp>,
+    /// Declined tries so far.
+    pub tries: u8,
 }
 
 /// What becomes of a schedule.
@@ -53,7 +77,8 @@ pub struct DueSchedule {
 pub struct ScheduleStep {
     pub subscription: SubscriptionId,
     pub version: i64,
-    pub not_before: Option<Date>,
+    /// As the subscription was seen; what the action changes comes on top.
+    pub progress: Progress,
     pub action: ScheduleAction,
 }
 
@@ -62,19 +87,53 @@ pub enum ScheduleAction {
     /// Open this period's charge now; look at the schedule again at `next_look`.
     Open {
         next: NextPeriod,
+        /// When it may start: in its window, and at its place in the spread. Never before it is due.
+        first_at: Timestamp,
         id_mode: crate::domain::charge::IdMode,
         policy: WhilePastDue,
+        after: Progress,
         /// When the period after this one is to be opened.
         next_look: Option<Timestamp>,
+        /// The config that it opens under: a row of `config_versions`.
+        config_version: Option<i64>,
         /// The charge is claimed (W1) by the statement that opens it: a row version and a statement less.
         claim: Option<OpenClaim>,
     },
+    /// These periods are never charged, and the row is looked at again at once.
+    Pass(Passed),
     /// Nothing to open before then.
     Wait { until: Timestamp },
-    /// Paused, cancelled or ended: until the row changes.
+    /// Paused or cancelled: until the row changes.
     Park { paused: bool },
+    /// As the row and the plan say: until they change. Told as an event.
+    End { why: Ending, on: Option<Date> },
+    /// So many periods were missed: until an operator opens or skips them. Shown and told as a problem.
+    Hold { missed: u32, text: String },
     /// The row or the config is wrong: until either changes. Shown, and told once as an event.
     Problem { text: String },
+}
+
+/// Periods that are passed over, one after the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passed {
+    pub why: PassedWhy,
+    pub first: Date,
+    /// Where the last of them ends.
+    pub until: Date,
+    pub count: u32,
+    pub after: Progress,
+    /// The adjustments that are used up by it.
+    pub adjustments: Vec<i64>,
+    /// `next_plan` takes effect with the first of them.
+    pub changes_plan: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PassedWhy {
+    /// Missed, and only the latest is charged: of the plan, or of an operator.
+    Missed,
+    /// Discounts leave nothing to charge.
+    Free,
 }
 
 /// A claim (W1) that is made with the charge.

@@ -2,10 +2,11 @@
 
 use sqlx::postgres::PgPool;
 use sqlx::sqlite::SqlitePool;
-use sqlx::{Executor, Postgres, SqlSafeStr, Sqlite, Transaction};
+use sqlx::{Executor, Postgres, SqlSafeStr, Transaction};
 
 use super::batch::Batch;
 use super::codec::{Param, Row, bind_postgres, bind_sqlite};
+use super::group::{Member, Writer};
 use super::sql::Statement;
 use crate::ports::store::StoreError;
 
@@ -34,7 +35,7 @@ impl From<Fault> for StoreError {
 }
 
 /// An error of one statement, named. Parameters never appear in it: they may be personal.
-fn fault(name: &str, error: &sqlx::Error) -> Fault {
+pub(super) fn fault(name: &str, error: &sqlx::Error) -> Fault {
     let told = |text: &str| format!("{name}: {text}");
     let sqlx::Error::Database(inner) = error else {
         return match error {
@@ -71,7 +72,7 @@ fn fault(name: &str, error: &sqlx::Error) -> Fault {
 pub enum Db {
     /// One connection writes, some read.
     Sqlite {
-        writer: SqlitePool,
+        writer: Writer,
         reader: SqlitePool,
     },
     Postgres(PgPool),
@@ -106,7 +107,7 @@ impl Db {
     /// SQLite it is the only writer.
     pub async fn begin(&self) -> Result<Tx, Fault> {
         let tx = match self {
-            Self::Sqlite { writer, .. } => writer.begin_with("BEGIN IMMEDIATE").await.map(Tx::Sqlite),
+            Self::Sqlite { writer, .. } => return writer.begin().await.map(Tx::Sqlite),
             Self::Postgres(pool) => pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await.map(Tx::Postgres),
         };
         tx.map_err(|error| fault("begin", &error))
@@ -143,7 +144,7 @@ impl Db {
 /// A transaction. Dropped without [`Tx::commit`], nothing of it happened.
 #[derive(Debug)]
 pub enum Tx {
-    Sqlite(Transaction<'static, Sqlite>),
+    Sqlite(Member),
     Postgres(Transaction<'static, Postgres>),
 }
 
@@ -159,10 +160,13 @@ impl Tx {
 
     pub async fn query(&mut self, statement: &Statement, params: &[Param]) -> Result<Vec<Row>, Fault> {
         let rows = match self {
-            Self::Sqlite(tx) => bind_sqlite(sqlx::query(statement.sqlite), params)
-                .fetch_all(&mut **tx)
-                .await
-                .map(|rows| rows.into_iter().map(Row::Sqlite).collect()),
+            Self::Sqlite(tx) => match tx.connection() {
+                Ok(connection) => bind_sqlite(sqlx::query(statement.sqlite), params)
+                    .fetch_all(connection)
+                    .await
+                    .map(|rows| rows.into_iter().map(Row::Sqlite).collect()),
+                Err(error) => Err(error),
+            },
             Self::Postgres(tx) => bind_postgres(sqlx::query(statement.postgres), params)
                 .fetch_all(&mut **tx)
                 .await
@@ -174,9 +178,12 @@ impl Tx {
     /// Returns how many rows were changed.
     pub async fn execute(&mut self, statement: &Statement, params: &[Param]) -> Result<u64, Fault> {
         let changed = match self {
-            Self::Sqlite(tx) => {
-                bind_sqlite(sqlx::query(statement.sqlite), params).execute(&mut **tx).await.map(|done| done.rows_affected())
-            }
+            Self::Sqlite(tx) => match tx.connection() {
+                Ok(connection) => {
+                    bind_sqlite(sqlx::query(statement.sqlite), params).execute(connection).await.map(|done| done.rows_affected())
+                }
+                Err(error) => Err(error),
+            },
             Self::Postgres(tx) => {
                 bind_postgres(sqlx::query(statement.postgres), params).execute(&mut **tx).await.map(|done| done.rows_affected())
             }
@@ -187,7 +194,7 @@ impl Tx {
     /// A commit whose acknowledgement is lost is an error, and may have happened all the same.
     pub async fn commit(self) -> Result<(), Fault> {
         let done = match self {
-            Self::Sqlite(tx) => tx.commit().await,
+            Self::Sqlite(tx) => return tx.commit().await,
             Self::Postgres(tx) => tx.commit().await,
         };
         done.map_err(|error| match fault("commit", &error) {

@@ -10,6 +10,7 @@ mod outbox;
 pub mod sql;
 mod story;
 mod subscriptions;
+mod terms;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -20,11 +21,12 @@ use super::db::{Fault, Tx};
 
 pub use brakes::{AccountStatus, Reach, Status};
 pub use charges::{ChargeFilter, ChargeRow, Reference};
-pub use import::{FieldChange, Given, Import, Verdict};
+pub use import::{FieldChange, Given, Import, Imported, Verdict};
 pub use incidents::{Closing, Incidence, IncidentFilter};
 pub use outbox::{EventRow, JournalRow, Replay};
 pub use story::{AttemptRow, DeliveryRow, IncidentRow, ObservationRow, SendRow, Story, StoryEvent};
-pub use subscriptions::{SubscriptionFilter, SubscriptionRow};
+pub use subscriptions::{SubscriptionFilter, SubscriptionRow, terms_of};
+pub use terms::{CatchUpStep, TermsChange};
 
 /// Who changes something, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +84,14 @@ impl Desk<'_> {
 }
 
 /// Adds to the journal within a transaction.
-async fn journal(tx: &mut Tx, now: Timestamp, signed: &Signed, action: &str, subject: &str, detail: &Value) -> Result<(), Fault> {
+pub(super) async fn journal(
+    tx: &mut Tx,
+    now: Timestamp,
+    signed: &Signed,
+    action: &str,
+    subject: &str,
+    detail: &Value,
+) -> Result<(), Fault> {
     let params = [
         now.into(),
         signed.who.as_str().into(),

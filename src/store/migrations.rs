@@ -1,8 +1,10 @@
 //! The schema's versions, embedded in the binary.
 
+use sqlx::Connection;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::sqlite::SqliteConnection;
 
-use super::db::{Db, Tx};
+use super::db::Db;
 use super::open::OpenError;
 use super::sql::accounts;
 
@@ -25,7 +27,13 @@ macro_rules! version {
     };
 }
 
-const VERSIONS: &[Version] = &[version!(1, "0001", "start"), version!(2, "0002", "hot_path"), version!(6, "0006", "findings")];
+const VERSIONS: &[Version] = &[
+    version!(1, "0001", "start"),
+    version!(2, "0002", "hot_path"),
+    version!(3, "0003", "terms"),
+    version!(4, "0004", "config_versions"),
+    version!(6, "0006", "findings"),
+];
 
 /// The newest version that this binary knows.
 fn newest() -> i64 {
@@ -74,22 +82,30 @@ pub(super) async fn run(db: &Db) -> Result<(), OpenError> {
         }
     }
     let migrator = migrator(db);
-    let mut tx = db.begin().await?;
-    let done = match &mut tx {
-        Tx::Sqlite(tx) => migrator.run(&mut **tx).await,
-        Tx::Postgres(tx) => {
-            let lock = sqlx::query("SELECT pg_advisory_xact_lock(7236838)").execute(&mut **tx).await;
-            match lock {
-                Ok(_) => migrator.run(&mut **tx).await,
-                Err(error) => Err(error.into()),
-            }
+    let done = match db {
+        Db::Sqlite { writer, .. } => {
+            let run = async |connection: &mut SqliteConnection| {
+                let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
+                migrator.run(&mut *tx).await?;
+                tx.commit().await?;
+                Ok(())
+            };
+            writer.alone(run).await?
+        }
+        Db::Postgres(pool) => {
+            let run = async {
+                let mut tx = pool.begin().await?;
+                sqlx::query("SELECT pg_advisory_xact_lock(7236838)").execute(&mut *tx).await?;
+                migrator.run(&mut *tx).await?;
+                tx.commit().await?;
+                Ok(())
+            };
+            run.await
         }
     };
     done.map_err(|error| match error {
         MigrateError::VersionMissing(database) => OpenError::TooNew { database, binary: newest() },
         MigrateError::VersionMismatch(version) => OpenError::MigrationChanged(version),
         other => OpenError::MigrationFailed(other.to_string()),
-    })?;
-    tx.commit().await?;
-    Ok(())
+    })
 }

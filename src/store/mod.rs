@@ -8,10 +8,13 @@ mod batch;
 mod begin;
 pub mod books;
 mod brakes;
+mod chores;
 mod claims;
 pub mod codec;
+mod copy;
 pub mod db;
 pub mod desk;
+mod group;
 pub mod identity;
 mod listen;
 pub mod mark;
@@ -19,11 +22,14 @@ mod migrations;
 mod missed;
 pub mod open;
 mod outbox;
+mod outlook;
 mod port;
 mod record;
 mod rows;
 mod schedules;
 pub mod sql;
+mod terms;
+mod versions;
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -31,11 +37,14 @@ use std::sync::Arc;
 use tokio::sync::OnceCell;
 
 use crate::domain::attempt::Tag;
+pub use chores::{Taken, Undecided};
 use codec::{Param, Row};
+pub use copy::ResultRow;
 use db::{Db, Fault};
 use open::Target;
 pub use open::{DaemonLock, OpenError, OpenOptions};
 use sql::Statement;
+pub use versions::{Approval, DaemonRow, StoredVersion};
 
 /// An open database. Clones share its connections.
 #[derive(Debug, Clone)]

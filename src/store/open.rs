@@ -11,6 +11,7 @@ use sqlx::{ConnectOptions, Connection};
 
 use super::codec::Row;
 use super::db::{Db, Fault};
+use super::group::Writer;
 use super::sql::accounts;
 use crate::ports::store::StoreError;
 
@@ -142,7 +143,7 @@ pub(super) async fn sqlite(path: &Path, options: &OpenOptions) -> Result<Db, Ope
     let readers = options.max_connections.max(1);
     let reader =
         pool(readers).connect_with(connect.pragma("cache_size", READER_CACHE).pragma("query_only", "ON")).await.map_err(told)?;
-    let db = Db::Sqlite { writer, reader };
+    let db = Db::Sqlite { writer: Writer::new(writer), reader };
     let read_only = |fault: Fault| OpenError::ReadOnly(fault.to_string());
     let mut tx = db.begin().await.map_err(read_only)?;
     // BEGIN IMMEDIATE of a file that cannot be written begins a transaction that reads: only a write tells

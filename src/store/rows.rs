@@ -7,8 +7,10 @@ use super::db::Fault;
 use crate::domain::attempt::{Attempt, AttemptId, AttemptState, Hint, IdBase, IdNumber, Send, SendEnd, SendId, Tag};
 use crate::domain::charge::{AccountId, Charge, ChargeId, ChargeState, Doubt, IdMode, PaidElsewhere, SubscriptionId, Waiting};
 use crate::domain::decline::Class;
+use crate::domain::lifecycle::Progress;
 use crate::domain::money::Money;
 use crate::domain::period::Period;
+use crate::domain::plan::{Resume, TrialAnchor};
 use crate::domain::subscription::{ChargeOptions, Payer, Status, Terms};
 use crate::ports::store::{Claimed, DueSchedule};
 
@@ -119,6 +121,7 @@ pub(super) fn payer(row: &Row) -> Result<Payer, Fault> {
         customer_uid: row.text("customer_uid")?,
         plan: row.text("plan")?,
         name: row.text_opt("name")?,
+        zone: row.text_opt("zone")?,
         options,
     })
 }
@@ -127,29 +130,70 @@ pub(super) fn claimed(row: &Row, tag: Tag) -> Result<Claimed, Fault> {
     Ok(Claimed { charge: charge(row, tag)?, payer: payer(row)?, last_body: row.text_opt("last_body")?, owns_id: false })
 }
 
-pub(super) fn due_schedule(row: &Row) -> Result<DueSchedule, Fault> {
-    Ok(DueSchedule {
-        terms: Terms {
-            id: SubscriptionId(row.int("subscription_id")?),
-            account: row.text("account")?,
-            external_ref: row.text("external_ref")?,
-            status: row.word("status", Status::from_name)?,
-            plan: row.text("plan")?,
-            amount: row.int_opt("amount")?,
-            currency: row.text_opt("currency")?,
-            anchor: row.day("anchor")?,
-            starts_on: row.day_opt("starts_on")?,
-            zone: row.text_opt("zone")?,
-            charge_time: row.text_opt("charge_time")?,
-            tax_free: row.int_opt("tax_free")?,
-            vat_amount: row.int_opt("vat_amount")?,
-        },
-        payer: payer(row)?,
-        account: AccountId(row.int("account_id")?),
+/// The columns that `terms!` of `sql/terms.rs` names. Dated prices and adjustments come by [`super::terms`].
+pub(super) fn terms(row: &Row) -> Result<Terms, Fault> {
+    let narrow = |column: &str| row.int_opt(column)?.map(|_| row.small::<u32>(column)).transpose();
+    let word = |column: &str| row.text_opt(column);
+    Ok(Terms {
+        id: SubscriptionId(row.int("subscription_id")?),
+        status: row.word("status", Status::from_name)?,
+        next_plan: row.text_opt("next_plan")?,
+        amount: row.int_opt("amount")?,
+        currency: row.text_opt("currency")?,
+        quantity: narrow("quantity")?.unwrap_or(1),
+        starts_on: row.day_opt("starts_on")?,
+        ends_on: row.day_opt("ends_on")?,
+        max_periods: narrow("max_periods")?,
+        cancel_at_period_end: row.flag_opt("cancel_at_period_end")?.unwrap_or(false),
+        trial_days: narrow("trial_days")?,
+        trial_until: row.day_opt("trial_until")?,
+        trial_anchor: word("trial_anchor")?.and_then(|name| TrialAnchor::from_name(&name)),
+        resume: word("resume")?.and_then(|name| Resume::from_name(&name)),
+        zone: row.text_opt("zone")?,
+        charge_time: row.text_opt("charge_time")?,
+        tax_free: row.int_opt("tax_free")?,
+        vat_amount: row.int_opt("vat_amount")?,
+        ..Terms::new(row.text("account")?, row.text("external_ref")?, row.text("plan")?, row.day("anchor")?)
+    })
+}
+
+pub(super) fn progress(row: &Row) -> Result<Progress, Fault> {
+    Ok(Progress {
         opened_until: row.day_opt("opened_until")?,
         not_before: row.day_opt("not_before")?,
+        anchor: row.day_opt("counted_from")?,
+        periods: row.small("periods")?,
+        walked: false,
+    })
+}
+
+pub(super) fn due_schedule(row: &Row) -> Result<DueSchedule, Fault> {
+    schedule(row, payer(row)?)
+}
+
+/// A schedule for looking ahead: nothing of the payer has been read.
+pub(super) fn standing(row: &Row) -> Result<DueSchedule, Fault> {
+    let nobody = Payer {
+        status: row.word("status", Status::from_name)?,
+        customer_uid: String::new(),
+        plan: row.text("plan")?,
+        name: None,
+        zone: row.text_opt("zone")?,
+        options: ChargeOptions::default(),
+    };
+    schedule(row, nobody)
+}
+
+fn schedule(row: &Row, payer: Payer) -> Result<DueSchedule, Fault> {
+    Ok(DueSchedule {
+        terms: terms(row)?,
+        payer,
+        account: AccountId(row.int("account_id")?),
+        progress: progress(row)?,
         // a cancelled subscription that is taken up again owes nothing for the time between either
         was_paused: matches!(row.text_opt("parked")?.as_deref(), Some("paused" | "ended")),
+        known_since: row.at("created_at")?,
+        caught_up: row.day_opt("caught_up")?,
         version: row.int("version")?,
     })
 }

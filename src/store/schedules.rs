@@ -11,12 +11,13 @@ use super::codec::Row;
 use super::db::{Fault, Tx};
 use super::outbox::Told;
 use super::rows;
-use super::sql::{schedules, writes};
+use super::sql::{schedules, terms, writes};
 use crate::domain::attempt::{IdBase, IdNumber, Tag};
-use crate::domain::charge::ChargeId;
+use crate::domain::charge::{ChargeId, Waiting};
 use crate::domain::event::{Event, EventKind};
+use crate::domain::lifecycle::Progress;
 use crate::domain::plan::WhilePastDue;
-use crate::ports::store::{DueSchedule, ScheduleAction, ScheduleStep, Stepped, StoreError};
+use crate::ports::store::{DueSchedule, Passed, PassedWhy, ScheduleAction, ScheduleStep, Stepped, StoreError};
 
 /// How often a transaction is repeated after a deadlock.
 const REPEATS: u32 = 5;
@@ -24,6 +25,7 @@ const REPEATS: u32 = 5;
 /// A schedule's row, locked.
 struct Locked {
     version: i64,
+    parked: Option<String>,
     problem: Option<String>,
     account_name: String,
     external_ref: String,
@@ -39,9 +41,11 @@ struct Planned<'a> {
 
 struct Write<'a> {
     next_look_at: Option<Timestamp>,
-    opened_until: Option<Date>,
+    /// Where the subscription stands from now on; `None`: as it was seen, with nothing opened.
+    after: Option<Progress>,
     parked: Option<&'static str>,
     problem: Option<&'a str>,
+    missed: Option<u32>,
 }
 
 impl Planned<'_> {
@@ -64,6 +68,7 @@ impl Database {
                 }
             }
         }
+        self.complete(due.iter_mut().map(|schedule| &mut schedule.terms)).await?;
         Ok(due)
     }
 
@@ -114,13 +119,14 @@ impl Database {
         steps: &[ScheduleStep],
         ids_may_exist: bool,
     ) -> Result<Vec<Stepped>, Fault> {
+        let theirs = not_ours(tx, steps).await?;
         let locked = lock(tx, steps).await?;
         let mut seen = HashSet::new();
         let fresh: Vec<bool> = steps
             .iter()
             .map(|step| {
                 let id = step.subscription.0;
-                locked.get(&id).is_some_and(|row| row.version == step.version) && seen.insert(id)
+                locked.get(&id).is_some_and(|row| row.version == step.version) && !theirs.contains(&id) && seen.insert(id)
             })
             .collect();
         let fresh_steps: Vec<&ScheduleStep> =
@@ -133,6 +139,7 @@ impl Database {
             .map(|(step, fresh)| if *fresh { plan(step, now, &waits, &last) } else { Planned::only(Stepped::Stale) })
             .collect();
         open(tx, steps, &mut planned, &locked, self.tag().await?, ids_may_exist).await?;
+        take_plans(tx, now, steps, &planned).await?;
         self.write(tx, now, steps, &planned, &locked).await?;
         Ok(planned.iter().map(|planned| planned.result).collect())
     }
@@ -149,12 +156,16 @@ impl Database {
         let mut events = Vec::new();
         for (step, planned) in steps.iter().zip(planned) {
             let Some(write) = &planned.write else { continue };
+            let stands = write.after.unwrap_or(step.progress);
             batch
                 .row()
                 .int("id", step.subscription.0)
                 .at("next_look_at", write.next_look_at)
-                .day("opened_until", write.opened_until)
-                .day("not_before", step.not_before)
+                .day("opened_until", write.after.and_then(|after| after.opened_until))
+                .day("not_before", step.progress.not_before)
+                .day("anchor", stands.anchor)
+                .int("periods", write.after.map(|after| i64::from(after.periods)))
+                .int("missed", write.missed.map(i64::from))
                 .text("parked", write.parked)
                 .text("problem", write.problem);
             if let (Some(text), Some(row)) = (write.problem, locked.get(&step.subscription.0))
@@ -163,6 +174,11 @@ impl Database {
                 let data = json!({ "account": row.account_name, "external_ref": row.external_ref, "problem": text });
                 let facts = [row.account_name.as_str(), row.external_ref.as_str(), text, &now.to_string()];
                 events.push((Event::new(EventKind::SubscriptionProblem, &facts, data), step.subscription.0));
+            }
+            if let (Some(row), Stepped::Done) = (locked.get(&step.subscription.0), planned.result)
+                && let Some(event) = told(&step.action, row)
+            {
+                events.push((event, step.subscription.0));
             }
         }
         if batch.is_empty() {
@@ -181,6 +197,7 @@ async fn lock(tx: &mut Tx, steps: &[ScheduleStep]) -> Result<HashMap<i64, Locked
     let locked = |row: &Row| {
         let locked = Locked {
             version: row.int("version")?,
+            parked: row.text_opt("parked")?,
             problem: row.text_opt("problem")?,
             account_name: row.text("account")?,
             external_ref: row.text("external_ref")?,
@@ -238,30 +255,30 @@ fn plan<'a>(
     last: &HashMap<i64, (Date, Date)>,
 ) -> Planned<'a> {
     let id = step.subscription.0;
-    let parked = |parked| Write { next_look_at: None, opened_until: None, parked, problem: None };
+    let parked = |parked| Write { next_look_at: None, after: None, parked, problem: None, missed: None };
+    let look = |at| Write { next_look_at: Some(at), after: None, parked: None, problem: None, missed: None };
     let write = match &step.action {
-        ScheduleAction::Open { next, next_look, .. } => match (waits.get(&id), last.get(&id)) {
+        ScheduleAction::Open { next, after, next_look, .. } => match (waits.get(&id), last.get(&id)) {
             (Some(true), _) => return Planned { result: Stepped::Blocked, write: Some(parked(Some("blocked"))) },
             (Some(false), _) => return Planned::only(Stepped::Stale),
             // opened before, although the schedule does not say so: it is put right
             (None, Some((start, end))) if *start == next.period.start => {
-                let write = Write { next_look_at: Some(now), opened_until: Some(*end), parked: None, problem: None };
+                let write = Write { after: Some(Progress { opened_until: Some(*end), ..*after }), ..look(now) };
                 return Planned { result: Stepped::Stale, write: Some(write) };
             }
             (None, Some((_, end))) if *end > next.period.start => return Planned::only(Stepped::Refused),
-            (None, _) => Write {
-                next_look_at: *next_look,
-                opened_until: Some(next.period.end),
-                parked: next_look.is_none().then_some("ended"),
-                problem: None,
-            },
+            (None, _) => {
+                let ended = next_look.is_none().then_some("ended");
+                Write { next_look_at: *next_look, after: Some(*after), ..parked(ended) }
+            }
         },
-        ScheduleAction::Wait { until } => Write { next_look_at: Some(*until), opened_until: None, parked: None, problem: None },
+        ScheduleAction::Pass(passed) => Write { after: Some(passed.after), ..look(now) },
+        ScheduleAction::Wait { until } => look(*until),
+        ScheduleAction::End { .. } => parked(Some("ended")),
+        ScheduleAction::Hold { missed, text } => Write { problem: Some(text), missed: Some(*missed), ..parked(Some("problem")) },
         ScheduleAction::Park { paused: true } => parked(Some("paused")),
         ScheduleAction::Park { paused: false } => parked(Some("ended")),
-        ScheduleAction::Problem { text } => {
-            Write { next_look_at: None, opened_until: None, parked: Some("problem"), problem: Some(text) }
-        }
+        ScheduleAction::Problem { text } => Write { problem: Some(text), ..parked(Some("problem")) },
     };
     Planned { result: Stepped::Done, write: Some(write) }
 }
@@ -276,7 +293,8 @@ async fn open(
 ) -> Result<(), Fault> {
     let mut batch = tx.batch();
     for (step, _) in steps.iter().zip(planned.iter()).filter(|(_, planned)| planned.result == Stepped::Done) {
-        let (ScheduleAction::Open { next, id_mode, claim, .. }, Some(row)) = (&step.action, locked.get(&step.subscription.0))
+        let (ScheduleAction::Open { next, first_at, id_mode, config_version, claim, .. }, Some(row)) =
+            (&step.action, locked.get(&step.subscription.0))
         else {
             continue;
         };
@@ -292,12 +310,15 @@ async fn open(
             .int("tax_free", next.tax_free)
             .int("vat_amount", next.vat_amount)
             .text("id_mode", id_mode.name())
+            .int("config_version", *config_version)
+            .text("waiting", if *first_at > next.due_at { Waiting::Window } else { Waiting::Turn }.name())
+            .at("first_at", *first_at)
             .text("claim_token", claim.as_ref().map(|claim| claim.token.0.as_str()))
             .at("claim_until", claim.as_ref().map(|claim| claim.until));
     }
     let asked = batch.len();
     if asked == 0 {
-        return Ok(());
+        return use_adjustments(tx, steps, planned, &HashMap::new()).await;
     }
     let inserted = tx.query(&schedules::INSERT_CHARGES, &batch.params([])).await?;
     // The first id is written with the charge, so that an audit knows whose it is even if this database never sent it: a
@@ -316,6 +337,7 @@ async fn open(
         .iter()
         .map(|row| Ok((row.int("subscription_id")?, ChargeId(row.int("id")?))))
         .collect::<Result<HashMap<i64, ChargeId>, Fault>>()?;
+    use_adjustments(tx, steps, planned, &inserted).await?;
     for (step, planned) in steps.iter().zip(planned.iter_mut()).filter(|(_, planned)| planned.result == Stepped::Done) {
         let ScheduleAction::Open { claim, .. } = &step.action else { continue };
         match inserted.get(&step.subscription.0) {
@@ -323,6 +345,98 @@ async fn open(
             Some(_) => {}
             None => *planned = Planned::only(Stepped::Stale),
         }
+    }
+    Ok(())
+}
+
+/// What is told of a step that was done.
+fn told(action: &ScheduleAction, row: &Locked) -> Option<Event> {
+    let of = [row.account_name.as_str(), row.external_ref.as_str()];
+    match action {
+        ScheduleAction::Pass(passed) => Some(skipped(of[0], of[1], passed)),
+        // told before, and nothing has come of it since
+        ScheduleAction::End { .. } if row.parked.as_deref() == Some("ended") => None,
+        ScheduleAction::End { why, on } => {
+            let day = on.map(|day| day.to_string()).unwrap_or_default();
+            let data = json!({ "account": of[0], "external_ref": of[1], "why": why.name(), "ended_on": on });
+            Some(Event::new(EventKind::SubscriptionEnded, &[of[0], of[1], why.name(), &day], data))
+        }
+        _ => None,
+    }
+}
+
+/// Periods that are never charged.
+pub(super) fn skipped(account: &str, external_ref: &str, passed: &Passed) -> Event {
+    let why = match passed.why {
+        PassedWhy::Missed => "missed",
+        PassedWhy::Free => "free",
+    };
+    let data = json!({
+        "account": account,
+        "external_ref": external_ref,
+        "why": why,
+        "periods": passed.count,
+        "from": passed.first,
+        "until": passed.until,
+    });
+    let facts = [account, external_ref, why, &passed.first.to_string(), &passed.until.to_string()];
+    Event::new(EventKind::SubscriptionSkipped, &facts, data)
+}
+
+fn changes_plan(action: &ScheduleAction) -> bool {
+    match action {
+        ScheduleAction::Open { next, .. } => next.changes_plan,
+        ScheduleAction::Pass(passed) => passed.changes_plan,
+        _ => false,
+    }
+}
+
+/// Subscriptions whose row is to be written and that another session has in hand: looked at later. Locked before their
+/// schedules, as that session does.
+async fn not_ours(tx: &mut Tx, steps: &[ScheduleStep]) -> Result<HashSet<i64>, Fault> {
+    let ids: Vec<i64> = steps.iter().filter(|step| changes_plan(&step.action)).map(|step| step.subscription.0).collect();
+    if ids.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let mut theirs: HashSet<i64> = ids.iter().copied().collect();
+    for row in &tx.query(&terms::LOCK_SUBSCRIPTIONS, &[ids.into()]).await? {
+        theirs.remove(&row.int("id")?);
+    }
+    Ok(theirs)
+}
+
+/// `next_plan` takes effect: the public row says so from now on.
+async fn take_plans(tx: &mut Tx, now: Timestamp, steps: &[ScheduleStep], planned: &[Planned<'_>]) -> Result<(), Fault> {
+    let is_done = |result| matches!(result, Stepped::Done | Stepped::Claimed { .. });
+    let done = steps.iter().zip(planned).filter(|(_, planned)| is_done(planned.result));
+    let ids: Vec<i64> = done.filter(|(step, _)| changes_plan(&step.action)).map(|(step, _)| step.subscription.0).collect();
+    if !ids.is_empty() {
+        tx.execute(&terms::TAKE_PLANS, &[ids.into(), now.into()]).await?;
+    }
+    Ok(())
+}
+
+/// Adjustments belong to the period that was opened with them, or passed over for them.
+async fn use_adjustments(
+    tx: &mut Tx,
+    steps: &[ScheduleStep],
+    planned: &[Planned<'_>],
+    charges: &HashMap<i64, ChargeId>,
+) -> Result<(), Fault> {
+    let mut batch = tx.json_batch();
+    for (step, _) in steps.iter().zip(planned).filter(|(_, planned)| planned.result == Stepped::Done) {
+        let charge = charges.get(&step.subscription.0).map(|charge| charge.0);
+        let (used, on) = match &step.action {
+            ScheduleAction::Open { next, .. } if charge.is_some() => (&next.adjustments, next.period.start),
+            ScheduleAction::Pass(passed) => (&passed.adjustments, passed.first),
+            _ => continue,
+        };
+        for id in used {
+            batch.row().int("id", *id).day("used_on", on).int("charge", charge);
+        }
+    }
+    if !batch.is_empty() {
+        tx.execute(&terms::USE_ADJUSTMENTS, &[batch.param()]).await?;
     }
     Ok(())
 }

@@ -4,47 +4,26 @@ use std::sync::Arc;
 
 use jiff::civil::{Date, date, time};
 use jiff::tz::TimeZone;
-use rebilld::domain::calendar::{Calendar, From};
-use rebilld::domain::charge::SubscriptionId;
+use rebilld::domain::calendar::{Calendar, From, trial_end};
 use rebilld::domain::holidays::{Banking, Holidays};
-use rebilld::domain::money::Currency;
-use rebilld::domain::plan::{Plan, WhilePastDue};
+use rebilld::domain::lifecycle::{Next, Progress, next_period};
+use rebilld::domain::plan::{Catalog, Plan};
 use rebilld::domain::recurrence::Recurrence;
-use rebilld::domain::subscription::{Status, Terms};
+use rebilld::domain::subscription::Terms;
 
 fn plan(recurrence: &Recurrence, banking: Banking) -> Plan {
     Plan {
-        name: "plan".to_owned(),
-        recurrence: recurrence.clone(),
         charge_time: time(2, 30, 0, 0),
-        zone: TimeZone::get("America/New_York").unwrap(),
+        zone: TimeZone::get("America/New_York").ok(),
         banking,
         holidays: Arc::new(Holidays::korea().clone()),
         amount: Some(9_900),
-        currency: Currency::KRW,
-        title: None,
-        tax_free: None,
-        vat_amount: None,
-        while_past_due: WhilePastDue::Hold,
+        ..Plan::new("plan", recurrence.clone())
     }
 }
 
-fn terms(anchor: Date) -> Terms {
-    Terms {
-        id: SubscriptionId(1),
-        account: "main".to_owned(),
-        external_ref: "sub-0001".to_owned(),
-        status: Status::Active,
-        plan: "plan".to_owned(),
-        amount: None,
-        currency: None,
-        anchor,
-        starts_on: None,
-        zone: None,
-        charge_time: None,
-        tax_free: None,
-        vat_amount: None,
-    }
+fn terms(anchor: Date, trial_days: u32) -> Terms {
+    Terms { trial_days: Some(trial_days), ..Terms::new("main", "sub-0001", "plan", anchor) }
 }
 
 #[test]
@@ -58,21 +37,20 @@ fn the_engine_opens_the_periods_of_the_calendar() {
     ];
     for recurrence in recurrences {
         for banking in [Banking::AsIs, Banking::Next, Banking::Previous] {
-            for anchor in [date(2024, 1, 31), date(2024, 2, 29), date(2025, 10, 6)] {
+            for (start, trial_days) in [(date(2024, 1, 31), 0), (date(2024, 2, 29), 14), (date(2025, 10, 6), 0)] {
                 let plan = plan(&recurrence, banking);
-                let calendar = Calendar {
-                    recurrence: recurrence.clone(),
-                    anchor,
-                    time: plan.charge_time,
-                    zone: plan.zone.clone(),
-                    banking,
-                    holidays: &plan.holidays,
-                };
-                let mut until = None;
+                let zone = plan.zone.clone().unwrap();
+                let anchor = trial_end(start, trial_days).unwrap();
+                let holidays = Arc::clone(&plan.holidays);
+                let (recurrence, time) = (recurrence.clone(), plan.charge_time);
+                let calendar = Calendar { recurrence, anchor, time, zone, banking, holidays: &holidays };
+                let catalog = Catalog { plans: [("plan".to_owned(), plan)].into(), ..Catalog::default() };
+                let mut progress = Progress { not_before: Some(start), ..Progress::default() };
                 for entry in calendar.entries(From::Number(0), 50).unwrap() {
-                    let next = terms(anchor).next_period(&plan, until, anchor).unwrap();
-                    assert_eq!((next.period, next.due_at), (entry.period, entry.due_at), "{recurrence} from {anchor}");
-                    until = Some(next.period.end);
+                    let next = next_period(&catalog, &terms(start, trial_days), &progress).unwrap();
+                    let Next::Period(next, after) = next else { panic!("it has no end") };
+                    assert_eq!((next.period, next.due_at), (entry.period, entry.due_at), "from {start}");
+                    progress = Progress { walked: false, ..after };
                 }
             }
         }

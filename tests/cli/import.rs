@@ -13,6 +13,8 @@ async fn the_same_file_twice_changes_nothing_and_a_changed_row_is_an_update() {
         rig.write("s.csv", GOOD);
         let json = rig.json(&["subscriptions", "import", "s.csv", "--dry-run"]);
         assert_eq!((&json["new"], &json["imported"]), (&3.into(), &false.into()));
+        let (won, dollars) = (&json["money"][0], &json["money"][1]);
+        assert_eq!((&won["currency"], &won["new"], &dollars["new"]), (&"KRW".into(), &14_900.into(), &1_099.into()));
         assert_eq!(rig.json(&["subscriptions", "list"]).as_array().unwrap().len(), 0, "--dry-run writes nothing");
 
         let json = rig.json(&["subscriptions", "import", "s.csv"]);
@@ -26,6 +28,7 @@ async fn the_same_file_twice_changes_nothing_and_a_changed_row_is_an_update() {
         rig.write("s.csv", GOOD.replace("5000", "6000").replace("Kim", "Lee"));
         let text = rig.ok(&["subscriptions", "import", "s.csv", "--dry-run"]);
         assert!(text.contains("main/sub-2: amount 5000 → 6000"), "{text}");
+        assert!(text.contains("a period of the changed ones costs 15,900 KRW instead of 14,900 KRW"), "{text}");
         assert!(text.contains("main/sub-1: buyer_name *** → ***"), "personal values are not shown: {text}");
         let json = rig.json(&["subscriptions", "import", "s.csv", "--reason", "prices of spring", "--as", "kim"]);
         assert_eq!((&json["changed"], &json["unchanged"]), (&2.into(), &1.into()));

@@ -5,19 +5,17 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use jiff::civil::{date, time};
+use jiff::civil::date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use rand::RngExt;
 use rebilld::domain::attempt::IdBase;
 use rebilld::domain::charge::{ChargeId, ChargeState, IdMode};
 use rebilld::domain::decide::Ruling;
-use rebilld::domain::holidays::Banking;
-use rebilld::domain::money::Currency;
-use rebilld::domain::plan::{Plan, WhilePastDue};
+use rebilld::domain::plan::{Catalog, CatchUp, Plan, WhilePastDue};
 use rebilld::domain::proof::{Circumstances, Expected, Verdict, check};
 use rebilld::domain::recurrence::Recurrence;
-use rebilld::domain::subscription::{Status, Terms};
+use rebilld::domain::subscription::Terms;
 use rebilld::engine::{Account, Engine, Parts, Tuning, worker};
 use rebilld::ports::clock::Clock;
 use rebilld::ports::courier::{Courier, Handover};
@@ -93,18 +91,13 @@ pub struct World {
 
 fn plan(name: &str, every: &str, policy: WhilePastDue) -> Plan {
     Plan {
-        name: name.to_owned(),
-        recurrence: Recurrence::interval(every.parse().unwrap(), None).unwrap(),
-        charge_time: time(10, 0, 0, 0),
-        zone: TimeZone::get("Asia/Seoul").unwrap(),
-        banking: Banking::AsIs,
-        holidays: Arc::default(),
+        zone: TimeZone::get("Asia/Seoul").ok(),
         amount: Some(9_900),
-        currency: Currency::KRW,
         title: Some("Pro".to_owned()),
-        tax_free: None,
-        vat_amount: None,
+        // nothing may be missing, however long a charge or a dead process has held the next period up
+        catch_up: CatchUp::All { most: u32::MAX },
         while_past_due: policy,
+        ..Plan::new(name, Recurrence::interval(every.parse().unwrap(), None).unwrap())
     }
 }
 
@@ -161,21 +154,7 @@ impl World {
                 .execute(&mut by_hand)
                 .await
                 .unwrap();
-            terms.push(Terms {
-                id: rebilld::domain::charge::SubscriptionId(0),
-                account: "main".to_owned(),
-                external_ref,
-                status: Status::Active,
-                plan: plan.to_owned(),
-                amount: None,
-                currency: None,
-                anchor,
-                starts_on: None,
-                zone: None,
-                charge_time: None,
-                tax_free: None,
-                vat_amount: None,
-            });
+            terms.push(Terms::new("main", external_ref, plan, anchor));
         }
         let crash = Arc::new(Crash::default());
         let gateway = Arc::new(SimulatedGateway {
@@ -257,7 +236,7 @@ impl World {
             courier: Arc::clone(&self.receiver) as _,
             watermark: Arc::clone(&self.mark) as _,
             accounts: vec![account],
-            plans: self.plans.clone(),
+            catalog: Catalog { plans: self.plans.clone(), ..Catalog::default() },
             id_modes: [(self.account.id, self.mode)].into(),
             tuning,
             wake: Wake::default(),
@@ -318,7 +297,7 @@ impl World {
             let plan = &self.plans[&terms.plan];
             for n in 0.. {
                 let start = plan.recurrence.start(terms.anchor, n).unwrap();
-                let due = rebilld::domain::period::instant(start, plan.charge_time, &plan.zone).unwrap();
+                let due = rebilld::domain::period::instant(start, plan.charge_time, plan.zone.as_ref().unwrap()).unwrap();
                 if due > end {
                     break;
                 }

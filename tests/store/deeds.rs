@@ -6,10 +6,10 @@ use rebilld::domain::attempt::{AttemptState, SendEnd};
 use rebilld::domain::charge::{Charge, ChargeState, IdMode, Waiting};
 use rebilld::domain::decide::{Decision, LiveChange};
 use rebilld::domain::event::{Event, EventKind};
+use rebilld::domain::lifecycle::{NextPeriod, Progress};
 use rebilld::domain::money::{Currency, Money};
 use rebilld::domain::period::Period;
 use rebilld::domain::plan::WhilePastDue;
-use rebilld::domain::subscription::NextPeriod;
 use rebilld::ports::store::{
     Begin, Claim, ClaimToken, Claimed, DueSchedule, Entry, Fence, Intent, Lane, Observation, ScheduleAction, ScheduleStep, Store,
 };
@@ -29,15 +29,28 @@ pub fn day(n: i8) -> Date {
 /// Opens the month that starts on `start`.
 pub fn open_step(due: &DueSchedule, start: Date, due_at: Timestamp) -> ScheduleStep {
     let period = Period { start, end: start.checked_add(jiff::Span::new().months(1)).unwrap() };
-    let next = NextPeriod { period, due_at, amount: Money::new(9_900, Currency::KRW), tax_free: None, vat_amount: Some(900) };
+    let next = NextPeriod {
+        period,
+        due_at,
+        amount: Money::new(9_900, Currency::KRW),
+        tax_free: None,
+        vat_amount: Some(900),
+        trial_end: None,
+        changes_plan: false,
+        adjustments: Vec::new(),
+    };
+    let after = Progress { opened_until: Some(period.end), periods: due.progress.periods + 1, ..due.progress };
     let action = ScheduleAction::Open {
         next,
+        first_at: due_at,
+        after,
         id_mode: IdMode::PerAttempt,
         policy: WhilePastDue::Hold,
         next_look: Some(later(30 * 86_400)),
+        config_version: None,
         claim: None,
     };
-    ScheduleStep { subscription: due.terms.id, version: due.version, not_before: None, action }
+    ScheduleStep { subscription: due.terms.id, version: due.version, progress: due.progress, action }
 }
 
 pub fn claim_of(world: &World, lane: Lane, text: &str, limit: u32) -> Claim {

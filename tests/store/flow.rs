@@ -3,6 +3,7 @@
 use rebilld::domain::attempt::{AttemptState, SendEnd};
 use rebilld::domain::charge::{ChargeState, Waiting};
 use rebilld::domain::decide::LiveChange;
+use rebilld::domain::lifecycle::Progress;
 use rebilld::ports::store::{Fence, Lane, NotBegun, Recorded, Stepped, Store};
 
 use super::deeds::{begin_of, claim_of, day, decided, entry, open_step, paid, token};
@@ -14,7 +15,7 @@ both! {
         let due = world.db.due_schedules(now(), 10).await.unwrap();
         assert_eq!(due.len(), 1);
         assert_eq!(due[0].terms.external_ref, "s-1");
-        assert_eq!((due[0].opened_until, due[0].was_paused), (None, false));
+        assert_eq!((due[0].progress.opened_until, due[0].was_paused), (None, false));
         assert_eq!(world.db.next_due(now()).await.unwrap().first(), Some(jiff::Timestamp::UNIX_EPOCH));
         let stepped = world.db.step_schedules(now(), &[open_step(&due[0], day(1), now())]).await.unwrap();
         assert_eq!(stepped, [Stepped::Done]);
@@ -134,7 +135,7 @@ both! {
         let same = open_step(mine[0], day(1), now());
         assert_eq!(world.db.step_schedules(now(), &[same]).await.unwrap(), [Stepped::Stale]);
         let due = world.db.due_schedules(now(), 10).await.unwrap();
-        assert_eq!(due[0].opened_until, Some(loaded.period.end));
+        assert_eq!(due[0].progress.opened_until, Some(loaded.period.end));
         assert_eq!(world.count("SELECT count(*) AS n FROM charges").await, 2);
     }
 
@@ -147,7 +148,7 @@ both! {
             let step = rebilld::ports::store::ScheduleStep {
                 subscription: due.terms.id,
                 version: due.version,
-                not_before: None,
+                progress: due.progress,
                 action,
             };
             assert_eq!(world.db.step_schedules(now(), &[step]).await.unwrap(), [Stepped::Done]);
@@ -208,15 +209,15 @@ both! {
         let step = |due: &rebilld::ports::store::DueSchedule| rebilld::ports::store::ScheduleStep {
             subscription: due.terms.id,
             version: due.version,
-            not_before: seen,
+            progress: Progress { not_before: seen, ..due.progress },
             action: rebilld::ports::store::ScheduleAction::Park { paused: false },
         };
         world.db.step_schedules(now(), &[step(&due)]).await.unwrap();
         world.sql("UPDATE subscriptions SET status = 'active'").await.unwrap();
         let due = world.db.due_schedules(now(), 10).await.unwrap().remove(0);
-        assert_eq!((due.was_paused, due.not_before), (true, seen), "nothing is owed for the time between");
+        assert_eq!((due.was_paused, due.progress.not_before), (true, seen), "nothing is owed for the time between");
         world.sql("UPDATE subscriptions SET starts_on = '2026-12-01'").await.unwrap();
         let due = world.db.due_schedules(now(), 10).await.unwrap().remove(0);
-        assert_eq!((due.terms.starts_on, due.not_before), (Some(day(1)), None));
+        assert_eq!((due.terms.starts_on, due.progress.not_before), (Some(day(1)), None));
     }
 }

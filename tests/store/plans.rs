@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rebilld::ports::store::Store;
-use rebilld::store::sql::{Statement, charges, missed, schedules, writes};
+use rebilld::store::sql::{Statement, charges, chores, missed, outlook, schedules, writes};
 
 use super::rig::{Engine, World, now};
 
@@ -22,6 +22,9 @@ const HOT: &[(&Statement, &str)] = &[
     (&charges::BOOKED, "charges_paid"),
     (&schedules::DUE_SCHEDULES, "schedules_next"),
     (&schedules::UNRESOLVED, "charges_unresolved"),
+    (&outlook::PENDING, "charges_unresolved"),
+    (&chores::PAID_SINCE, "charges_paid"),
+    (&chores::UNRESOLVED_NOW, "charges_unresolved"),
     (&writes::LIVE_ATTEMPTS, "attempts_one"),
     (&writes::UPDATE_CHARGES, "charges"),
     (&writes::UPDATE_ATTEMPTS, "attempts"),

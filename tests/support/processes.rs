@@ -282,6 +282,8 @@ every = "1 day"
 charge_time = "00:00"
 amount = 1000
 title = "Daily"
+catch_up = "all"
+catch_up_limit = 1000
 while_past_due = "continue"
 
 [plans.strict]
@@ -289,13 +291,21 @@ every = "1 day"
 charge_time = "00:00"
 amount = 2000
 title = "Strict"
+catch_up = "all"
+catch_up_limit = 1000
 
 [plans.weekly]
 every = "1 week"
 charge_time = "00:00"
 amount = 7000
 title = "Weekly"
+catch_up = "all"
+catch_up_limit = 1000
 while_past_due = "continue"
+
+[windows]
+hours = "00:00-24:00"
+blackouts = ""
 
 [jobs]
 charge = "* * * * * *"

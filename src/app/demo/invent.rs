@@ -13,17 +13,23 @@ pub const PLANS: &str = r#"
 every = "1 month"
 amount = 9900
 title = "Basic 구독"
+catch_up = "all"
+catch_up_limit = 100
 
 [plans.pro]
 every = "1 month"
 amount = 29000
 title = "Pro 구독"
+catch_up = "all"
+catch_up_limit = 100
 charge_time = "11:30"
 
 [plans.team]
 every = "1 month"
 amount = 99000
 title = "Team 구독"
+catch_up = "all"
+catch_up_limit = 100
 tax_free = 0
 vat_amount = 9000
 charge_time = "14:00"
@@ -32,12 +38,16 @@ charge_time = "14:00"
 every = "1 week"
 amount = 4900
 title = "Weekly 구독"
+catch_up = "all"
+catch_up_limit = 100
 while_past_due = "continue"
 
 [plans.quarter]
 every = "3 months"
 amount = 79000
 title = "Quarter 구독"
+catch_up = "all"
+catch_up_limit = 100
 charge_time = "09:30"
 "#;
 

@@ -297,12 +297,14 @@ async fn watch(
 /// Every period that fell due, counted from the book and the plans alone.
 fn expected(book: &[Invented], loaded: &Loaded, end: Timestamp) -> Result<Vec<Expected>, AppError> {
     let tag = loaded.settings.tag;
+    let catalog = loaded.settings.catalog();
     let mut expected = Vec::new();
     for invented in book {
         let Some(plan) = loaded.settings.plans.get(invented.plan) else { continue };
+        let zone = catalog.zone_of_charge("demo", invented.plan, None);
         for n in 0.. {
             let start = plan.recurrence.start(invented.anchor, n);
-            let due = start.and_then(|start| Some((start, instant(start, plan.charge_time, &plan.zone)?)));
+            let due = start.and_then(|start| Some((start, instant(start, plan.charge_time, &zone)?)));
             let Some((start, due_at)) = due.filter(|(_, due_at)| *due_at <= end) else { break };
             let base = IdBase::derive(tag, "demo", &invented.external_ref, start).as_str().to_owned();
             expected.push(Expected { base, external_ref: invented.external_ref.clone(), due_at });

@@ -38,7 +38,7 @@ pub enum Tone {
 /// The zone in which the charge's instants are shown: its subscription's, else its plan's.
 pub fn zone(opened: &Opened, charge: &ChargeRow) -> TimeZone {
     let own = charge.zone.as_ref().and_then(|name| TimeZone::get(name).ok());
-    let plan = || opened.loaded.settings.plans.get(&charge.plan).map(|plan| plan.zone.clone());
+    let plan = || opened.loaded.settings.plans.get(&charge.plan).and_then(|plan| plan.zone.clone());
     own.or_else(plan).unwrap_or_else(|| zone_of(&opened.loaded, &charge.account))
 }
 
@@ -67,6 +67,7 @@ pub fn tell(opened: &Opened, story: &Story, next: &[String], paint: Paint) -> St
     let facts = [
         ("period", format!("{} to {} (plan {})", charge.period_start, charge.period_end, charge.plan)),
         ("due", local(charge.due_at, &zone)),
+        ("config", charge.config_version.map_or_else(String::new, |version| version.to_string())),
         ("taxes", taxes(charge)),
         ("id", format!("{} ({})", merchant_uid(opened, charge, charge.id_number), charge.id_mode.replace('_', " "))),
         ("paid", charge.paid_at.map_or_else(String::new, |at| local(at, &zone))),

@@ -14,6 +14,7 @@ pub fn waiting(waiting: Waiting) -> &'static str {
         Waiting::Backoff => "the gateway",
         Waiting::Resend => "its resend",
         Waiting::Budget => "the budget",
+        Waiting::Window => "its window",
         Waiting::Paused => "its subscription to be resumed",
         Waiting::LookUp => "a look-up",
         Waiting::Operator => "an operator",
@@ -55,6 +56,7 @@ pub fn next(opened: &Opened, story: &Story, status: Option<&Status>, account: Op
             format!("It could not be sent; the story says why. It is sent {when}, under the same id.")
         }
         (ChargeState::Due, Waiting::Resend) => format!("The send was lost for certain; the same bytes are sent again {when}."),
+        (ChargeState::Due, Waiting::Window) => format!("No charge starts before its window (`[windows]`): it is sent {when}."),
         (ChargeState::Due, Waiting::Budget) => format!("The day's budget is used up; it is sent {when}."),
         (ChargeState::Due, _) => format!("It is sent {when}."),
     }];

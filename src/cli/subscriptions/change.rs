@@ -4,12 +4,13 @@ use serde_json::json;
 
 use super::import::told;
 use super::rules::Rules;
-use super::{find, next_period};
+use super::{find, next_period, period_of};
 use crate::cli::context::{Context, Opened, Why};
 use crate::cli::failure::{Code, Failure};
 use crate::cli::output::{Output, local, print_json, say};
 use crate::config::closest;
-use crate::store::desk::columns::{ACCOUNT, COLUMNS, EXTERNAL_REF, REQUIRED, STARTS_ON, STATUS, index};
+use crate::domain::lifecycle::Next;
+use crate::store::desk::columns::{ACCOUNT, CANCEL_AT_PERIOD_END, COLUMNS, EXTERNAL_REF, REQUIRED, STARTS_ON, STATUS, index};
 use crate::store::desk::{FieldChange, SubscriptionRow};
 
 /// A change of the status alone.
@@ -51,6 +52,21 @@ pub struct Set {
     anchor: Option<String>,
     #[arg(long, value_name = "NAME")]
     plan: Option<String>,
+    /// The plan that takes over when the next period opens
+    #[arg(long, value_name = "NAME")]
+    next_plan: Option<String>,
+    /// What the price is multiplied by
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    quantity: Option<String>,
+    /// The first day after the trial
+    #[arg(long, value_name = "DATE")]
+    trial_until: Option<String>,
+    /// No period starts on this day or after it
+    #[arg(long, value_name = "DATE")]
+    ends_on: Option<String>,
+    /// Periods at most
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    max_periods: Option<String>,
     #[arg(long, value_name = "ZONE")]
     zone: Option<String>,
     #[arg(long, value_name = "HH:MM")]
@@ -68,23 +84,39 @@ pub struct Set {
     why: Why,
 }
 
+/// What is done to the status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    Pause,
+    Resume,
+    Cancel,
+    CancelAtPeriodEnd,
+}
+
 impl StatusChange {
-    pub async fn run(self, context: &Context, status: &'static str) -> Result<(), Failure> {
-        let action = match status {
-            "paused" => "subscriptions pause",
-            "cancelled" => "subscriptions cancel",
-            _ => "subscriptions resume",
+    pub async fn run(self, context: &Context, stop: Stop) -> Result<(), Failure> {
+        let (action, status, at_period_end) = match stop {
+            Stop::Pause => ("subscriptions pause", "paused", None),
+            // a cancellation that has not taken effect is taken back
+            Stop::Resume => ("subscriptions resume", "active", Some(None)),
+            Stop::Cancel => ("subscriptions cancel", "cancelled", None),
+            Stop::CancelAtPeriodEnd => ("subscriptions cancel", "active", Some(Some("true".to_owned()))),
         };
         let opened = context.open().await?;
         let row = find(&opened, self.account.as_deref(), &self.reference).await?;
-        let check = move |old: &SubscriptionRow, _new: &SubscriptionRow| match (old.value(STATUS), status) {
-            ("cancelled", "active" | "paused") => Err(Failure::data(format!(
+        let check = move |old: &SubscriptionRow, _new: &SubscriptionRow| match (old.value(STATUS), stop) {
+            ("cancelled", Stop::Pause | Stop::Resume | Stop::CancelAtPeriodEnd) => Err(Failure::data(format!(
                 "subscription `{}` is cancelled, and that is for good: add another one",
+                old.external_ref()
+            ))),
+            ("paused", Stop::CancelAtPeriodEnd) => Err(Failure::data(format!(
+                "subscription `{}` is paused, and no period follows the last one: cancel it without --at-period-end",
                 old.external_ref()
             ))),
             _ => Ok(()),
         };
-        let cells = [(STATUS, Some(status.to_owned()))];
+        let mut cells = vec![(STATUS, Some(status.to_owned()))];
+        cells.extend(at_period_end.map(|value| (CANCEL_AT_PERIOD_END, value)));
         change(context, &opened, &row, action, &cells, &self.why, check).await
     }
 }
@@ -99,6 +131,11 @@ impl Set {
             ("starts_on", &self.next_date),
             ("anchor", &self.anchor),
             ("plan", &self.plan),
+            ("next_plan", &self.next_plan),
+            ("quantity", &self.quantity),
+            ("trial_until", &self.trial_until),
+            ("ends_on", &self.ends_on),
+            ("max_periods", &self.max_periods),
             ("zone", &self.zone),
             ("charge_time", &self.charge_time),
             ("currency", &self.currency),
@@ -161,7 +198,7 @@ impl Set {
                 return Err(Failure::data(format!("{column}: {wrong}")));
             }
             // dates in this form sort as texts
-            let opened_until = old.opened_until.map(|day| day.to_string());
+            let opened_until = old.progress.opened_until.map(|day| day.to_string());
             match (&new.values[STARTS_ON], opened_until) {
                 (Some(date), Some(until)) if old.values[STARTS_ON] != new.values[STARTS_ON] && *date < until => {
                     Err(Failure::data(format!(
@@ -191,19 +228,20 @@ async fn change(
     report(context, opened, &after, &changes)
 }
 
-fn report(context: &Context, opened: &Opened, row: &SubscriptionRow, changes: &[FieldChange]) -> Result<(), Failure> {
+pub(super) fn report(context: &Context, opened: &Opened, row: &SubscriptionRow, changes: &[FieldChange]) -> Result<(), Failure> {
     let next = next_period(opened, row, opened.now);
     let active = row.value(STATUS) == "active";
     if context.output == Output::Json {
         let fields = changes.iter().map(|change| json!({ "column": change.column, "old": change.old, "new": change.new }));
-        let next = next.ok().filter(|_| active);
+        let next = period_of(&next).filter(|_| active);
         return print_json(&json!({
             "account": row.account(),
             "external_ref": row.external_ref(),
             "status": row.value(STATUS),
             "changes": fields.collect::<Vec<_>>(),
-            "next_period": next.as_ref().map(|(next, _)| next.period.start.to_string()),
-            "next_due_at": next.as_ref().map(|(next, _)| next.due_at.to_string()),
+            "next_period": next.map(|next| next.period.start.to_string()),
+            "next_due_at": next.map(|next| next.due_at.to_string()),
+            "next_amount": next.map(|next| next.amount.minor()),
         }));
     }
     if context.quiet {
@@ -215,8 +253,12 @@ fn report(context: &Context, opened: &Opened, row: &SubscriptionRow, changes: &[
     }
     say(&format!("{name}: {}", told(changes)))?;
     match next {
-        Ok((next, zone)) if active => {
+        Ok((Next::Period(next, _), zone)) if active => {
             say(&format!("next period {}: {} due {}", next.period, next.amount, local(next.due_at, &zone)))
+        }
+        Ok((Next::Ended { why, on }, _)) if active => {
+            let on = on.map_or_else(|| "now".to_owned(), |day| day.to_string());
+            say(&format!("no further period opens: it ends {on} ({})", why.name()))
         }
         Err(problem) if active => say(&format!("it will not be billed: {problem}")),
         _ => Ok(()),

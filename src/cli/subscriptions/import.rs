@@ -10,9 +10,11 @@ use serde_json::json;
 use super::sheet::{Problem, Sheet};
 use crate::cli::context::{Context, Opened, Why};
 use crate::cli::failure::Failure;
-use crate::cli::output::{Output, Paint, colours, print_json, say};
+use crate::cli::output::{Output, Paint, amount, colours, print_json, say};
+use crate::domain::price::cost;
+use crate::domain::subscription::Status;
 use crate::store::desk::columns::{ACCOUNT, EXTERNAL_REF};
-use crate::store::desk::{FieldChange, Given, Verdict};
+use crate::store::desk::{FieldChange, Given, Imported, Verdict, terms_of};
 
 /// Rows in one statement.
 const BATCH: usize = 2000;
@@ -46,6 +48,16 @@ struct Summary {
     /// How often each column changes.
     columns: BTreeMap<&'static str, u64>,
     examples: Vec<(String, String, Vec<FieldChange>)>,
+    /// What a period costs, by currency.
+    money: BTreeMap<String, Effect>,
+}
+
+/// Minor units a period, at today's prices.
+#[derive(Debug, Default)]
+struct Effect {
+    new: i128,
+    before: i128,
+    after: i128,
 }
 
 impl ImportFile {
@@ -78,12 +90,14 @@ impl ImportFile {
             let Some((first, last)) = rows.first().zip(rows.last()).map(|(first, last)| (first.line, last.line)) else { break };
             let lines: Vec<u64> = rows.iter().map(|row| row.line).collect();
             let cells: Vec<Vec<Given>> = rows.into_iter().map(|row| row.cells).collect();
-            let verdicts = import.add(&cells).await.map_err(|fault| {
+            let imported = import.add(&cells).await.map_err(|fault| {
                 let mut failure = Failure::from(fault);
                 failure.text = format!("{file}, lines {first} to {last}: {failure}; nothing was imported");
                 failure
             })?;
-            for ((cells, verdict), line) in cells.iter().zip(verdicts).zip(lines) {
+            for ((cells, imported), line) in cells.iter().zip(imported).zip(lines) {
+                summary.weigh(&opened, &imported);
+                let verdict = imported.verdict;
                 if verdict == Verdict::New
                     && let Some(column) = sheet.lacks(cells)
                 {
@@ -126,6 +140,28 @@ fn bar(context: &Context, length: u64) -> ProgressBar {
 }
 
 impl Summary {
+    /// Adds what a period of an active row costs, by the function that charges.
+    fn weigh(&mut self, opened: &Opened, imported: &Imported) {
+        let catalog = &opened.catalog;
+        let cost_of = |values: &[Option<String>]| {
+            let terms = terms_of(values).filter(|terms| terms.status == Status::Active)?;
+            let (plan, account) = (catalog.plan(&terms).ok()?, catalog.accounts.get(&terms.account));
+            let today = opened.now.to_zoned(catalog.zone(&terms).ok()?).date();
+            let cost = cost(plan, &terms, account, today.max(terms.anchor), std::iter::empty()).ok()?;
+            Some((cost.amount.currency().code().to_owned(), i128::from(cost.amount.minor())))
+        };
+        if imported.verdict == Verdict::Unchanged {
+            return;
+        }
+        if let Some((currency, minor)) = cost_of(&imported.new) {
+            let effect = self.money.entry(currency).or_default();
+            *if imported.verdict == Verdict::New { &mut effect.new } else { &mut effect.after } += minor;
+        }
+        if let Some((currency, minor)) = imported.old.as_ref().and_then(|old| cost_of(old)) {
+            self.money.entry(currency).or_default().before += minor;
+        }
+    }
+
     fn count(&mut self, cells: &[Given], verdict: Verdict) {
         match verdict {
             Verdict::New => self.new += 1,
@@ -152,6 +188,11 @@ impl Summary {
             let changes = self.examples.iter().map(|(account, reference, changes)| {
                 json!({ "account": account, "external_ref": reference, "fields": changes.iter().map(change).collect::<Vec<_>>() })
             });
+            let whole = |sum: i128| i64::try_from(sum).unwrap_or(i64::MAX);
+            let money = self.money.iter().map(|(currency, Effect { new, before, after })| {
+                let [new, before, after] = [new, before, after].map(|sum| whole(*sum));
+                json!({ "currency": currency, "new": new, "changed_before": before, "changed_after": after })
+            });
             return print_json(&json!({
                 "file": file,
                 "imported": !dry_run,
@@ -159,6 +200,7 @@ impl Summary {
                 "changed": self.changed,
                 "unchanged": self.unchanged,
                 "starting_in_the_past": self.past,
+                "money": money.collect::<Vec<_>>(),
                 "changed_columns": self.columns,
                 "changes": changes.collect::<Vec<_>>(),
                 "errors": [],
@@ -183,6 +225,15 @@ impl Summary {
             say(&paint.dim(&format!("            … and {} more (--output json has them)", self.changed - SHOWN as u64)))?;
         }
         say(&format!("  {:>9} unchanged", self.unchanged))?;
+        for (currency, Effect { new, before, after }) in &self.money {
+            let shown = |sum: &i128| amount(i64::try_from(*sum).unwrap_or(i64::MAX), currency);
+            if *new > 0 {
+                say(&format!("  a period of the new ones costs {} together", shown(new)))?;
+            }
+            if before != after {
+                say(&format!("  a period of the changed ones costs {} instead of {}", shown(after), shown(before)))?;
+            }
+        }
         if self.past > 0 {
             say(&paint.unsure(&format!(
                 "  {:>9} of the new ones start in the past: every period since their starts_on will be charged",

@@ -9,8 +9,8 @@ use jiff::tz::TimeZone;
 use crate::config::{Settings, closest};
 use crate::domain::money::Currency;
 use crate::store::desk::columns::{
-    ACCOUNT, AMOUNT, CHARGE_TIME, COLUMNS, CURRENCY, CUSTOMER_UID, EXTERNAL_REF, Kind, NAME, PLAN, TAX_FREE, VAT_AMOUNT, ZONE,
-    index,
+    ACCOUNT, AMOUNT, CHARGE_TIME, COLUMNS, CURRENCY, CUSTOMER_UID, EXTERNAL_REF, Kind, NAME, NEXT_PLAN, PLAN, TAX_FREE,
+    VAT_AMOUNT, ZONE, index,
 };
 
 /// What is wrong with a cell, and in which column.
@@ -66,7 +66,7 @@ impl<'a> Rules<'a> {
         let settings = self.settings;
         match place {
             ACCOUNT if !settings.accounts.contains_key(text) => Err(unknown("account", text, settings.accounts.keys())),
-            PLAN if !settings.plans.contains_key(text) => Err(unknown("plan", text, settings.plans.keys())),
+            PLAN | NEXT_PLAN if !settings.plans.contains_key(text) => Err(unknown("plan", text, settings.plans.keys())),
             CURRENCY => text.parse::<Currency>().map(drop).map_err(|wrong| wrong.to_string()),
             ZONE => {
                 let known = *self.zones.entry(text.to_owned()).or_insert_with(|| TimeZone::get(text).is_ok());
@@ -108,6 +108,14 @@ impl<'a> Rules<'a> {
         {
             let place = if values[VAT_AMOUNT].is_some() { "vat_amount" } else { "tax_free" };
             wrong.push((place, format!("tax_free and vat_amount are {parts} together, more than the amount of {amount}")));
+        }
+        if let Some(next) = values[NEXT_PLAN].as_ref().and_then(|name| self.settings.plans.get(name)) {
+            if given(AMOUNT) && number(AMOUNT).is_none() && next.amount.is_none() {
+                wrong.push(("next_plan", format!("plan `{}` has no amount, and the subscription has none", next.name)));
+            }
+            if given(NAME) && values[NAME].is_none() && next.title.is_none() {
+                wrong.push(("next_plan", format!("plan `{}` has no title, and the subscription has no name", next.name)));
+            }
         }
         let instalments = index("card_quota").and_then(number).unwrap_or(0);
         let currency = values[CURRENCY].as_deref().unwrap_or(plan.currency.code());

@@ -42,6 +42,8 @@ pub struct ChargeRow {
     pub imp_uid: Option<String>,
     pub paid_at: Option<Timestamp>,
     pub refunded: bool,
+    /// The config that it opened under; `None` for one that is older than such numbers.
+    pub config_version: Option<i64>,
 }
 
 impl ChargeRow {
@@ -82,6 +84,7 @@ impl ChargeRow {
             imp_uid: row.text_opt("imp_uid")?,
             paid_at: row.at_opt("paid_at")?,
             refunded: row.flag("refunded")?,
+            config_version: row.int_opt("config_version")?,
         })
     }
 }

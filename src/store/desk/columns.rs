@@ -1,5 +1,7 @@
 //! The columns of the public table `subscriptions`: their kinds and bounds, once for import, change and listing.
 
+use crate::domain::plan::{Resume, TrialAnchor};
+
 /// A column that operators may give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Column {
@@ -73,6 +75,15 @@ pub const COLUMNS: &[Column] = &[
     personal("extra", Kind::Text(0, 8000), "A JSON object as text; PortOne knows only `naverUseCfm` in it."),
     column("promotion_id", Kind::Text(0, 200), ""),
     column("channel_key", Kind::Text(0, 55), "Which channel of a multi-channel billing key to charge."),
+    column("quantity", Kind::Int(1, 1_000_000), "What the price is multiplied by. Empty: 1."),
+    column("next_plan", Kind::Text(1, 64), "The plan that takes over when the next period opens; then it is moved into `plan`."),
+    column("trial_days", Kind::Int(0, 3650), "Days from the anchor on that are not charged for, for rows that have never been billed. Empty: the plan's."),
+    column("trial_until", Kind::Date, "The first day after the trial. Wins over `trial_days`."),
+    column("trial_anchor", Kind::Choice(&TrialAnchor::NAMES), "From where periods are counted after the trial. Empty: the plan's."),
+    column("resume", Kind::Choice(&Resume::NAMES), "From where periods are counted after a pause. Empty: the plan's."),
+    column("ends_on", Kind::Date, "No period starts on this day or after it."),
+    column("max_periods", Kind::Int(1, 100_000), "Periods at most. Empty: the plan's."),
+    column("cancel_at_period_end", Kind::Flag, "`true`: the period that is open is the last. Can be taken back before its end."),
 ];
 
 pub const ACCOUNT: usize = 0;
@@ -89,6 +100,15 @@ pub const ZONE: usize = 10;
 pub const CHARGE_TIME: usize = 11;
 pub const TAX_FREE: usize = 12;
 pub const VAT_AMOUNT: usize = 13;
+pub const QUANTITY: usize = 31;
+pub const NEXT_PLAN: usize = 32;
+pub const TRIAL_DAYS: usize = 33;
+pub const TRIAL_UNTIL: usize = 34;
+pub const TRIAL_ANCHOR: usize = 35;
+pub const RESUME: usize = 36;
+pub const ENDS_ON: usize = 37;
+pub const MAX_PERIODS: usize = 38;
+pub const CANCEL_AT_PERIOD_END: usize = 39;
 
 /// Without these there is no subscription.
 pub const REQUIRED: [usize; 5] = [ACCOUNT, EXTERNAL_REF, PLAN, CUSTOMER_UID, ANCHOR];
@@ -119,18 +139,38 @@ mod tests {
             (CHARGE_TIME, "charge_time"),
             (TAX_FREE, "tax_free"),
             (VAT_AMOUNT, "vat_amount"),
+            (QUANTITY, "quantity"),
+            (NEXT_PLAN, "next_plan"),
+            (TRIAL_DAYS, "trial_days"),
+            (TRIAL_UNTIL, "trial_until"),
+            (TRIAL_ANCHOR, "trial_anchor"),
+            (RESUME, "resume"),
+            (ENDS_ON, "ends_on"),
+            (MAX_PERIODS, "max_periods"),
+            (CANCEL_AT_PERIOD_END, "cancel_at_period_end"),
         ];
         for (place, name) in named {
             assert_eq!(index(name), Some(place));
         }
-        for migration in [
-            include_str!("../../../migrations/sqlite/0001_start.sql"),
-            include_str!("../../../migrations/postgres/0001_start.sql"),
+        for (start, terms) in [
+            (
+                include_str!("../../../migrations/sqlite/0001_start.sql"),
+                include_str!("../../../migrations/sqlite/0003_terms.sql"),
+            ),
+            (
+                include_str!("../../../migrations/postgres/0001_start.sql"),
+                include_str!("../../../migrations/postgres/0003_terms.sql"),
+            ),
         ] {
-            let table = migration.split("CREATE TABLE subscriptions (").nth(1).unwrap().split("UNIQUE").next().unwrap();
-            let names: Vec<&str> = table.lines().filter_map(|line| line.split_whitespace().next()).collect();
+            let table = start.split("CREATE TABLE subscriptions (").nth(1).unwrap().split("UNIQUE").next().unwrap();
+            let mut names: Vec<&str> = table.lines().filter_map(|line| line.split_whitespace().next()).collect();
+            // id first, created_at and updated_at last
+            names.remove(0);
+            names.truncate(names.len() - 2);
+            let added = terms.split("schedules").next().unwrap().split("ADD COLUMN ").skip(1);
+            names.extend(added.filter_map(|column| column.split_whitespace().next()));
             let known: Vec<&str> = COLUMNS.iter().map(|column| column.name).collect();
-            assert_eq!(names[1..names.len() - 2], known, "id first, created_at and updated_at last");
+            assert_eq!(names, known);
         }
     }
 }

@@ -30,6 +30,14 @@ pub enum Verdict {
     Changed(Vec<FieldChange>),
 }
 
+/// A row as it was and as it is, a cell for each of [`COLUMNS`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Imported {
+    pub verdict: Verdict,
+    pub old: Option<Vec<Option<String>>>,
+    pub new: Vec<Option<String>>,
+}
+
 /// A changed field. Personal values stay in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldChange {
@@ -66,7 +74,7 @@ impl Desk<'_> {
 
 impl Import {
     /// Writes a batch of rows, a cell for each of [`COLUMNS`]. No two may have the same account and `external_ref`.
-    pub async fn add(&mut self, rows: &[Vec<Given>]) -> Result<Vec<Verdict>, Fault> {
+    pub async fn add(&mut self, rows: &[Vec<Given>]) -> Result<Vec<Imported>, Fault> {
         let mut keys = self.tx.json_batch();
         for row in rows {
             keys.row().text("account", value(&row[ACCOUNT])).text("external_ref", value(&row[EXTERNAL_REF]));
@@ -77,23 +85,22 @@ impl Import {
             existing.insert((values[ACCOUNT].clone(), values[EXTERNAL_REF].clone()), values);
         }
         let (mut new, mut changed) = (self.tx.json_batch(), self.tx.json_batch());
-        let mut verdicts = Vec::with_capacity(rows.len());
+        let mut imported = Vec::with_capacity(rows.len());
         for row in rows {
             let key = (value(&row[ACCOUNT]).map(str::to_owned), value(&row[EXTERNAL_REF]).map(str::to_owned));
             let old = existing.get(&key);
             let merged = merge(row, old.map(Vec::as_slice));
             let Some(old) = old else {
                 write(&mut new, &merged);
-                verdicts.push(Verdict::New);
+                imported.push(Imported { verdict: Verdict::New, old: None, new: merged });
                 continue;
             };
             let changes = differences(old, &merged);
-            if changes.is_empty() {
-                verdicts.push(Verdict::Unchanged);
-            } else {
+            let verdict = if changes.is_empty() { Verdict::Unchanged } else { Verdict::Changed(changes) };
+            if verdict != Verdict::Unchanged {
                 write(&mut changed, &merged);
-                verdicts.push(Verdict::Changed(changes));
             }
+            imported.push(Imported { verdict, old: Some(old.clone()), new: merged });
         }
         if !new.is_empty() {
             self.tx.execute(&sql::ADD_SUBSCRIPTIONS, &[new.param()]).await?;
@@ -101,7 +108,7 @@ impl Import {
         if !changed.is_empty() {
             self.tx.execute(&sql::CHANGE_SUBSCRIPTIONS, &[changed.param(), self.now.into()]).await?;
         }
-        Ok(verdicts)
+        Ok(imported)
     }
 
     /// Keeps it all, and says so in the journal.

@@ -12,6 +12,7 @@ pub const ALL: &[&Statement] = &[
     &LOCK_SUBSCRIPTION,
     &FIND_SUBSCRIPTIONS,
     &LIST_SUBSCRIPTIONS,
+    &MISSED_SUBSCRIPTIONS,
     &ADD_EVENT,
     &ADD_DELIVERIES,
     &EVENTS,
@@ -105,7 +106,25 @@ macro_rules! columns {
             $before,
             "promotion_id, ",
             $before,
-            "channel_key"
+            "channel_key, ",
+            $before,
+            "quantity, ",
+            $before,
+            "next_plan, ",
+            $before,
+            "trial_days, ",
+            $before,
+            "trial_until, ",
+            $before,
+            "trial_anchor, ",
+            $before,
+            "resume, ",
+            $before,
+            "ends_on, ",
+            $before,
+            "max_periods, ",
+            $before,
+            "cancel_at_period_end"
         )
     };
 }
@@ -118,7 +137,9 @@ macro_rules! from_json {
         value->>'tax_free', value->>'vat_amount', value->>'buyer_name', value->>'buyer_email', value->>'buyer_tel',
         value->>'buyer_addr', value->>'buyer_postcode', value->>'card_quota', value->>'interest_free_by_merchant',
         value->>'use_card_point', value->>'custom_data', value->>'notice_url', value->>'product_type', value->>'product_count',
-        value->>'cash_receipt_type', value->>'bypass', value->>'extra', value->>'promotion_id', value->>'channel_key'"
+        value->>'cash_receipt_type', value->>'bypass', value->>'extra', value->>'promotion_id', value->>'channel_key',
+        value->>'quantity', value->>'next_plan', value->>'trial_days', value->>'trial_until', value->>'trial_anchor',
+        value->>'resume', value->>'ends_on', value->>'max_periods', value->>'cancel_at_period_end'"
     };
 }
 
@@ -130,13 +151,16 @@ macro_rules! record {
         vat_amount BIGINT, buyer_name TEXT, buyer_email TEXT, buyer_tel TEXT, buyer_addr TEXT, buyer_postcode TEXT,
         card_quota BIGINT, interest_free_by_merchant BOOLEAN, use_card_point BOOLEAN, custom_data TEXT, notice_url TEXT,
         product_type TEXT, product_count BIGINT, cash_receipt_type TEXT, bypass TEXT, extra TEXT, promotion_id TEXT,
-        channel_key TEXT)"
+        channel_key TEXT, quantity BIGINT, next_plan TEXT, trial_days BIGINT, trial_until DATE, trial_anchor TEXT, resume TEXT,
+        ends_on DATE, max_periods BIGINT, cancel_at_period_end BOOLEAN)"
     };
 }
 
 macro_rules! schedule {
     () => {
-        "s.created_at, s.updated_at, d.next_look_at, d.opened_until, d.not_before, d.parked, d.problem"
+        "s.created_at, s.updated_at, d.next_look_at, d.opened_until, d.not_before, d.anchor AS counted_from,
+            COALESCE(d.periods, 0) AS periods, d.missed, d.caught_up, d.parked, d.problem,
+            COALESCE(d.version, 0) AS version"
     };
 }
 
@@ -263,6 +287,19 @@ pub const LIST_SUBSCRIPTIONS: Statement = Statement::same(
     ),
 );
 
+/// Whose missed periods wait for an operator.
+pub const MISSED_SUBSCRIPTIONS: Statement = Statement::same(
+    "desk: missed subscriptions",
+    concat!(
+        "SELECT s.id, ",
+        columns!("s."),
+        ", ",
+        schedule!(),
+        " FROM schedules d JOIN subscriptions s ON s.id = d.subscription_id
+            WHERE d.missed IS NOT NULL AND d.subscription_id > $1 ORDER BY d.subscription_id LIMIT $2"
+    ),
+);
+
 /// Differs because Postgres stores JSON as JSONB.
 pub const ADD_EVENT: Statement = Statement::two(
     "desk: add event",
@@ -349,7 +386,7 @@ macro_rules! charge {
         "c.id, s.account, s.external_ref, s.plan, s.zone, c.subscription_id, c.period_start, c.period_end, c.due_at, c.amount,
         c.currency, c.tax_free, c.vat_amount, c.id_mode, c.state, c.waiting, c.next_at, c.id_number, c.attempts, c.tries,
         c.first_declined_at, c.doubt_since, c.doubt_looks, c.quiet_since, c.quiet_twice, c.newest_send_at, c.elsewhere_imp_uid,
-        c.imp_uid, c.paid_at, c.refunded
+        c.imp_uid, c.paid_at, c.refunded, c.config_version
         FROM charges c JOIN subscriptions s ON s.id = c.subscription_id"
     };
 }

@@ -5,15 +5,19 @@ use jiff::civil::Date;
 use serde_json::{Value, json};
 
 use super::columns::{
-    ACCOUNT, AMOUNT, ANCHOR, CHARGE_TIME, CURRENCY, EXTERNAL_REF, PLAN, STARTS_ON, STATUS, TAX_FREE, VAT_AMOUNT, ZONE,
+    ACCOUNT, AMOUNT, ANCHOR, CANCEL_AT_PERIOD_END, CHARGE_TIME, CURRENCY, ENDS_ON, EXTERNAL_REF, MAX_PERIODS, NEXT_PLAN, PLAN,
+    QUANTITY, RESUME, STARTS_ON, STATUS, TAX_FREE, TRIAL_ANCHOR, TRIAL_DAYS, TRIAL_UNTIL, VAT_AMOUNT, ZONE,
 };
 use super::import::{FieldChange, differences, values_of, write};
 use super::{Desk, Signed, journal, sql, subject};
 use crate::domain::charge::SubscriptionId;
 use crate::domain::event::{Event, EventKind};
-use crate::domain::subscription::{Status, Terms};
+use crate::domain::lifecycle::Progress;
+use crate::domain::plan::{Price, Resume, TrialAnchor};
+use crate::domain::subscription::{Adjustment, Status, Terms};
 use crate::store::codec::Row;
 use crate::store::db::{Fault, Tx};
+use crate::store::rows;
 
 /// A subscription's row, and where its schedule stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,9 +28,16 @@ pub struct SubscriptionRow {
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
     pub next_look_at: Option<Timestamp>,
-    /// Where the last opened period ends.
-    pub opened_until: Option<Date>,
-    pub not_before: Option<Date>,
+    pub progress: Progress,
+    /// Dated prices, in the order of their days.
+    pub prices: Vec<Price>,
+    /// What the next charge uses up.
+    pub adjustments: Vec<Adjustment>,
+    /// Missed periods that wait for an operator.
+    pub missed: Option<u32>,
+    pub caught_up: Option<Date>,
+    /// Of the schedule: what is written on it is refused if it has changed since.
+    pub version: i64,
     /// `paused`, `ended`, `blocked` or `problem`.
     pub parked: Option<String>,
     pub problem: Option<String>,
@@ -40,8 +51,12 @@ impl SubscriptionRow {
             created_at: row.at("created_at")?,
             updated_at: row.at("updated_at")?,
             next_look_at: row.at_opt("next_look_at")?,
-            opened_until: row.day_opt("opened_until")?,
-            not_before: row.day_opt("not_before")?,
+            progress: rows::progress(row)?,
+            prices: Vec::new(),
+            adjustments: Vec::new(),
+            missed: row.int_opt("missed")?.map(|_| row.small("missed")).transpose()?,
+            caught_up: row.day_opt("caught_up")?,
+            version: row.int("version")?,
             parked: row.text_opt("parked")?,
             problem: row.text_opt("problem")?,
         })
@@ -59,25 +74,44 @@ impl SubscriptionRow {
         self.value(EXTERNAL_REF)
     }
 
+    /// Whether the daemon last saw it paused, or ended.
+    pub fn was_paused(&self) -> bool {
+        matches!(self.parked.as_deref(), Some("paused" | "ended"))
+    }
+
     /// What says when it is billed and how much; `None` if the row holds what it cannot hold.
     pub fn terms(&self) -> Option<Terms> {
-        let int = |place: usize| self.values[place].as_ref().and_then(|text| text.parse().ok());
-        Some(Terms {
-            id: SubscriptionId(self.id),
-            account: self.account().to_owned(),
-            external_ref: self.external_ref().to_owned(),
-            status: Status::from_name(self.value(STATUS))?,
-            plan: self.value(PLAN).to_owned(),
-            amount: int(AMOUNT),
-            currency: self.values[CURRENCY].clone(),
-            anchor: self.value(ANCHOR).parse().ok()?,
-            starts_on: self.values[STARTS_ON].as_ref().and_then(|text| text.parse().ok()),
-            zone: self.values[ZONE].clone(),
-            charge_time: self.values[CHARGE_TIME].clone(),
-            tax_free: int(TAX_FREE),
-            vat_amount: int(VAT_AMOUNT),
-        })
+        let (prices, adjustments) = (self.prices.clone(), self.adjustments.clone());
+        Some(Terms { id: SubscriptionId(self.id), prices, adjustments, ..terms_of(&self.values)? })
     }
+}
+
+/// What a row's cells say by themselves, without dated prices and adjustments. `None`: they hold what they cannot hold.
+pub fn terms_of(values: &[Option<String>]) -> Option<Terms> {
+    let value = |place: usize| values[place].as_deref().unwrap_or_default();
+    let int = |place: usize| values[place].as_ref().and_then(|text| text.parse().ok());
+    let narrow = |place: usize| values[place].as_ref().and_then(|text| text.parse::<u32>().ok());
+    let day = |place: usize| values[place].as_ref().and_then(|text| text.parse::<Date>().ok());
+    Some(Terms {
+        status: Status::from_name(value(STATUS))?,
+        next_plan: values[NEXT_PLAN].clone(),
+        amount: int(AMOUNT),
+        currency: values[CURRENCY].clone(),
+        quantity: narrow(QUANTITY).unwrap_or(1),
+        starts_on: day(STARTS_ON),
+        ends_on: day(ENDS_ON),
+        max_periods: narrow(MAX_PERIODS),
+        cancel_at_period_end: value(CANCEL_AT_PERIOD_END) == "true",
+        trial_days: narrow(TRIAL_DAYS),
+        trial_until: day(TRIAL_UNTIL),
+        trial_anchor: TrialAnchor::from_name(value(TRIAL_ANCHOR)),
+        resume: Resume::from_name(value(RESUME)),
+        zone: values[ZONE].clone(),
+        charge_time: values[CHARGE_TIME].clone(),
+        tax_free: int(TAX_FREE),
+        vat_amount: int(VAT_AMOUNT),
+        ..Terms::new(value(ACCOUNT), value(EXTERNAL_REF), value(PLAN), day(ANCHOR)?)
+    })
 }
 
 /// Which subscriptions to list.
@@ -101,7 +135,17 @@ impl Desk<'_> {
             None => self.accounts().await?.into_iter().map(|account| account.name).collect(),
         };
         let rows = self.database.read(&sql::FIND_SUBSCRIPTIONS, &[accounts.into(), external_ref.into()]).await?;
-        rows.iter().map(SubscriptionRow::of).collect()
+        self.with_dated(&rows).await
+    }
+
+    /// Rows with their dated prices and their adjustments.
+    pub(super) async fn with_dated(&self, rows: &[Row]) -> Result<Vec<SubscriptionRow>, Fault> {
+        let mut rows = rows.iter().map(SubscriptionRow::of).collect::<Result<Vec<_>, Fault>>()?;
+        let mut dated = self.database.dated_of(rows.iter().map(|row| row.id).collect()).await?;
+        for row in &mut rows {
+            (row.prices, row.adjustments) = dated.remove(&row.id).unwrap_or_default();
+        }
+        Ok(rows)
     }
 
     pub async fn subscriptions(&self, filter: &SubscriptionFilter) -> Result<Vec<SubscriptionRow>, Fault> {
@@ -114,7 +158,7 @@ impl Desk<'_> {
             filter.limit.into(),
         ];
         let rows = self.database.read(&sql::LIST_SUBSCRIPTIONS, &params).await?;
-        rows.iter().map(SubscriptionRow::of).collect()
+        self.with_dated(&rows).await
     }
 
     /// Sets some cells of a subscription, with its journal entry and event. Nothing is written if nothing differs.

@@ -104,7 +104,7 @@ macro_rules! from_charges {
 /// What [`super::super::rows::payer`] reads of `subscriptions s`.
 macro_rules! payer_columns {
     () => {
-        "s.status, s.customer_uid, s.plan, s.name, s.buyer_name, s.buyer_email, s.buyer_tel, s.buyer_addr, s.buyer_postcode,
+        "s.status, s.customer_uid, s.plan, s.name, s.zone, s.buyer_name, s.buyer_email, s.buyer_tel, s.buyer_addr, s.buyer_postcode,
             s.card_quota, s.interest_free_by_merchant, s.use_card_point, s.custom_data, s.notice_url, s.product_type,
             s.product_count, s.cash_receipt_type, s.bypass, s.extra, s.promotion_id, s.channel_key"
     };

@@ -4,9 +4,14 @@
 
 pub mod accounts;
 pub mod charges;
+pub mod chores;
+pub mod copy;
 pub mod missed;
 pub mod outbox;
+pub mod outlook;
 pub mod schedules;
+pub mod terms;
+pub mod versions;
 pub mod writes;
 
 /// A statement in both spellings.
@@ -30,5 +35,17 @@ impl Statement {
 }
 
 /// All statements, by the file that they stand in.
-pub const ALL: &[&[&Statement]] =
-    &[accounts::ALL, charges::ALL, missed::ALL, schedules::ALL, writes::ALL, outbox::ALL, super::desk::sql::ALL];
+pub const ALL: &[&[&Statement]] = &[
+    accounts::ALL,
+    charges::ALL,
+    missed::ALL,
+    schedules::ALL,
+    terms::ALL,
+    writes::ALL,
+    outbox::ALL,
+    outlook::ALL,
+    chores::ALL,
+    copy::ALL,
+    versions::ALL,
+    super::desk::sql::ALL,
+];

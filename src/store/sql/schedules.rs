@@ -18,11 +18,13 @@ pub const ALL: &[&Statement] = &[
 pub const DUE_SCHEDULES: Statement = Statement::same(
     "due schedules",
     concat!(
-        "SELECT h.subscription_id, h.opened_until, h.not_before, h.parked, h.version, s.account, s.external_ref, s.amount,
-            s.currency, s.anchor, s.starts_on, s.zone, s.charge_time, s.tax_free, s.vat_amount, a.id AS account_id, ",
+        "SELECT ",
+        super::terms::terms!(),
+        ", a.id AS account_id, ",
         payer_columns!(),
         " FROM (
-            SELECT subscription_id, next_look_at, opened_until, not_before, parked, version FROM schedules
+            SELECT subscription_id, next_look_at, opened_until, not_before, anchor, periods, parked, caught_up, version
+                FROM schedules
                 WHERE next_look_at IS NOT NULL AND next_look_at <= $1 ORDER BY next_look_at LIMIT $2
         ) h
         JOIN subscriptions s ON s.id = h.subscription_id
@@ -35,10 +37,10 @@ pub const DUE_SCHEDULES: Statement = Statement::same(
 /// change.
 pub const LOCK_STEPS: Statement = Statement::two(
     "lock steps",
-    "SELECT h.subscription_id, h.version, h.problem, s.account, s.external_ref, a.id AS account_id
+    "SELECT h.subscription_id, h.version, h.parked, h.problem, s.account, s.external_ref, a.id AS account_id
         FROM schedules h JOIN subscriptions s ON s.id = h.subscription_id JOIN accounts a ON a.name = s.account
         WHERE h.subscription_id IN (SELECT value FROM json_each($1)) ORDER BY h.subscription_id",
-    "SELECT h.subscription_id, h.version, h.problem, s.account, s.external_ref, a.id AS account_id
+    "SELECT h.subscription_id, h.version, h.parked, h.problem, s.account, s.external_ref, a.id AS account_id
         FROM schedules h JOIN subscriptions s ON s.id = h.subscription_id JOIN accounts a ON a.name = s.account
         WHERE h.subscription_id = ANY ($1) ORDER BY h.subscription_id FOR UPDATE OF h SKIP LOCKED",
 );
@@ -82,19 +84,20 @@ pub const LAST_BEFORE: Statement = Statement::two(
 pub const INSERT_CHARGES: Statement = Statement::two(
     "insert charges",
     "INSERT INTO charges (subscription_id, account_id, period_start, period_end, due_at, amount, currency, tax_free, vat_amount,
-            id_mode, state, waiting, next_at, claim_token, claim_until)
+            id_mode, config_version, state, waiting, next_at, claim_token, claim_until)
         SELECT value->>'$.id', value->>'$.account', value->>'$.period_start', value->>'$.period_end', value->>'$.due_at',
             value->>'$.amount', value->>'$.currency', value->>'$.tax_free', value->>'$.vat_amount', value->>'$.id_mode',
-            'due', 'turn', value->>'$.due_at', value->>'$.claim_token', value->>'$.claim_until'
+            value->>'$.config_version', 'due', value->>'$.waiting', value->>'$.first_at', value->>'$.claim_token',
+            value->>'$.claim_until'
         FROM jsonb_each($1) RETURNING id, subscription_id, period_start",
     "INSERT INTO charges (subscription_id, account_id, period_start, period_end, due_at, amount, currency, tax_free, vat_amount,
-            id_mode, state, waiting, next_at, claim_token, claim_until)
+            id_mode, config_version, state, waiting, next_at, claim_token, claim_until)
         SELECT x.id, x.account, x.period_start, x.period_end, x.due_at, x.amount, x.currency, x.tax_free, x.vat_amount,
-            x.id_mode, 'due', 'turn', x.due_at, x.claim_token, x.claim_until
+            x.id_mode, x.config_version, 'due', x.waiting, x.first_at, x.claim_token, x.claim_until
         FROM unnest($1::bigint[], $2::bigint[], $3::date[], $4::date[], $5::timestamptz[], $6::bigint[], $7::text[], $8::bigint[],
-            $9::bigint[], $10::text[], $11::text[], $12::timestamptz[])
-            AS x(id, account, period_start, period_end, due_at, amount, currency, tax_free, vat_amount, id_mode, claim_token,
-                claim_until)
+            $9::bigint[], $10::text[], $11::bigint[], $12::text[], $13::timestamptz[], $14::text[], $15::timestamptz[])
+            AS x(id, account, period_start, period_end, due_at, amount, currency, tax_free, vat_amount, id_mode, config_version,
+                waiting, first_at, claim_token, claim_until)
         RETURNING id, subscription_id, period_start",
 );
 
@@ -102,17 +105,20 @@ pub const INSERT_CHARGES: Statement = Statement::two(
 pub const UPDATE_SCHEDULES: Statement = Statement::two(
     "update schedules",
     "UPDATE schedules SET next_look_at = x.next_look_at, opened_until = COALESCE(x.opened_until, schedules.opened_until),
-            not_before = x.not_before, parked = x.parked, problem = x.problem, version = schedules.version + 1
+            not_before = x.not_before, anchor = x.anchor, periods = COALESCE(x.periods, schedules.periods),
+            parked = x.parked, problem = x.problem, missed = x.missed, version = schedules.version + 1
         FROM (
             SELECT CAST(value->>'$.id' AS INTEGER) AS id, value->>'$.next_look_at' AS next_look_at,
                 value->>'$.opened_until' AS opened_until, value->>'$.not_before' AS not_before,
+                value->>'$.anchor' AS anchor, value->>'$.periods' AS periods, value->>'$.missed' AS missed,
                 value->>'$.parked' AS parked, value->>'$.problem' AS problem
             FROM jsonb_each($1)
         ) AS x WHERE schedules.subscription_id = x.id",
     "UPDATE schedules h SET next_look_at = x.next_look_at, opened_until = COALESCE(x.opened_until, h.opened_until),
-            not_before = x.not_before, parked = x.parked, problem = x.problem, version = h.version + 1
-        FROM unnest($1::bigint[], $2::timestamptz[], $3::date[], $4::date[], $5::text[], $6::text[]) AS x(id,
-            next_look_at, opened_until, not_before, parked, problem)
+            not_before = x.not_before, anchor = x.anchor, periods = COALESCE(x.periods, h.periods), parked = x.parked,
+            problem = x.problem, missed = x.missed, version = h.version + 1
+        FROM unnest($1::bigint[], $2::timestamptz[], $3::date[], $4::date[], $5::date[], $6::bigint[], $7::bigint[], $8::text[],
+            $9::text[]) AS x(id, next_look_at, opened_until, not_before, anchor, periods, missed, parked, problem)
         WHERE h.subscription_id = x.id",
 );
 

@@ -1,0 +1,107 @@
+//! Looks ahead: reads the whole book page by page, without holding anything.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::Database;
+use super::codec::Row;
+use super::db::Fault;
+use super::rows;
+use super::sql::outlook;
+use crate::domain::charge::{ChargeState, Waiting};
+use crate::domain::forecast::{History, Sum};
+use crate::domain::money::Currency;
+use crate::domain::period::Period;
+use crate::ports::store::{Pending, Standing};
+
+/// How many of the newest charges a history is made of, at most.
+const HISTORY: u32 = 100_000;
+
+/// A page of subscriptions, in the order of their rows.
+#[derive(Debug, Default)]
+pub struct Page {
+    pub subscriptions: Vec<Standing>,
+    /// Rows that could not be read; each has been logged.
+    pub unreadable: u64,
+    /// Where the next page begins; `None`: this was the last one.
+    pub next: Option<i64>,
+}
+
+impl Database {
+    /// The next page of the book after a subscription's row (0: from the beginning). Each page is a snapshot of its own.
+    pub async fn standing(&self, after: i64, limit: u32) -> Result<Page, Fault> {
+        let found = self.db.read(&outlook::STANDING, &[after.into(), limit.into()]).await?;
+        let Some(last) = found.last() else { return Ok(Page::default()) };
+        let last = last.int("subscription_id")?;
+        let mut page = self.stand(&found).await?;
+        page.next = (found.len() as u64 >= u64::from(limit)).then_some(last);
+        Ok(page)
+    }
+
+    /// One subscription as it stands; `None` if there is none.
+    pub async fn standing_of(&self, subscription: i64) -> Result<Option<Standing>, Fault> {
+        let found = self.db.read(&outlook::STANDING_ONE, &[subscription.into()]).await?;
+        let page = self.stand(&found).await?;
+        Ok(page.subscriptions.into_iter().next())
+    }
+
+    async fn stand(&self, found: &[Row]) -> Result<Page, Fault> {
+        let mut page = Page::default();
+        let mut pending: HashMap<i64, Vec<Pending>> = HashMap::new();
+        let ids = found.iter().map(|row| row.int("subscription_id")).collect::<Result<Vec<i64>, _>>()?;
+        // after the schedules: a period that opens in between is then seen twice, and told apart by its start
+        for row in &self.db.read(&outlook::PENDING, &[ids.into()]).await? {
+            pending.entry(row.int("subscription_id")?).or_default().push(pending_of(row)?);
+        }
+        for of_one in pending.values_mut() {
+            of_one.sort_by_key(|pending| pending.period.start);
+        }
+        for row in found {
+            match rows::standing(row) {
+                Ok(schedule) => page
+                    .subscriptions
+                    .push(Standing { pending: pending.remove(&schedule.terms.id.0).unwrap_or_default(), schedule }),
+                Err(fault) => {
+                    page.unreadable += 1;
+                    let subscription = row.int("subscription_id").unwrap_or_default();
+                    tracing::error!(subscription.id = subscription, error = %fault, "a subscription cannot be read");
+                }
+            }
+        }
+        self.complete(page.subscriptions.iter_mut().map(|standing| &mut standing.schedule.terms)).await?;
+        Ok(page)
+    }
+
+    /// The highest number of a subscription's row: where the last page ends, for a progress display.
+    pub async fn last_subscription(&self) -> Result<i64, Fault> {
+        let rows = self.db.read(&outlook::LAST_SUBSCRIPTION, &[]).await?;
+        rows.first().map_or(Ok(0), |row| row.int("last"))
+    }
+
+    /// What became of the newest charges, by currency.
+    pub async fn history(&self) -> Result<BTreeMap<Currency, History>, Fault> {
+        let rows = self.db.read(&outlook::HISTORY, &[HISTORY.into()]).await?;
+        let sum = |row: &Row, name: &str| {
+            let count = u64::try_from(row.int(name)?).unwrap_or(0);
+            Ok::<_, Fault>(Sum { count, sum: row.int(&format!("{name}_sum"))?.into() })
+        };
+        let history = |row: &Row| {
+            let currency = row.word("currency", |code| code.parse().ok())?;
+            let history =
+                History { closed: sum(row, "closed")?, declined: sum(row, "declined")?, recovered: sum(row, "recovered")? };
+            Ok((currency, history))
+        };
+        rows.iter().map(history).collect()
+    }
+}
+
+fn pending_of(row: &Row) -> Result<Pending, Fault> {
+    Ok(Pending {
+        period: Period { start: row.day("period_start")?, end: row.day("period_end")? },
+        due_at: row.at("due_at")?,
+        amount: rows::money(row)?,
+        state: row.word("state", ChargeState::from_name)?,
+        waiting: row.word("waiting", Waiting::from_name)?,
+        next_at: row.at_opt("next_at")?,
+        tries: row.small("tries")?,
+    })
+}

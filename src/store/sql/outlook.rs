@@ -1,0 +1,62 @@
+//! Statements that look ahead: the whole book in pages, by key, so that each page costs the same.
+
+use super::Statement;
+
+pub const ALL: &[&Statement] = &[&STANDING, &STANDING_ONE, &PENDING, &LAST_SUBSCRIPTION, &HISTORY];
+
+pub const STANDING: Statement = Statement::same(
+    "standing subscriptions",
+    concat!(
+        "SELECT ",
+        super::terms::terms!(),
+        ", a.id AS account_id
+        FROM schedules h
+        JOIN subscriptions s ON s.id = h.subscription_id
+        JOIN accounts a ON a.name = s.account
+        WHERE h.subscription_id > $1 ORDER BY h.subscription_id LIMIT $2"
+    ),
+);
+
+pub const STANDING_ONE: Statement = Statement::same(
+    "one standing subscription",
+    concat!(
+        "SELECT ",
+        super::terms::terms!(),
+        ", a.id AS account_id
+        FROM schedules h
+        JOIN subscriptions s ON s.id = h.subscription_id
+        JOIN accounts a ON a.name = s.account
+        WHERE h.subscription_id = $1"
+    ),
+);
+
+/// Charges that are not final. By list and not by range: a range would read every charge that these subscriptions ever had.
+/// Differs because lists are arrays on Postgres and JSON on SQLite.
+pub const PENDING: Statement = Statement::two(
+    "pending charges",
+    "SELECT subscription_id, period_start, period_end, due_at, next_at, amount, currency, state, waiting, tries FROM charges
+        WHERE subscription_id IN (SELECT value FROM json_each($1)) AND state IN ('due', 'doubt', 'review')",
+    "SELECT subscription_id, period_start, period_end, due_at, next_at, amount, currency, state, waiting, tries FROM charges
+        WHERE subscription_id = ANY ($1) AND state IN ('due', 'doubt', 'review')",
+);
+
+pub const LAST_SUBSCRIPTION: Statement =
+    Statement::same("last subscription", "SELECT coalesce(max(subscription_id), 0) AS last FROM schedules");
+
+/// What became of the newest charges, so many at most. Differs because a sum of BIGINTs is NUMERIC on Postgres.
+pub const HISTORY: Statement = Statement::two(
+    "history",
+    "SELECT currency, count(*) AS closed, sum(amount) AS closed_sum,
+            count(*) FILTER (WHERE tries > 0) AS declined, coalesce(sum(amount) FILTER (WHERE tries > 0), 0) AS declined_sum,
+            count(*) FILTER (WHERE tries > 0 AND state = 'paid') AS recovered,
+            coalesce(sum(amount) FILTER (WHERE tries > 0 AND state = 'paid'), 0) AS recovered_sum
+        FROM charges
+        WHERE id > (SELECT coalesce(max(id), 0) FROM charges) - $1 AND state IN ('paid', 'unpaid') GROUP BY currency",
+    "SELECT currency, count(*) AS closed, sum(amount)::bigint AS closed_sum,
+            count(*) FILTER (WHERE tries > 0) AS declined,
+            coalesce(sum(amount) FILTER (WHERE tries > 0), 0)::bigint AS declined_sum,
+            count(*) FILTER (WHERE tries > 0 AND state = 'paid') AS recovered,
+            coalesce(sum(amount) FILTER (WHERE tries > 0 AND state = 'paid'), 0)::bigint AS recovered_sum
+        FROM charges
+        WHERE id > (SELECT coalesce(max(id), 0) FROM charges) - $1 AND state IN ('paid', 'unpaid') GROUP BY currency",
+);

@@ -1,0 +1,11 @@
+//! What subscriptions do over months, with the real engine on both databases, under a clock that nobody waits for.
+
+mod support;
+
+mod lifecycle {
+    pub mod catching_up;
+    pub mod rig;
+    pub mod terms;
+    pub mod windows;
+    pub mod year;
+}

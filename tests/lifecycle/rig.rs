@@ -1,0 +1,345 @@
+//! A database, a gateway that always pays, and an engine that lives until a day.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::civil::{Date, DateTime};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use rebilld::domain::attempt::MerchantUid;
+use rebilld::domain::money::{Currency, Money};
+use rebilld::domain::outcome::{Record, RecordStatus};
+use rebilld::domain::plan::{AccountTerms, Catalog, Plan};
+use rebilld::domain::recurrence::Recurrence;
+use rebilld::domain::window::Windows;
+use rebilld::engine::{Account, Engine as Daemon, Parts, Tuning, worker};
+use rebilld::gateway::portone::{self, Wire};
+use rebilld::ports::clock::Clock;
+use rebilld::ports::courier::{Courier, Handover};
+use rebilld::ports::gateway::{Answer, ChargeRequest, DurableAttempt, Gateway, InvalidRequest, ListPage, Unavailable};
+use rebilld::ports::store::{Delivery, Store};
+use rebilld::ports::wake::Wake;
+use rebilld::ports::watermark::Watermark;
+use rebilld::store::codec::Row;
+use rebilld::store::identity::{AccountConfig, AccountRow};
+use rebilld::store::sql::Statement;
+use rebilld::store::{Database, OpenOptions};
+use rebilld::time::SimulatedClock;
+use serde_json::{Value, json};
+
+use crate::support::postgres;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+/// A POST as the gateway saw it.
+#[derive(Debug, Clone)]
+pub struct Post {
+    pub merchant_uid: String,
+    pub at: Timestamp,
+    pub body: Value,
+}
+
+/// Every card is good here.
+pub struct Till {
+    clock: Arc<SimulatedClock>,
+    posts: Mutex<Vec<Post>>,
+}
+
+impl Till {
+    fn record(post: &Post) -> Record {
+        Record {
+            imp_uid: format!("imps_{}", post.merchant_uid),
+            merchant_uid: post.merchant_uid.clone(),
+            status: RecordStatus::Paid,
+            amount: Some(Money::new(post.body["amount"].as_i64().unwrap(), Currency::KRW)),
+            customer_uid: post.body["customer_uid"].as_str().map(str::to_owned),
+            fail_reason: None,
+            pg_provider: Some("html5_inicis".to_owned()),
+            pg_tid: None,
+            at: Some(post.at),
+            cancelled_amount: 0,
+        }
+    }
+
+    fn of(&self, uid: &str) -> Vec<Record> {
+        self.posts.lock().unwrap().iter().filter(|post| post.merchant_uid == uid).map(Self::record).collect()
+    }
+}
+
+#[async_trait]
+impl Gateway for Till {
+    fn compose(&self, request: &ChargeRequest<'_>) -> Result<String, InvalidRequest> {
+        portone::compose(request)
+    }
+
+    async fn ready(&self) -> Result<(), Unavailable> {
+        Ok(())
+    }
+
+    async fn charge(&self, attempt: DurableAttempt) -> Answer {
+        let (merchant_uid, at) = (attempt.merchant_uid().as_str().to_owned(), self.clock.now());
+        let answer = json!({ "code": 0, "message": null, "response": {
+            "imp_uid": format!("imps_{merchant_uid}"), "merchant_uid": merchant_uid, "amount": attempt.amount().minor(),
+            "cancel_amount": 0, "currency": "KRW", "status": "paid", "customer_uid": attempt.customer_uid(),
+            "paid_at": at.as_second(), "failed_at": 0, "pg_provider": "html5_inicis",
+        }});
+        let body = serde_json::from_str(attempt.body()).unwrap();
+        self.posts.lock().unwrap().push(Post { merchant_uid, at, body });
+        portone::judge(&attempt, Wire::Answer(200, answer.to_string().as_bytes()), 1)
+    }
+
+    async fn look_up(&self, ids: &[MerchantUid]) -> Result<Vec<Record>, Unavailable> {
+        Ok(ids.iter().flat_map(|id| self.of(id.as_str())).collect())
+    }
+
+    async fn find_all(&self, id: &MerchantUid) -> Result<Vec<Record>, Unavailable> {
+        Ok(self.of(id.as_str()))
+    }
+
+    async fn list(&self, from: Timestamp, to: Timestamp, page: u32) -> Result<ListPage, Unavailable> {
+        let posts = self.posts.lock().unwrap();
+        let records: Vec<Record> = posts.iter().filter(|post| from <= post.at && post.at < to).map(Self::record).collect();
+        let (total, size) = (records.len() as u64, 20);
+        let skip = (page as usize - 1) * size;
+        let next = (records.len() > skip + size).then_some(page + 1);
+        Ok(ListPage { records: records.into_iter().skip(skip).take(size).collect(), next, total })
+    }
+}
+
+struct Quiet;
+
+#[async_trait]
+impl Courier for Quiet {
+    async fn deliver(&self, _: &Delivery) -> Handover {
+        Handover::Accepted
+    }
+}
+
+#[async_trait]
+impl Watermark for Quiet {
+    async fn raise(&self, _: i64) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A charge, as short as the tests want it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Charged {
+    pub external_ref: String,
+    pub start: Date,
+    pub end: Date,
+    pub amount: i64,
+}
+
+pub struct World {
+    pub db: Arc<Database>,
+    pub clock: Arc<SimulatedClock>,
+    pub till: Arc<Till>,
+    pub catalog: Catalog,
+    pub windows: Windows,
+    pub rate: Option<u32>,
+    account: AccountRow,
+    lives: AtomicU64,
+    _directory: Option<tempfile::TempDir>,
+}
+
+pub fn seoul() -> TimeZone {
+    TimeZone::get("Asia/Seoul").unwrap()
+}
+
+/// An instant of a local time in Seoul: `2028-02-29T10:00`.
+pub fn at(local: &str) -> Timestamp {
+    local.parse::<DateTime>().unwrap().to_zoned(seoul()).unwrap().timestamp()
+}
+
+pub fn plan(name: &str, every: &str, amount: i64) -> Plan {
+    let title = Some(name.to_owned());
+    Plan { amount: Some(amount), title, ..Plan::new(name, Recurrence::interval(every.parse().unwrap(), None).unwrap()) }
+}
+
+impl World {
+    pub async fn new(engine: Engine, start: &str, plans: impl IntoIterator<Item = Plan>) -> Self {
+        let start = at(start);
+        let (url, directory) = match engine {
+            Engine::Sqlite => {
+                let directory = tempfile::tempdir().unwrap();
+                (format!("sqlite:{}", directory.path().join("test.db").display()), Some(directory))
+            }
+            Engine::Postgres => (postgres::database().await.url, None),
+        };
+        let options = OpenOptions { endpoints: vec!["app".to_owned()], create: true, max_connections: 4 };
+        let db = Arc::new(Database::open(&url, options).await.unwrap());
+        db.migrate().await.unwrap();
+        db.bind_identity("sb".parse().unwrap(), "simulated", start).await.unwrap();
+        let (name, fingerprint) = ("main".to_owned(), "f".to_owned());
+        let config = AccountConfig { name, fingerprint, base_url: "http://127.0.0.1".to_owned(), tier: None };
+        let account = db.sync_accounts(&[config], start).await.unwrap().remove(0);
+        let clock = Arc::new(SimulatedClock::new(start));
+        let accounts = [("main".to_owned(), AccountTerms { zone: seoul(), mixed_tax: false })];
+        let plans: BTreeMap<String, Plan> = plans.into_iter().map(|plan| (plan.name.clone(), plan)).collect();
+        Self {
+            db,
+            till: Arc::new(Till { clock: Arc::clone(&clock), posts: Mutex::default() }),
+            clock,
+            catalog: Catalog { plans, accounts: accounts.into() },
+            windows: Windows::ALWAYS,
+            rate: None,
+            account,
+            lives: AtomicU64::new(0),
+            _directory: directory,
+        }
+    }
+
+    /// An operator's own SQL, the same text on both engines.
+    pub async fn sql(&self, text: &str) -> Vec<Row> {
+        let text: &'static str = Box::leak(text.to_owned().into_boxed_str());
+        let mut tx = self.db.begin_write().await.unwrap();
+        let rows = tx.query(&Statement::same("test", text), &[]).await.unwrap_or_else(|fault| panic!("{text}: {fault}"));
+        tx.commit().await.unwrap();
+        rows
+    }
+
+    /// A subscription that becomes known now: `columns` as `name = value, …` in SQL.
+    pub async fn subscribe(&self, external_ref: &str, plan: &str, anchor: &str, columns: &[(&str, &str)]) {
+        let now = self.clock.now();
+        let created = match self.db.is_postgres() {
+            true => format!("'{now}'"),
+            false => now.as_microsecond().to_string(),
+        };
+        let names: String = columns.iter().map(|(name, _)| format!(", {name}")).collect();
+        let values: String = columns.iter().map(|(_, value)| format!(", {value}")).collect();
+        self.sql(&format!(
+            "INSERT INTO subscriptions (account, external_ref, plan, customer_uid, anchor, created_at{names})
+                VALUES ('main', '{external_ref}', '{plan}', 'card-{external_ref}', '{anchor}', {created}{values})"
+        ))
+        .await;
+    }
+
+    fn daemon(&self) -> Arc<Daemon> {
+        let life = self.lives.fetch_add(1, Ordering::SeqCst);
+        let account = Account {
+            id: self.account.id,
+            name: self.account.name.clone(),
+            endpoint: self.account.endpoint,
+            gateway: Arc::clone(&self.till) as _,
+            rate: self.rate,
+            in_flight: 64,
+            budget_count: None,
+            budget_sum: None,
+            budget_zone: TimeZone::UTC,
+        };
+        let mut tuning = Tuning::new("sb".parse().unwrap());
+        tuning.interval = Duration::from_secs(6 * 3600);
+        tuning.lead = SignedDuration::ZERO;
+        tuning.clock_check = None;
+        tuning.one_at_a_time = true;
+        tuning.windows = self.windows.clone();
+        tuning.audit_quick_every = SignedDuration::from_hours(24 * 7);
+        tuning.audit_complete_every = SignedDuration::from_hours(24 * 30);
+        let tokens = AtomicU64::new(0);
+        Daemon::new(Parts {
+            store: Arc::clone(&self.db) as _,
+            clock: Arc::clone(&self.clock) as _,
+            courier: Arc::new(Quiet),
+            watermark: Arc::new(Quiet),
+            accounts: vec![account],
+            catalog: self.catalog.clone(),
+            id_modes: BTreeMap::new(),
+            tuning,
+            wake: Wake::default(),
+            audit_first: false,
+            tokens: Box::new(move || format!("life-{life}-{}", tokens.fetch_add(1, Ordering::SeqCst))),
+            delivery_delay: |_, _| None,
+        })
+    }
+
+    /// A daemon from now until then.
+    pub async fn live_until(&self, local: &str) {
+        self.clock.set_horizon(at(local));
+        tokio::select! {
+            biased;
+            () = self.clock.horizon_reached() => {}
+            () = worker::run(self.daemon()) => unreachable!("nobody has asked it to stop"),
+        }
+    }
+
+    /// Nobody runs until then.
+    pub fn sleep_until(&self, local: &str) {
+        self.clock.move_to(at(local));
+    }
+
+    /// Everything that was charged and paid, by subscription and period.
+    pub async fn charged(&self) -> Vec<Charged> {
+        let rows = self
+            .sql(
+                "SELECT s.external_ref, c.period_start, c.period_end, c.amount FROM charges c
+                    JOIN subscriptions s ON s.id = c.subscription_id WHERE c.state = 'paid'
+                    ORDER BY s.external_ref, c.period_start",
+            )
+            .await;
+        let charged = |row: &Row| Charged {
+            external_ref: row.text("external_ref").unwrap(),
+            start: row.day("period_start").unwrap(),
+            end: row.day("period_end").unwrap(),
+            amount: row.int("amount").unwrap(),
+        };
+        rows.iter().map(charged).collect()
+    }
+
+    /// `2028-01-31..2028-02-29 9900`, for one subscription.
+    pub async fn periods(&self, external_ref: &str) -> Vec<String> {
+        let charged = self.charged().await.into_iter().filter(|charged| charged.external_ref == external_ref);
+        charged.map(|charged| format!("{}..{} {}", charged.start, charged.end, charged.amount)).collect()
+    }
+
+    pub fn posts(&self) -> Vec<Post> {
+        self.till.posts.lock().unwrap().clone()
+    }
+
+    pub async fn count(&self, sql: &str) -> i64 {
+        self.sql(sql).await[0].int("n").unwrap()
+    }
+
+    /// Data of the events of a kind, oldest first.
+    pub async fn events(&self, kind: &str) -> Vec<Value> {
+        let rows = self.sql(&format!("SELECT data FROM events WHERE kind = '{kind}' ORDER BY seq")).await;
+        rows.iter().map(|row| row.json("data").unwrap()).collect()
+    }
+
+    /// Charges past due by two hours that wait for nothing that is shown.
+    pub async fn missed(&self) -> u64 {
+        let missed = self.db.missed(self.clock.now(), SignedDuration::from_hours(2)).await.unwrap();
+        missed.sends + missed.look_ups + missed.schedules
+    }
+}
+
+/// Makes a test of each engine out of one body.
+macro_rules! both {
+    ($($(#[$meta:meta])* async fn $name:ident($engine:ident) $body:block)*) => {
+        $(mod $name {
+            use super::*;
+
+            async fn body($engine: Engine) $body
+
+            $(#[$meta])*
+            #[tokio::test]
+            async fn on_sqlite() {
+                body(Engine::Sqlite).await;
+            }
+
+            $(#[$meta])*
+            #[tokio::test]
+            async fn on_postgres() {
+                body(Engine::Postgres).await;
+            }
+        })*
+    };
+}
+pub(crate) use both;
