@@ -11,6 +11,8 @@ mod faults;
 mod gateway;
 #[path = "simulation/logs.rs"]
 mod logs;
+#[path = "simulation/restore.rs"]
+mod restore;
 #[path = "simulation/world.rs"]
 mod world;
 
@@ -20,10 +22,15 @@ use faults::Swarm;
 use world::{Outcome, World};
 
 fn run(seed: u64, swarm: Swarm) -> Outcome {
+    simulate(seed, swarm, async |world| world.run().await)
+}
+
+/// Has a world of its own do something.
+fn simulate<T>(seed: u64, swarm: Swarm, what: impl AsyncFnOnce(World) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", directory.path().join("sim.db").display());
-    runtime.block_on(async { World::new(seed, &url, swarm).await.run().await })
+    runtime.block_on(async { what(World::new(seed, &url, swarm).await).await })
 }
 
 #[expect(clippy::disallowed_methods, reason = "the size of a campaign comes from the environment")]
@@ -116,4 +123,25 @@ fn the_same_seed_has_the_same_history() {
         let differs = one.lines().zip(other.lines()).find(|(one, other)| one != other);
         assert!(one == other, "seed {seed}: {differs:#?}");
     }
+}
+
+#[test]
+fn an_old_copy_of_the_database_breaks_no_invariant() {
+    logs::capture();
+    let seeds: Vec<u64> = match setting("REBILLD_SIM_SEED") {
+        Some(seed) => vec![seed],
+        None => (0..setting("REBILLD_SIM_RESTORES").unwrap_or(12)).map(|seed| 5_000 + seed).collect(),
+    };
+    let mut held = 0;
+    for seed in &seeds {
+        let (outcome, was_held) = simulate(*seed, Swarm::of(*seed), async |mut world| {
+            let was_held = world.be_restored().await;
+            (world.run().await, was_held)
+        });
+        held += u64::from(was_held);
+        if let Some(complaint) = complain(*seed, &outcome) {
+            panic!("{complaint}");
+        }
+    }
+    assert!(seeds.len() < 10 || held >= 6, "only {held} of {} copies were behind what had been sent", seeds.len());
 }
