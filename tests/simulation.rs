@@ -9,6 +9,8 @@ mod crash;
 mod faults;
 #[path = "simulation/gateway.rs"]
 mod gateway;
+#[path = "simulation/jump.rs"]
+mod jump;
 #[path = "simulation/logs.rs"]
 mod logs;
 #[path = "simulation/restore.rs"]
@@ -144,4 +146,15 @@ fn an_old_copy_of_the_database_breaks_no_invariant() {
         }
     }
     assert!(seeds.len() < 10 || held >= 6, "only {held} of {} copies were behind what had been sent", seeds.len());
+}
+
+#[test]
+fn a_clock_jump_holds_every_life_until_q_has_passed() {
+    logs::capture();
+    for seed in 6_000..6_006 {
+        let calm = Swarm { crashes: None, look_up_down: None, look_up_rate: 0, lost_acknowledgements: 0, ..Swarm::of(seed) };
+        let (held, after) = simulate(seed, calm, async |mut world| world.meet_a_jump().await);
+        assert_eq!(held, 0, "seed {seed}: nothing is sent within Q");
+        assert!(after > 0, "seed {seed}: what was due is sent after it");
+    }
 }

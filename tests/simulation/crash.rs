@@ -9,9 +9,11 @@ use rand::RngExt;
 use rebilld::domain::charge::{AccountId, Charge, ChargeId, SubscriptionId};
 use rebilld::domain::decide::Incident;
 use rebilld::domain::event::Event;
+use rebilld::ports::clock::Clock;
 use rebilld::ports::store::*;
 use rebilld::ports::watermark::Watermark;
 use rebilld::store::Database;
+use rebilld::time::SimulatedClock;
 use std::collections::BTreeMap;
 use tokio::sync::Notify;
 
@@ -60,6 +62,9 @@ pub struct CrashingStore {
     /// Of a thousand commits.
     pub lost_acknowledgements: u32,
     pub commits: AtomicU64,
+    /// The database's clock, which is put forward by an hour at an instant.
+    pub clock: Arc<SimulatedClock>,
+    pub jumps_at: Option<Timestamp>,
 }
 
 impl CrashingStore {
@@ -86,7 +91,10 @@ macro_rules! through {
 #[async_trait]
 impl Store for CrashingStore {
     async fn clock(&self) -> Result<Timestamp, StoreError> {
-        through!(self, clock())
+        self.crash.point().await;
+        let now = self.clock.now();
+        let jumped = self.jumps_at.is_some_and(|at| now >= at);
+        Ok(if jumped { now + SignedDuration::from_hours(1) } else { now })
     }
 
     async fn next_due(&self, now: Timestamp) -> Result<NextDue, StoreError> {

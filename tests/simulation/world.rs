@@ -87,6 +87,8 @@ pub struct World {
     lives: u64,
     faults_on: bool,
     pub mark: Arc<SimulatedWatermark>,
+    /// The database's clock is watched, and jumps then.
+    pub clock_jumps_at: Option<Timestamp>,
     /// Nobody changes a row by hand.
     pub hands_off: bool,
     /// When nothing might be sent.
@@ -197,6 +199,7 @@ impl World {
             lives: 0,
             faults_on: true,
             mark,
+            clock_jumps_at: None,
             hands_off: false,
             braked: Vec::new(),
             forgotten: None,
@@ -229,13 +232,15 @@ impl World {
             seed: self.seed ^ life,
             lost_acknowledgements: if self.faults_on { self.swarm.lost_acknowledgements } else { 0 },
             commits: AtomicU64::new(0),
+            clock: Arc::clone(&self.clock),
+            jumps_at: self.clock_jumps_at,
         };
         let account = self.account();
         let mut tuning = Tuning::new(TAG.parse().unwrap());
         tuning.batch = 16;
         tuning.interval = std::time::Duration::from_secs(6 * 3600);
         tuning.lead = SignedDuration::ZERO;
-        tuning.clock_check = None;
+        tuning.clock_check = self.clock_jumps_at.map(|_| std::time::Duration::from_secs(10));
         tuning.one_at_a_time = true;
         tuning.audit_quick_every = SignedDuration::from_hours(40);
         tuning.audit_complete_every = SignedDuration::from_hours(10 * 24);
@@ -300,7 +305,7 @@ impl World {
     }
 
     /// Every period that fell due by `end`, counted from the terms alone.
-    fn expected(&self, end: Timestamp) -> Vec<Expected> {
+    pub fn expected(&self, end: Timestamp) -> Vec<Expected> {
         let mut expected = Vec::new();
         for terms in &self.terms {
             let plan = &self.plans[&terms.plan];
