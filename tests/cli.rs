@@ -12,5 +12,6 @@ mod cli {
     mod declines;
     mod desk;
     mod import;
+    mod incidents;
     mod terms;
 }

@@ -12,18 +12,12 @@ use tracing::{error, warn};
 use super::audit::{AuditError, COMPLETE, QUICK};
 use super::charge::Batch;
 use super::open::Opening;
-use super::{AccountRuntime, Engine};
+use super::{AccountRuntime, Engine, missed};
 use crate::domain::charge::AccountId;
 use crate::ports::store::{Delivery, NextDue, StoreError};
 
-/// Past due by this long, neither final nor visibly waiting: missed.
-const MISSED_AFTER: SignedDuration = SignedDuration::from_hours(2);
-/// How often that is counted.
-const COUNT_MISSED_EVERY: Duration = Duration::from_secs(300);
 /// Interrupted sends are adopted this often.
 const ADOPT_EVERY: Duration = Duration::from_secs(30);
-/// A reading of the database clock that took longer is none: half of it could pass for a jump.
-const SLOW_CLOCK: Duration = Duration::from_secs(5);
 /// How long opening waits for an account that has no room at the moment.
 const OPENING_WAITS: Duration = Duration::from_secs(1);
 /// After a failed database call.
@@ -35,6 +29,7 @@ enum Flight {
     Send(AccountId),
     LookUp(AccountId),
     Audit(AccountId),
+    Count,
     Relay,
 }
 
@@ -48,6 +43,9 @@ struct Loop {
     next_adopt: Duration,
     next_count: Duration,
     next_clock: Duration,
+    /// A jump of the clock is still to be read from the database, or to be written to it.
+    recall_jump: bool,
+    keep_jump: bool,
     /// Until when opening waits for room, by CLOCK_BOOTTIME.
     open_by: Option<Duration>,
     /// What the last dispatch found, before it put anything under way.
@@ -70,10 +68,7 @@ pub async fn run(engine: Arc<Engine>) {
     let mut recorder = {
         let engine = Arc::clone(&engine);
         let mut tasks = JoinSet::new();
-        for _ in 0..engine.in_force().tuning.recorders.max(1) {
-            let engine = Arc::clone(&engine);
-            tasks.spawn(async move { engine.run_recorder().await });
-        }
+        tasks.spawn(async move { engine.run_recorder().await });
         tasks
     };
     let mut worker = Loop {
@@ -84,6 +79,8 @@ pub async fn run(engine: Arc<Engine>) {
         next_adopt: Duration::ZERO,
         next_count: Duration::ZERO,
         next_clock: Duration::ZERO,
+        recall_jump: true,
+        keep_jump: false,
         open_by: None,
         due: NextDue::default(),
         database_failures: 0,
@@ -110,6 +107,7 @@ impl Loop {
                 }
                 continue;
             }
+            self.engine.heed_stale_count();
             let dispatched = self.dispatch().await;
             let mut landed = false;
             while self.engine.in_force().tuning.one_at_a_time && !self.flights.is_empty() {
@@ -152,8 +150,11 @@ impl Loop {
             engine.adopt_interrupted().await?;
         }
         if boot >= self.next_count {
-            self.next_count = boot + COUNT_MISSED_EVERY;
-            self.count_missed().await?;
+            self.next_count = boot + missed::EVERY;
+            // a count under way for that long is told as a stale one
+            if self.count(Flight::Count) == 0 {
+                self.start(Flight::Count, count(Arc::clone(&engine)));
+            }
         }
         // one question tells what is worth asking for: an idle daemon asks nothing else
         let now = engine.now();
@@ -161,30 +162,50 @@ impl Loop {
         let is_due = |at: Option<Timestamp>, by: Timestamp| at.is_some_and(|at| at <= by);
         let soon = now.checked_add(engine.in_force().tuning.lead).unwrap_or(now);
         let mut more = false;
+        // what cannot be sent or opened must not keep doubt from being looked up
+        let mut failed = None;
+        let mut take = |done: Result<bool, StoreError>| match done {
+            Ok(done) => more |= done,
+            Err(why) => failed = failed.take().or(Some(why)),
+        };
         let ring = engine.audit_wanted.swap(false, Ordering::AcqRel);
         // what is due already goes before what is about to open: a wave must not starve the retries of yesterday
         if is_due(self.due.send, soon) {
             for account in &engine.accounts {
-                more |= self.dispatch_sends(account).await?;
+                take(self.dispatch_sends(account).await);
             }
         }
         if is_due(self.due.schedule, now) {
-            more |= self.dispatch_opening(boot).await?;
+            take(self.dispatch_opening(boot).await);
+        } else {
+            self.open_by = None;
         }
         for account in &engine.accounts {
             if is_due(self.due.look_up, now) {
-                more |= self.dispatch_look_ups(account).await?;
+                take(self.dispatch_look_ups(account).await);
             }
-            self.dispatch_audit(account, boot, ring).await?;
+            take(self.dispatch_audit(account, boot, ring).await.map(|()| false));
         }
-        if is_due(self.due.delivery, now) && self.count(Flight::Relay) == 0 {
-            let deliveries = engine.claim_deliveries().await?;
-            if !deliveries.is_empty() {
-                self.start(Flight::Relay, relay(Arc::clone(&engine), deliveries));
-                more = true;
-            }
+        if is_due(self.due.delivery, now) {
+            take(self.dispatch_relay().await);
         }
-        Ok(more)
+        match failed {
+            Some(why) => Err(why),
+            None => Ok(more),
+        }
+    }
+
+    async fn dispatch_relay(&mut self) -> Result<bool, StoreError> {
+        if self.count(Flight::Relay) > 0 {
+            return Ok(false);
+        }
+        let engine = Arc::clone(&self.engine);
+        let deliveries = engine.claim_deliveries().await?;
+        if deliveries.is_empty() {
+            return Ok(false);
+        }
+        self.start(Flight::Relay, relay(engine, deliveries));
+        Ok(true)
     }
 
     /// How many charges of an account may be put under way now.
@@ -268,67 +289,35 @@ impl Loop {
         Ok(())
     }
 
-    /// The database clock against CLOCK_BOOTTIME, every 10 s.
+    /// The database clock against CLOCK_BOOTTIME, every 10 s. Before the first one, what an earlier process has seen of it; and
+    /// nothing else happens before what this one has seen is kept.
     async fn check_clock(&mut self, boot: Duration) -> Result<(), StoreError> {
-        let Some(every) = self.engine.in_force().tuning.clock_check else { return Ok(()) };
-        if boot < self.next_clock {
-            return Ok(());
+        let engine = Arc::clone(&self.engine);
+        if self.recall_jump {
+            engine.recall_jump().await?;
+            self.recall_jump = false;
         }
-        self.next_clock = boot + every;
-        let before = self.engine.clock.boot();
-        let database = self.engine.store.clock().await?;
-        let after = self.engine.clock.boot();
-        if after.saturating_sub(before) > SLOW_CLOCK {
-            // a slow answer says nothing of the moment: taken for a jump, it would hold every send for Q
-            return Ok(());
+        if let Some(every) = engine.in_force().tuning.clock_check
+            && boot >= self.next_clock
+        {
+            self.next_clock = boot + every;
+            self.keep_jump |= engine.check_clock().await?;
         }
-        let middle = before + (after - before) / 2;
-        let hold_for = self.engine.in_force().tuning.policy.quiet().unsigned_abs();
-        if let Some(moved) = self.engine.steady.check(database.as_microsecond(), middle, hold_for) {
-            let seconds = moved / 1_000_000;
-            error!(seconds, held_for = ?hold_for, "the database clock has jumped: sends and conclusions of \"not paid\" are held");
+        if self.keep_jump {
+            engine.keep_jump().await?;
+            self.keep_jump = false;
         }
-        self.engine.clock.correct(database);
         Ok(())
     }
 
-    /// An independent count: nothing is missed silently.
-    async fn count_missed(&self) -> Result<(), StoreError> {
-        let engine = &self.engine;
-        let missed = engine.store.missed(engine.now(), MISSED_AFTER).await?;
-        let before = engine.stats.missed.get();
-        if missed > before {
-            engine.stats.missed.add(missed - before);
-        }
-        if missed == 0 {
-            return Ok(());
-        }
-        for account in &engine.accounts {
-            if let Some(stop) = engine.brakes_for(account).await? {
-                warn!(charges = missed, account = %account.account.name, ?stop, "charges are past due by two hours: nothing may be sent (`rebilld hold status`)");
-                return Ok(());
-            }
-        }
-        error!(charges = missed, "charges are past due by two hours and wait for nothing that is shown");
-        Ok(())
-    }
-
-    /// When to look again if nothing rings: the next due instant, or the safety net.
+    /// When to look again if nothing rings.
     fn next_look(&self) -> Timestamp {
         let engine = &self.engine;
         let (now, boot) = (engine.now(), engine.clock.boot());
-        let after = |duration: Duration| {
-            SignedDuration::try_from(duration).ok().and_then(|wait| now.checked_add(wait).ok()).unwrap_or(Timestamp::MAX)
-        };
-        let due = &self.due;
-        // charges are claimed a little early, so that they are ready when they fall due
-        let claimed_at = due.send.map(|send| send.checked_sub(engine.in_force().tuning.lead).unwrap_or(send));
-        let ahead = [due.schedule, claimed_at, due.send, due.look_up, due.delivery, due.claim_end];
-        // what is due, but held back: by the breaker until it closes, by a brake or by what is under way until something changes
+        let in_force = engine.in_force();
         let breaker = engine.accounts.iter().filter_map(|account| account.limits.breaker_until(boot)).min();
-        let held = [breaker, self.open_by].into_iter().flatten().map(|until| after(until.saturating_sub(boot)));
-        let ahead = ahead.into_iter().flatten().filter(|at| *at > now);
-        ahead.chain(held).min().unwrap_or(Timestamp::MAX).min(after(engine.in_force().tuning.interval))
+        let held = [breaker, self.open_by].into_iter().flatten().filter_map(|until| until.checked_sub(boot));
+        look_again(now, &self.due, in_force.tuning.lead, held, in_force.tuning.interval)
     }
 
     async fn wait(&mut self, until: Timestamp) {
@@ -374,12 +363,36 @@ impl Loop {
     }
 }
 
+/// The next due instant, or the end of what holds back what is due (`held`, from now on), or the safety net. Never now: what is
+/// due now has been put under way, or waits for something that changes with a ring or with the end of what is under way.
+fn look_again(
+    now: Timestamp,
+    due: &NextDue,
+    lead: SignedDuration,
+    held: impl Iterator<Item = Duration>,
+    interval: Duration,
+) -> Timestamp {
+    let after = |wait: Duration| {
+        SignedDuration::try_from(wait).ok().and_then(|wait| now.checked_add(wait).ok()).unwrap_or(Timestamp::MAX)
+    };
+    // charges are claimed a little early, so that they are ready when they fall due
+    let claimed_at = |send: Option<Timestamp>| send.map(|send| send.checked_sub(lead).unwrap_or(send));
+    let sends = [claimed_at(due.send), due.send, claimed_at(due.send_later), due.send_later];
+    let others = [due.schedule, due.schedule_later, due.look_up, due.look_up_later, due.delivery, due.claim_end];
+    let ahead = sends.into_iter().chain(others).flatten().chain(held.map(after));
+    ahead.filter(|at| *at > now).min().unwrap_or(Timestamp::MAX).min(after(interval))
+}
+
 async fn send(engine: Arc<Engine>, batch: Batch) {
     engine.charge_batch(batch).await;
 }
 
 async fn look_up(engine: Arc<Engine>, batch: Batch) {
     engine.look_up_batch(batch).await;
+}
+
+async fn count(engine: Arc<Engine>) {
+    engine.count_missed().await;
 }
 
 async fn relay(engine: Arc<Engine>, deliveries: Vec<Delivery>) {
@@ -402,5 +415,47 @@ async fn audit(engine: Arc<Engine>, account: Arc<AccountRuntime>, complete: bool
             }
             warn!(account = %account.account.name, %why, "the audit could not be finished: it counts for nothing");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NET: Duration = Duration::from_secs(10);
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    fn again(due: NextDue, held: &[u64]) -> i64 {
+        let held = held.iter().map(|seconds| Duration::from_secs(*seconds));
+        look_again(at(0), &due, SignedDuration::from_secs(1), held, NET).duration_since(at(0)).as_secs()
+    }
+
+    #[test]
+    fn nothing_planned_is_looked_at_again_at_the_safety_net() {
+        assert_eq!(again(NextDue::default(), &[]), 10);
+    }
+
+    #[test]
+    fn a_charge_is_claimed_early_and_a_look_up_is_not() {
+        assert_eq!(again(NextDue { send: Some(at(5)), ..NextDue::default() }, &[]), 4);
+        assert_eq!(again(NextDue { look_up: Some(at(5)), ..NextDue::default() }, &[]), 5);
+    }
+
+    #[test]
+    fn what_is_held_back_hides_nothing_that_falls_due_after_it() {
+        let due = NextDue { send: Some(at(-60)), send_later: Some(at(3)), ..NextDue::default() };
+        assert_eq!(again(due, &[]), 2);
+        let due = NextDue { schedule: Some(at(-60)), schedule_later: Some(at(3)), ..NextDue::default() };
+        assert_eq!(again(due, &[]), 3);
+    }
+
+    #[test]
+    fn a_wait_that_is_over_never_makes_the_loop_spin() {
+        let due = NextDue { schedule: Some(at(0)), ..NextDue::default() };
+        assert_eq!(again(due, &[0]), 10);
+        assert_eq!(again(due, &[0, 4]), 4);
     }
 }

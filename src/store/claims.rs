@@ -115,8 +115,11 @@ impl Database {
         let Some(row) = found.first() else { return Ok(NextDue::default()) };
         let mut due = NextDue {
             schedule: row.at_opt("schedule")?,
+            schedule_later: row.at_opt("schedule_later")?,
             send: row.at_opt("send")?,
+            send_later: row.at_opt("send_later")?,
             look_up: row.at_opt("look_up")?,
+            look_up_later: row.at_opt("look_up_later")?,
             delivery: row.at_opt("delivery")?,
             claim_end: None,
         };
@@ -136,11 +139,6 @@ impl Database {
     pub(super) async fn interrupted(&self, now: Timestamp, limit: u32) -> Result<Vec<ChargeId>, Fault> {
         let found = self.db.read(&charges::INTERRUPTED, &[now.into(), limit.into()]).await?;
         found.iter().map(|row| row.int("id").map(ChargeId)).collect()
-    }
-
-    pub(super) async fn missed_charges(&self, due_before: Timestamp) -> Result<u64, Fault> {
-        let found = self.db.read(&charges::MISSED, &[due_before.into(), Timestamp::UNIX_EPOCH.into()]).await?;
-        found.first().map_or(Ok(0), |row| row.small("missed"))
     }
 
     pub(super) async fn charges_of_uids(&self, uids: &[String]) -> Result<BTreeMap<String, ChargeId>, Fault> {

@@ -33,6 +33,7 @@ const VERSIONS: &[Version] = &[
     version!(3, "0003", "terms"),
     version!(4, "0004", "config_versions"),
     version!(5, "0005", "dunning"),
+    version!(6, "0006", "findings"),
 ];
 
 /// The newest version that this binary knows.

@@ -20,6 +20,7 @@ pub mod identity;
 mod listen;
 pub mod mark;
 mod migrations;
+mod missed;
 pub mod open;
 mod outbox;
 mod outlook;

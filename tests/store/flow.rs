@@ -21,6 +21,8 @@ both! {
         assert_eq!(stepped, [Stepped::Done]);
         assert!(world.db.due_schedules(now(), 10).await.unwrap().is_empty());
         assert_eq!(world.db.next_due(now()).await.unwrap().first(), Some(now()));
+        let one_more = world.db.next_due(now().checked_sub(jiff::SignedDuration::from_secs(1)).unwrap()).await.unwrap();
+        assert_eq!(one_more.send_later, Some(now()), "what is not due yet is told beside what is");
 
         let claimed = world.db.claim(&claim_of(&world, Lane::Send, "t", 10)).await.unwrap();
         assert_eq!(claimed.len(), 1);
@@ -219,14 +221,5 @@ both! {
         world.sql("UPDATE subscriptions SET starts_on = '2026-12-01'").await.unwrap();
         let due = world.db.due_schedules(now(), 10).await.unwrap().remove(0);
         assert_eq!((due.terms.starts_on, due.progress.not_before), (Some(day(1)), None));
-    }
-
-    async fn what_is_forgotten_is_counted(world: World) {
-        world.open_charges(2).await;
-        let grace = jiff::SignedDuration::from_hours(2);
-        assert_eq!(world.db.missed(now(), grace).await.unwrap(), 0);
-        assert_eq!(world.db.missed(later(7_201), grace).await.unwrap(), 2);
-        world.sql("UPDATE charges SET waiting = 'budget' WHERE id = (SELECT min(id) FROM charges)").await.unwrap();
-        assert_eq!(world.db.missed(later(7_201), grace).await.unwrap(), 1);
     }
 }

@@ -7,6 +7,7 @@ pub mod cards;
 pub mod charges;
 pub mod chores;
 pub mod copy;
+pub mod missed;
 pub mod outbox;
 pub mod outlook;
 pub mod schedules;
@@ -39,6 +40,7 @@ pub const ALL: &[&[&Statement]] = &[
     accounts::ALL,
     cards::ALL,
     charges::ALL,
+    missed::ALL,
     schedules::ALL,
     terms::ALL,
     writes::ALL,
