@@ -15,7 +15,7 @@ fn a_refusal_is_explained_in_every_spelling() {
         ("결제가 정상적으로 이루어졌습니다", None, "UNKNOWN", "none"),
         ("", None, "UNKNOWN", "none"),
     ] {
-        let mut arguments = vec!["declines", "explain", text, "--output", "json"];
+        let mut arguments = vec!["declines", "explain", text];
         arguments.extend(provider.iter().flat_map(|provider| ["--provider", provider]));
         let said = rig.json(&arguments);
         assert_eq!((said["class"].as_str(), said["matched_by"].as_str()), (Some(class), Some(by)), "{text}");
@@ -26,7 +26,7 @@ fn a_refusal_is_explained_in_every_spelling() {
     }
     let table = rig.ok(&["declines", "explain", "[1254][실시간빌링실패|잔액부족]"]);
     assert!(table.contains("1 d, 3 d, 5 d, 7 d after the first decline, 09:00-18:00"), "{table}");
-    assert_eq!(rig.csv(&["declines", "explain", "?", "--output", "csv"])[1][0], "UNKNOWN");
+    assert_eq!(rig.csv(&["declines", "explain", "?"])[1][0], "UNKNOWN");
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn the_operators_rules_and_ladders_are_the_ones_that_are_told() {
         [[declines.rules]]\ncode = \"1254\"\nclass = \"HARD_CARD\"\n[[declines.rules]]\ncontains = \"마법\"\nclass = \"SOFT_FUNDS\"\n";
     rig.write("other.toml", config);
     let explain = |text: &str, more: &[&str]| {
-        let arguments = ["--config", "other.toml", "--output", "json", "declines", "explain", text];
+        let arguments = ["--config", "other.toml", "declines", "explain", text];
         rig.json(&arguments.iter().chain(more).copied().collect::<Vec<_>>())
     };
     assert_eq!(explain("[1254][x]", &[])["rule"], "config: rule 1 of [[declines.rules]]");
@@ -47,14 +47,14 @@ fn the_operators_rules_and_ladders_are_the_ones_that_are_told() {
     assert_eq!(days(&explain("마법", &[])), [1, 3, 5, 7]);
     assert_eq!(days(&explain("마법", &["--plan", "p"])), [3, 8, 15]);
     rig.fails(65, &["--config", "other.toml", "declines", "explain", "x", "--plan", "none"]);
-    let list = rig.json(&["--config", "other.toml", "declines", "list", "--output", "json"]);
+    let list = rig.json(&["--config", "other.toml", "declines", "list"]);
     assert_eq!((&list[0]["by"], &list[0]["matches"], &list[0]["class"]), (&"config".into(), &"1254".into(), &"HARD_CARD".into()));
 }
 
 #[test]
 fn the_list_holds_every_line_of_the_table() {
     let rig = Rig::sqlite();
-    let list = rig.csv(&["declines", "list", "--output", "csv"]);
+    let list = rig.csv(&["declines", "list"]);
     let codes: Vec<&Vec<String>> = list.iter().filter(|row| row[0] == "code").collect();
     let table: Vec<&str> = include_str!("../../src/domain/inicis-codes.csv").lines().skip(1).collect();
     assert_eq!((codes.len(), table.len()), (318, 318));
