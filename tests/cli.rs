@@ -11,5 +11,6 @@ mod cli {
     mod config;
     mod desk;
     mod import;
+    mod plans;
     mod terms;
 }

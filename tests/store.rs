@@ -7,6 +7,7 @@ mod store {
     pub mod deeds;
     pub mod flow;
     pub mod opening;
+    pub mod plan_rows;
     pub mod plans;
     pub mod races;
     pub mod rig;

@@ -5,10 +5,10 @@ use jiff::tz::TimeZone;
 
 use super::failure::{Code, Failure};
 use super::output::Output;
-use crate::config::{Environment, Loaded, Sources, load};
+use crate::config::{Environment, Loaded, Settings, Sources, load};
 use crate::domain::plan::Catalog;
 use crate::store::desk::{Signed, Status};
-use crate::store::{Database, OpenError, OpenOptions};
+use crate::store::{Database, OpenError, OpenOptions, PlanRows};
 
 pub struct Context {
     pub sources: Sources,
@@ -30,7 +30,9 @@ pub struct Why {
 /// Settings and database, open.
 pub struct Opened {
     pub loaded: Loaded,
-    /// The plans, and what the accounts say about their subscriptions.
+    /// The plans of the database.
+    pub plans: PlanRows,
+    /// All plans, and what the accounts say about their subscriptions.
     pub catalog: Catalog,
     pub database: Database,
     /// The database's clock, when it was opened.
@@ -57,8 +59,9 @@ impl Context {
             return Err(OpenError::WrongTag { database: status.tag, config }.into());
         }
         let now = database.desk().clock().await?;
-        let catalog = loaded.settings.catalog();
-        Ok(Opened { loaded, catalog, database, now })
+        let plans = database.plan_rows().await?;
+        let catalog = loaded.settings.with_rows(&plans.rows).catalog();
+        Ok(Opened { loaded, plans, catalog, database, now })
     }
 
     pub fn signed(&self, why: &Why) -> Result<Signed, Failure> {
@@ -76,6 +79,11 @@ impl Context {
 }
 
 impl Opened {
+    /// The settings with the plans of the database among them.
+    pub fn settings(&self) -> Settings {
+        self.loaded.settings.with_rows(&self.plans.rows)
+    }
+
     /// The zone in which to show an account's instants.
     pub fn zone(&self, account: &str) -> TimeZone {
         zone_of(&self.loaded, account)

@@ -8,6 +8,8 @@ pub enum Origin {
     File { name: String, line: usize },
     Environment(String),
     CommandLine(String),
+    /// The table `plans`.
+    Database,
     Default,
 }
 
@@ -17,6 +19,7 @@ impl fmt::Display for Origin {
             Self::File { name, line } => write!(f, "{name}:{line}"),
             Self::Environment(variable) => write!(f, "${variable}"),
             Self::CommandLine(option) => f.write_str(option),
+            Self::Database => f.write_str("database"),
             Self::Default => f.write_str("config"),
         }
     }

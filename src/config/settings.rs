@@ -36,6 +36,8 @@ pub struct Settings {
     pub accounts: BTreeMap<String, Account>,
     /// The plans, and what the accounts say about their subscriptions.
     pub plans: BTreeMap<String, Plan>,
+    /// Plans of the database that cannot be billed by, and why; empty before [`Settings::with`].
+    pub wrong_plans: BTreeMap<String, String>,
     pub windows: Windows,
     /// Days without banks: the built-in calendar and what the config changes of it.
     pub holidays: Arc<Holidays>,
@@ -241,6 +243,7 @@ impl Settings {
                 .iter()
                 .filter_map(|(name, plan)| Some((name.clone(), plan_of(name, plan, &holidays, wrong)?)))
                 .collect(),
+            wrong_plans: BTreeMap::new(),
             windows: windows_of(&raw.windows, wrong),
             holidays,
             jobs: Jobs {
@@ -290,6 +293,7 @@ impl Settings {
         let terms = |account: &Account| AccountTerms { zone: account.timezone.clone(), mixed_tax: account.mixed_tax };
         Catalog {
             plans: self.plans.clone(),
+            wrong: self.wrong_plans.clone(),
             accounts: self.accounts.iter().map(|(name, account)| (name.clone(), terms(account))).collect(),
         }
     }
@@ -363,7 +367,7 @@ impl Account {
     }
 }
 
-fn plan_of(name: &str, raw: &RawPlan, holidays: &Arc<Holidays>, wrong: &mut Wrong<'_>) -> Option<Plan> {
+pub(super) fn plan_of(name: &str, raw: &RawPlan, holidays: &Arc<Holidays>, wrong: &mut Wrong<'_>) -> Option<Plan> {
     let key = |field: &str| format!("plans.{name}.{field}");
     let parts = raw.tax_free.unwrap_or(0).saturating_add(raw.vat_amount.unwrap_or(0));
     if let Some(amount) = raw.amount

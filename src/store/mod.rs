@@ -22,6 +22,7 @@ mod migrations;
 pub mod open;
 mod outbox;
 mod outlook;
+mod plans;
 mod port;
 mod record;
 mod rows;
@@ -43,6 +44,7 @@ use db::{Db, Fault};
 use open::Target;
 pub use open::{DaemonLock, OpenError, OpenOptions};
 use sql::Statement;
+pub use plans::PlanRows;
 pub use versions::{Approval, DaemonRow, StoredVersion};
 
 /// An open database. Clones share its connections.

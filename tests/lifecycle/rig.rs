@@ -188,7 +188,7 @@ impl World {
             db,
             till: Arc::new(Till { clock: Arc::clone(&clock), posts: Mutex::default() }),
             clock,
-            catalog: Catalog { plans, accounts: accounts.into() },
+            catalog: Catalog { plans, accounts: accounts.into(), ..Catalog::default() },
             windows: Windows::ALWAYS,
             rate: None,
             account,

@@ -74,7 +74,7 @@ async fn a_row_written_by_hand_rings_the_bell() {
     let wake = Wake::default();
     let listening = tokio::spawn({
         let (db, wake) = (world.db.clone(), wake.clone());
-        async move { db.listen(wake).await }
+        async move { db.listen(wake, Wake::default()).await }
     });
     wake.heard().await;
     world.subscribe("s", 1..=1).await;
@@ -83,5 +83,5 @@ async fn a_row_written_by_hand_rings_the_bell() {
     tokio::time::timeout(Duration::from_secs(10), wake.heard()).await.expect("the update is heard of");
     listening.abort();
     let quiet = World::new(Engine::Sqlite).await;
-    assert!(tokio::time::timeout(Duration::from_millis(20), quiet.db.listen(Wake::default())).await.is_err());
+    assert!(tokio::time::timeout(Duration::from_millis(20), quiet.db.listen(Wake::default(), Wake::default())).await.is_err());
 }

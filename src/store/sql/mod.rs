@@ -8,6 +8,7 @@ pub mod chores;
 pub mod copy;
 pub mod outbox;
 pub mod outlook;
+pub mod plans;
 pub mod schedules;
 pub mod terms;
 pub mod versions;
@@ -42,6 +43,7 @@ pub const ALL: &[&[&Statement]] = &[
     writes::ALL,
     outbox::ALL,
     outlook::ALL,
+    plans::ALL,
     chores::ALL,
     copy::ALL,
     versions::ALL,
