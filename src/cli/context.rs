@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 
 use super::failure::{Code, Failure};
 use super::output::Output;
-use crate::config::{Environment, Loaded, Settings, Sources, load};
+use crate::config::{DatabasePlans, Environment, Loaded, Sources, load};
 use crate::domain::plan::Catalog;
 use crate::store::desk::{Signed, Status};
 use crate::store::{Database, OpenError, OpenOptions, PlanRows};
@@ -29,9 +29,11 @@ pub struct Why {
 
 /// Settings and database, open.
 pub struct Opened {
+    /// The plans of the database are among its settings.
     pub loaded: Loaded,
-    /// The plans of the database.
+    /// The plans of the database, as they stand there and as they are read.
     pub plans: PlanRows,
+    pub of_database: DatabasePlans,
     /// All plans, and what the accounts say about their subscriptions.
     pub catalog: Catalog,
     pub database: Database,
@@ -46,7 +48,7 @@ impl Context {
 
     /// Opens a database that `rebilld migrate` has prepared.
     pub async fn open(&self) -> Result<Opened, Failure> {
-        let loaded = self.load()?;
+        let mut loaded = self.load()?;
         let database = connect(&loaded, false).await?;
         if !database.pending_migrations().await?.is_empty() {
             return Err(OpenError::NotMigrated.into());
@@ -60,8 +62,10 @@ impl Context {
         }
         let now = database.desk().clock().await?;
         let plans = database.plan_rows().await?;
-        let catalog = loaded.settings.with_rows(&plans.rows).catalog();
-        Ok(Opened { loaded, plans, catalog, database, now })
+        let of_database = loaded.settings.database_plans(&plans.rows);
+        loaded.settings = loaded.settings.with(of_database.clone());
+        let catalog = loaded.settings.catalog();
+        Ok(Opened { loaded, plans, of_database, catalog, database, now })
     }
 
     pub fn signed(&self, why: &Why) -> Result<Signed, Failure> {
@@ -79,11 +83,6 @@ impl Context {
 }
 
 impl Opened {
-    /// The settings with the plans of the database among them.
-    pub fn settings(&self) -> Settings {
-        self.loaded.settings.with_rows(&self.plans.rows)
-    }
-
     /// The zone in which to show an account's instants.
     pub fn zone(&self, account: &str) -> TimeZone {
         zone_of(&self.loaded, account)

@@ -61,7 +61,7 @@ impl ForecastCommand {
             .map_err(|_| Failure::new(Code::Usage, "--at: the calendar ends there"))?;
         let (by, name) = self.by.by();
         let progress = Progress::start(context, "looking ahead");
-        let settings = &opened.settings();
+        let settings = &opened.loaded.settings;
         let forecast =
             ahead::forecast(&opened.database, &ahead::in_force(settings)?, by, (now, until), |done, of| progress.at(done, of))
                 .await?;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::context::{Context, Opened};
 use super::failure::Failure;
 use super::output::{Field, Listing, amount, field, print_one};
-use crate::config::{DatabasePlans, closest};
+use crate::config::closest;
 
 #[derive(Debug, Subcommand)]
 pub enum Plans {
@@ -49,16 +49,14 @@ const TERMS: [&str; 21] = [
 /// All plans, by name.
 struct Known {
     opened: Opened,
-    database: DatabasePlans,
     uses: BTreeMap<String, u64>,
 }
 
 impl Plans {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let opened = context.open().await?;
-        let database = opened.loaded.settings.database_plans(&opened.plans.rows);
         let uses = opened.database.plan_uses().await?;
-        let known = Known { opened, database, uses };
+        let known = Known { opened, uses };
         match self {
             Self::List => {
                 let rows = known.names().into_iter().map(|name| known.line(name)).collect();
@@ -86,16 +84,16 @@ impl Known {
     /// Its keys with their defaults; of a wrong row as it stands.
     fn sheet(&self, name: &str) -> Value {
         let of_config = self.opened.loaded.plan_sheet(name);
-        let of_database = || self.database.sheets.get(name).or_else(|| self.opened.plans.rows.get(name)).cloned();
+        let of_database = || self.opened.of_database.sheets.get(name).or_else(|| self.opened.plans.rows.get(name)).cloned();
         of_config.or_else(of_database).unwrap_or(Value::Null)
     }
 
     /// Where it stands, what is wrong with it, and how many name it.
     fn standing(&self, name: &str) -> [Field; 3] {
-        let in_config = self.opened.loaded.settings.plans.contains_key(name);
-        let problem = match self.database.wrong.get(name) {
+        let in_config = self.opened.loaded.plan_sheet(name).is_some();
+        let problem = match self.opened.of_database.wrong.get(name) {
             Some(why) => Some(why.clone()),
-            None if self.database.clashes.iter().any(|clash| clash == name) => Some(
+            None if self.opened.of_database.clashes.iter().any(|clash| clash == name) => Some(
                 "it is in the database too, where it counts for nothing: rename or delete one of them".to_owned(),
             ),
             None => None,

@@ -36,7 +36,7 @@ pub struct Settings {
     pub accounts: BTreeMap<String, Account>,
     /// The plans, and what the accounts say about their subscriptions.
     pub plans: BTreeMap<String, Plan>,
-    /// Plans of the database that cannot be billed by, and why; empty before [`Settings::with`].
+    /// Plans of the database that cannot be billed by, and why; empty before `with`.
     pub wrong_plans: BTreeMap<String, String>,
     pub windows: Windows,
     /// Days without banks: the built-in calendar and what the config changes of it.

@@ -66,6 +66,9 @@ impl<'a> Rules<'a> {
         let settings = self.settings;
         match place {
             ACCOUNT if !settings.accounts.contains_key(text) => Err(unknown("account", text, settings.accounts.keys())),
+            PLAN | NEXT_PLAN if settings.wrong_plans.contains_key(text) => {
+                Err(format!("plan `{text}` of the database is wrong: {}", settings.wrong_plans[text]))
+            }
             PLAN | NEXT_PLAN if !settings.plans.contains_key(text) => Err(unknown("plan", text, settings.plans.keys())),
             CURRENCY => text.parse::<Currency>().map(drop).map_err(|wrong| wrong.to_string()),
             ZONE => {
