@@ -1,7 +1,7 @@
 //! What a look costs with few and with many subscriptions: it has to stay flat.
 //!
 //! `cargo bench --bench scale` with `REBILLD_BENCH_SIZES=10000,1000000` (10,000,000 once by hand) and
-//! `REBILLD_BENCH_ONLY=postgres|sqlite`. Prints the medians of the calls that the worker makes each tick, and of claiming 256.
+//! `REBILLD_BENCH_ONLY=postgres|sqlite`; `REBILLD_BENCH_KEEP=1` leaves a SQLite file behind and says where. Prints the medians of the calls that the worker makes each tick, and of claiming 256.
 #![expect(clippy::float_arithmetic, reason = "figures for people, never money")]
 
 #[path = "rig/mod.rs"]
@@ -38,7 +38,11 @@ async fn main() {
 }
 
 async fn measure(name: &str, size: u64) {
-    let directory = tempfile::tempdir().unwrap();
+    let mut directory = tempfile::tempdir().unwrap();
+    if setting("REBILLD_BENCH_KEEP").is_some() {
+        directory.disable_cleanup(true);
+        println!("{} is kept", directory.path().display());
+    }
     let postgres = (name == "postgres").then(|| rig::support::postgres::Server::start(&[("max_wal_size", "8GB")]));
     let url = match &postgres {
         Some(server) => server.database().await.url,

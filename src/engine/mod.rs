@@ -169,7 +169,7 @@ impl Engine {
     /// Puts the parts together. Nothing happens before [`worker::run`].
     pub fn new(parts: Parts) -> Arc<Self> {
         let stats = Arc::new(Stats::default());
-        let recorder = Recorder::new(parts.tuning.batch as usize);
+        let recorder = Recorder::new(parts.tuning.batch as usize, parts.tuning.recorders);
         let accounts = parts
             .accounts
             .into_iter()

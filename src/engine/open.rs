@@ -106,7 +106,10 @@ impl Engine {
             batch.account.limits.claimed(batch.charges.len());
         }
         self.stats.opened.add(opened);
-        self.park_refused(now, &steps, &results).await?;
+        if let Err(why) = self.park_refused(now, &steps, &results).await {
+            // they stay due and are refused again; what was opened beside them is sent
+            warn!(%why, "refused periods could not be parked");
+        }
         // rows that another session holds are looked at later: asked for at once again, they would be asked for without end
         Ok((results.iter().any(|result| *result != Stepped::Stale), batches))
     }

@@ -26,23 +26,42 @@ struct Job {
 /// Collects entries and writes them in batches: a batch is whatever became ready while the last one was written, so a
 /// trickle is never held back to fill one.
 pub struct Recorder {
-    send: mpsc::UnboundedSender<Job>,
-    receive: Mutex<mpsc::UnboundedReceiver<Job>>,
+    /// Each subscription has its lane, so that its events are written in the order in which they happened.
+    lanes: Vec<Lane>,
     batch: usize,
 }
 
+struct Lane {
+    send: mpsc::UnboundedSender<Job>,
+    receive: Mutex<mpsc::UnboundedReceiver<Job>>,
+}
+
 impl Recorder {
-    pub fn new(batch: usize) -> Self {
-        let (send, receive) = mpsc::unbounded_channel();
-        Self { send, receive: Mutex::new(receive), batch: batch.max(1) }
+    pub fn new(batch: usize, lanes: usize) -> Self {
+        let lane = || {
+            let (send, receive) = mpsc::unbounded_channel();
+            Lane { send, receive: Mutex::new(receive) }
+        };
+        Self { lanes: std::iter::repeat_with(lane).take(lanes.max(1)).collect(), batch: batch.max(1) }
+    }
+
+    fn lane(&self, entry: &Entry) -> Option<&Lane> {
+        let decided = entry.decision.as_ref().map(|decision| decision.charge.subscription.0);
+        let number = usize::try_from(decided.unwrap_or(entry.charge.0)).unwrap_or_default();
+        self.lanes.get(number % self.lanes.len())
     }
 }
 
 impl Engine {
-    /// Writes what comes in, for ever. The worker runs some of these: while one waits for its COMMIT, the next one's batch fills.
+    /// Writes what comes in, for ever. The worker runs this. While one lane waits for its COMMIT, the next one's batch fills.
     pub(crate) async fn run_recorder(&self) {
+        futures::future::join_all(self.recorder.lanes.iter().map(|lane| self.run_lane(lane))).await;
+    }
+
+    async fn run_lane(&self, lane: &Lane) {
+        let mut receive = lane.receive.lock().await;
         let mut jobs = Vec::new();
-        while self.recorder.receive.lock().await.recv_many(&mut jobs, self.recorder.batch).await > 0 {
+        while receive.recv_many(&mut jobs, self.recorder.batch).await > 0 {
             let (entries, waiting): (Vec<Entry>, Vec<_>) = jobs.drain(..).map(|job| (job.entry, job.done)).unzip();
             let results = self.write(&entries).await;
             for ((result, entry), done) in results.into_iter().zip(entries).zip(waiting) {
@@ -76,7 +95,7 @@ impl Engine {
 
     async fn record(&self, entry: Entry) -> Option<(Recorded, Entry)> {
         let (done, answer) = oneshot::channel();
-        self.recorder.send.send(Job { entry, done }).ok()?;
+        self.recorder.lane(&entry)?.send.send(Job { entry, done }).ok()?;
         answer.await.ok()
     }
 

@@ -70,10 +70,7 @@ pub async fn run(engine: Arc<Engine>) {
     let mut recorder = {
         let engine = Arc::clone(&engine);
         let mut tasks = JoinSet::new();
-        for _ in 0..engine.in_force().tuning.recorders.max(1) {
-            let engine = Arc::clone(&engine);
-            tasks.spawn(async move { engine.run_recorder().await });
-        }
+        tasks.spawn(async move { engine.run_recorder().await });
         tasks
     };
     let mut worker = Loop {
@@ -161,30 +158,50 @@ impl Loop {
         let is_due = |at: Option<Timestamp>, by: Timestamp| at.is_some_and(|at| at <= by);
         let soon = now.checked_add(engine.in_force().tuning.lead).unwrap_or(now);
         let mut more = false;
+        // what cannot be sent or opened must not keep doubt from being looked up
+        let mut failed = None;
+        let mut take = |done: Result<bool, StoreError>| match done {
+            Ok(done) => more |= done,
+            Err(why) => failed = failed.take().or(Some(why)),
+        };
         let ring = engine.audit_wanted.swap(false, Ordering::AcqRel);
         // what is due already goes before what is about to open: a wave must not starve the retries of yesterday
         if is_due(self.due.send, soon) {
             for account in &engine.accounts {
-                more |= self.dispatch_sends(account).await?;
+                take(self.dispatch_sends(account).await);
             }
         }
         if is_due(self.due.schedule, now) {
-            more |= self.dispatch_opening(boot).await?;
+            take(self.dispatch_opening(boot).await);
+        } else {
+            self.open_by = None;
         }
         for account in &engine.accounts {
             if is_due(self.due.look_up, now) {
-                more |= self.dispatch_look_ups(account).await?;
+                take(self.dispatch_look_ups(account).await);
             }
-            self.dispatch_audit(account, boot, ring).await?;
+            take(self.dispatch_audit(account, boot, ring).await.map(|()| false));
         }
-        if is_due(self.due.delivery, now) && self.count(Flight::Relay) == 0 {
-            let deliveries = engine.claim_deliveries().await?;
-            if !deliveries.is_empty() {
-                self.start(Flight::Relay, relay(Arc::clone(&engine), deliveries));
-                more = true;
-            }
+        if is_due(self.due.delivery, now) {
+            take(self.dispatch_relay().await);
         }
-        Ok(more)
+        match failed {
+            Some(why) => Err(why),
+            None => Ok(more),
+        }
+    }
+
+    async fn dispatch_relay(&mut self) -> Result<bool, StoreError> {
+        if self.count(Flight::Relay) > 0 {
+            return Ok(false);
+        }
+        let engine = Arc::clone(&self.engine);
+        let deliveries = engine.claim_deliveries().await?;
+        if deliveries.is_empty() {
+            return Ok(false);
+        }
+        self.start(Flight::Relay, relay(engine, deliveries));
+        Ok(true)
     }
 
     /// How many charges of an account may be put under way now.
@@ -313,22 +330,14 @@ impl Loop {
         Ok(())
     }
 
-    /// When to look again if nothing rings: the next due instant, or the safety net.
+    /// When to look again if nothing rings.
     fn next_look(&self) -> Timestamp {
         let engine = &self.engine;
         let (now, boot) = (engine.now(), engine.clock.boot());
-        let after = |duration: Duration| {
-            SignedDuration::try_from(duration).ok().and_then(|wait| now.checked_add(wait).ok()).unwrap_or(Timestamp::MAX)
-        };
-        let due = &self.due;
-        // charges are claimed a little early, so that they are ready when they fall due
-        let claimed_at = due.send.map(|send| send.checked_sub(engine.in_force().tuning.lead).unwrap_or(send));
-        let ahead = [due.schedule, claimed_at, due.send, due.look_up, due.delivery, due.claim_end];
-        // what is due, but held back: by the breaker until it closes, by a brake or by what is under way until something changes
+        let in_force = engine.in_force();
         let breaker = engine.accounts.iter().filter_map(|account| account.limits.breaker_until(boot)).min();
-        let held = [breaker, self.open_by].into_iter().flatten().map(|until| after(until.saturating_sub(boot)));
-        let ahead = ahead.into_iter().flatten().filter(|at| *at > now);
-        ahead.chain(held).min().unwrap_or(Timestamp::MAX).min(after(engine.in_force().tuning.interval))
+        let held = [breaker, self.open_by].into_iter().flatten().filter_map(|until| until.checked_sub(boot));
+        look_again(now, &self.due, in_force.tuning.lead, held, in_force.tuning.interval)
     }
 
     async fn wait(&mut self, until: Timestamp) {
@@ -374,6 +383,26 @@ impl Loop {
     }
 }
 
+/// The next due instant, or the end of what holds back what is due (`held`, from now on), or the safety net. Never now: what is
+/// due now has been put under way, or waits for something that changes with a ring or with the end of what is under way.
+fn look_again(
+    now: Timestamp,
+    due: &NextDue,
+    lead: SignedDuration,
+    held: impl Iterator<Item = Duration>,
+    interval: Duration,
+) -> Timestamp {
+    let after = |wait: Duration| {
+        SignedDuration::try_from(wait).ok().and_then(|wait| now.checked_add(wait).ok()).unwrap_or(Timestamp::MAX)
+    };
+    // charges are claimed a little early, so that they are ready when they fall due
+    let claimed_at = |send: Option<Timestamp>| send.map(|send| send.checked_sub(lead).unwrap_or(send));
+    let sends = [claimed_at(due.send), due.send, claimed_at(due.send_later), due.send_later];
+    let others = [due.schedule, due.schedule_later, due.look_up, due.look_up_later, due.delivery, due.claim_end];
+    let ahead = sends.into_iter().chain(others).flatten().chain(held.map(after));
+    ahead.filter(|at| *at > now).min().unwrap_or(Timestamp::MAX).min(after(interval))
+}
+
 async fn send(engine: Arc<Engine>, batch: Batch) {
     engine.charge_batch(batch).await;
 }
@@ -402,5 +431,47 @@ async fn audit(engine: Arc<Engine>, account: Arc<AccountRuntime>, complete: bool
             }
             warn!(account = %account.account.name, %why, "the audit could not be finished: it counts for nothing");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NET: Duration = Duration::from_secs(10);
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    fn again(due: NextDue, held: &[u64]) -> i64 {
+        let held = held.iter().map(|seconds| Duration::from_secs(*seconds));
+        look_again(at(0), &due, SignedDuration::from_secs(1), held, NET).duration_since(at(0)).as_secs()
+    }
+
+    #[test]
+    fn nothing_planned_is_looked_at_again_at_the_safety_net() {
+        assert_eq!(again(NextDue::default(), &[]), 10);
+    }
+
+    #[test]
+    fn a_charge_is_claimed_early_and_a_look_up_is_not() {
+        assert_eq!(again(NextDue { send: Some(at(5)), ..NextDue::default() }, &[]), 4);
+        assert_eq!(again(NextDue { look_up: Some(at(5)), ..NextDue::default() }, &[]), 5);
+    }
+
+    #[test]
+    fn what_is_held_back_hides_nothing_that_falls_due_after_it() {
+        let due = NextDue { send: Some(at(-60)), send_later: Some(at(3)), ..NextDue::default() };
+        assert_eq!(again(due, &[]), 2);
+        let due = NextDue { schedule: Some(at(-60)), schedule_later: Some(at(3)), ..NextDue::default() };
+        assert_eq!(again(due, &[]), 3);
+    }
+
+    #[test]
+    fn a_wait_that_is_over_never_makes_the_loop_spin() {
+        let due = NextDue { schedule: Some(at(0)), ..NextDue::default() };
+        assert_eq!(again(due, &[0]), 10);
+        assert_eq!(again(due, &[0, 4]), 4);
     }
 }

@@ -170,10 +170,14 @@ pub enum Stepped {
 pub struct NextDue {
     /// A schedule to be looked at.
     pub schedule: Option<Timestamp>,
+    /// The first one after now: what is due may be held back (by a brake, say), and hides it.
+    pub schedule_later: Option<Timestamp>,
     /// A charge to be sent that nobody has claimed.
     pub send: Option<Timestamp>,
+    pub send_later: Option<Timestamp>,
     /// One to be looked up.
     pub look_up: Option<Timestamp>,
+    pub look_up_later: Option<Timestamp>,
     pub delivery: Option<Timestamp>,
     /// When the first claim ends, in case its worker has died. Only told when nothing else is due.
     pub claim_end: Option<Timestamp>,

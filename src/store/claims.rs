@@ -115,8 +115,11 @@ impl Database {
         let Some(row) = found.first() else { return Ok(NextDue::default()) };
         let mut due = NextDue {
             schedule: row.at_opt("schedule")?,
+            schedule_later: row.at_opt("schedule_later")?,
             send: row.at_opt("send")?,
+            send_later: row.at_opt("send_later")?,
             look_up: row.at_opt("look_up")?,
+            look_up_later: row.at_opt("look_up_later")?,
             delivery: row.at_opt("delivery")?,
             claim_end: None,
         };

@@ -87,7 +87,13 @@ impl Database {
                     match self.step_together(now, std::slice::from_ref(step), true).await {
                         Ok(one) => results.extend(one),
                         Err(Fault::Integrity(_)) => results.push(Stepped::Refused),
-                        Err(other) => return Err(other),
+                        Err(other) if results.is_empty() => return Err(other),
+                        // those before it are committed, and some of them claimed; the rest stays due
+                        Err(other) => {
+                            tracing::warn!(error = %other, "the rest of a batch of schedules was not stepped");
+                            results.resize(steps.len(), Stepped::Stale);
+                            break;
+                        }
                     }
                 }
                 Ok(results)

@@ -21,6 +21,8 @@ both! {
         assert_eq!(stepped, [Stepped::Done]);
         assert!(world.db.due_schedules(now(), 10).await.unwrap().is_empty());
         assert_eq!(world.db.next_due(now()).await.unwrap().first(), Some(now()));
+        let one_more = world.db.next_due(now().checked_sub(jiff::SignedDuration::from_secs(1)).unwrap()).await.unwrap();
+        assert_eq!(one_more.send_later, Some(now()), "what is not due yet is told beside what is");
 
         let claimed = world.db.claim(&claim_of(&world, Lane::Send, "t", 10)).await.unwrap();
         assert_eq!(claimed.len(), 1);

@@ -162,6 +162,16 @@ pub const NEXT_DUE: Statement = Statement::same(
     "next due",
     "SELECT
         (SELECT next_look_at FROM schedules WHERE next_look_at IS NOT NULL ORDER BY next_look_at LIMIT 1) AS schedule,
+        (SELECT next_look_at FROM schedules WHERE next_look_at IS NOT NULL AND next_look_at > $1 ORDER BY next_look_at LIMIT 1)
+            AS schedule_later,
+        (SELECT min((
+            SELECT c.next_at FROM charges c WHERE c.account_id = a.id AND c.state = 'due' AND c.next_at IS NOT NULL
+                AND c.next_at > $1 ORDER BY c.next_at LIMIT 1
+        )) FROM accounts a) AS send_later,
+        (SELECT min((
+            SELECT c.next_at FROM charges c WHERE c.account_id = a.id AND c.state IN ('doubt', 'review', 'unpaid', 'void')
+                AND c.next_at IS NOT NULL AND c.next_at > $1 ORDER BY c.next_at LIMIT 1
+        )) FROM accounts a) AS look_up_later,
         (SELECT min((
             SELECT c.next_at FROM charges c WHERE c.account_id = a.id AND c.state = 'due' AND c.next_at IS NOT NULL
                 AND (c.claim_until IS NULL OR c.claim_until <= $1) ORDER BY c.next_at LIMIT 1
