@@ -71,9 +71,7 @@ async fn check(context: &Context) -> Result<(), Failure> {
     let of_database = rows.map(|rows| rows.len());
     if context.output == Output::Json {
         let (files, notes) = (&loaded.files, &loaded.notes);
-        return print_json(
-            &serde_json::json!({ "ok": true, "files": files, "notes": notes, "database_plans": of_database }),
-        );
+        return print_json(&serde_json::json!({ "ok": true, "files": files, "notes": notes, "database_plans": of_database }));
     }
     if !context.quiet {
         for note in &loaded.notes {

@@ -93,9 +93,9 @@ impl Known {
         let in_config = self.opened.loaded.plan_sheet(name).is_some();
         let problem = match self.opened.of_database.wrong.get(name) {
             Some(why) => Some(why.clone()),
-            None if self.opened.of_database.clashes.iter().any(|clash| clash == name) => Some(
-                "it is in the database too, where it counts for nothing: rename or delete one of them".to_owned(),
-            ),
+            None if self.opened.of_database.clashes.iter().any(|clash| clash == name) => {
+                Some("it is in the database too, where it counts for nothing: rename or delete one of them".to_owned())
+            }
             None => None,
         };
         [

@@ -124,9 +124,8 @@ impl Loaded {
     pub fn check_plans(&self, rows: &BTreeMap<String, Json>) -> Result<DatabasePlans, ConfigErrors> {
         let plans = self.settings.database_plans(rows);
         let clash = |name: &String| {
-            let text = format!(
-                "plan `{name}` is in the config and in the table `plans` of the database: rename or delete one of them"
-            );
+            let text =
+                format!("plan `{name}` is in the config and in the table `plans` of the database: rename or delete one of them");
             problem_at(&self.origins, &format!("plans.{name}"), text)
         };
         let mut problems: Vec<Problem> = plans.clashes.iter().map(clash).collect();

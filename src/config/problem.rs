@@ -5,7 +5,10 @@ use std::fmt;
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    File { name: String, line: usize },
+    File {
+        name: String,
+        line: usize,
+    },
     Environment(String),
     CommandLine(String),
     /// The table `plans`.

@@ -43,8 +43,8 @@ pub use copy::ResultRow;
 use db::{Db, Fault};
 use open::Target;
 pub use open::{DaemonLock, OpenError, OpenOptions};
-use sql::Statement;
 pub use plans::PlanRows;
+use sql::Statement;
 pub use versions::{Approval, DaemonRow, StoredVersion};
 
 /// An open database. Clones share its connections.

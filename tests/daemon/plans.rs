@@ -65,7 +65,7 @@ async fn next_look(rig: &Rig, reference: &str) -> Option<Timestamp> {
 fn problem_of(rig: &Rig, reference: &str) -> Option<String> {
     let rows = rig.home.json(&["subscriptions", "list", "--problems"]);
     let row = rows.as_array()?.iter().find(|row| row["external_ref"] == reference)?.clone();
-    row["problem"].as_str().map(str::to_owned)
+    row["schedule"].as_str()?.strip_prefix("problem: ").map(str::to_owned)
 }
 
 async fn picked_up(database: Option<&str>) {

@@ -12,8 +12,7 @@ const GOLD: &str = "INSERT INTO plans (name, every, amount) VALUES ('gold', '1 m
 
 async fn subscribed(world: &World, reference: &str, plan: &str) {
     let columns = "account, external_ref, plan, customer_uid, anchor";
-    let sql =
-        format!("INSERT INTO subscriptions ({columns}) VALUES ('main', '{reference}', '{plan}', 'card', '2026-12-01')");
+    let sql = format!("INSERT INTO subscriptions ({columns}) VALUES ('main', '{reference}', '{plan}', 'card', '2026-12-01')");
     world.sql(&sql).await.unwrap();
 }
 

@@ -180,11 +180,7 @@ fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String> +
         Some(meant) => format!(": did you mean `{meant}`?"),
         None => {
             let names: Vec<&str> = known.take(8).map(String::as_str).collect();
-            if names.is_empty() {
-                format!(": the config has no {what}")
-            } else {
-                format!(": the config has {}", names.join(", "))
-            }
+            if names.is_empty() { ": there is none yet".to_owned() } else { format!(": there is {}", names.join(", ")) }
         }
     };
     format!("there is no {what} `{}`{rest}", short(name))

@@ -30,11 +30,15 @@ pub const REMEMBER: Statement = Statement::two(
         VALUES ($1, $2, $3::text::jsonb, $4::text::jsonb, $5, $6) ON CONFLICT (hash) DO NOTHING",
 );
 
-pub const VERSION_OF: Statement =
-    Statement::same("config by hash", "SELECT id, COALESCE(config_hash, hash) AS hash, body, plans, loaded_at, who FROM config_versions WHERE hash = $1");
+pub const VERSION_OF: Statement = Statement::same(
+    "config by hash",
+    "SELECT id, COALESCE(config_hash, hash) AS hash, body, plans, loaded_at, who FROM config_versions WHERE hash = $1",
+);
 
-pub const VERSION: Statement =
-    Statement::same("config by number", "SELECT id, COALESCE(config_hash, hash) AS hash, body, plans, loaded_at, who FROM config_versions WHERE id = $1");
+pub const VERSION: Statement = Statement::same(
+    "config by number",
+    "SELECT id, COALESCE(config_hash, hash) AS hash, body, plans, loaded_at, who FROM config_versions WHERE id = $1",
+);
 
 /// What the daemon that was seen last goes by.
 pub const IN_FORCE: Statement = Statement::same(
