@@ -11,6 +11,7 @@ mod cli {
     mod config;
     mod desk;
     mod import;
+    mod incidents;
     mod plans;
     mod terms;
 }

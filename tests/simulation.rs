@@ -9,8 +9,12 @@ mod crash;
 mod faults;
 #[path = "simulation/gateway.rs"]
 mod gateway;
+#[path = "simulation/jump.rs"]
+mod jump;
 #[path = "simulation/logs.rs"]
 mod logs;
+#[path = "simulation/restore.rs"]
+mod restore;
 #[path = "simulation/world.rs"]
 mod world;
 
@@ -20,10 +24,15 @@ use faults::Swarm;
 use world::{Outcome, World};
 
 fn run(seed: u64, swarm: Swarm) -> Outcome {
+    simulate(seed, swarm, async |world| world.run().await)
+}
+
+/// Has a world of its own do something.
+fn simulate<T>(seed: u64, swarm: Swarm, what: impl AsyncFnOnce(World) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", directory.path().join("sim.db").display());
-    runtime.block_on(async { World::new(seed, &url, swarm).await.run().await })
+    runtime.block_on(async { what(World::new(seed, &url, swarm).await).await })
 }
 
 #[expect(clippy::disallowed_methods, reason = "the size of a campaign comes from the environment")]
@@ -115,5 +124,37 @@ fn the_same_seed_has_the_same_history() {
         let (one, other) = (run(seed, calm()).history, run(seed, calm()).history);
         let differs = one.lines().zip(other.lines()).find(|(one, other)| one != other);
         assert!(one == other, "seed {seed}: {differs:#?}");
+    }
+}
+
+#[test]
+fn an_old_copy_of_the_database_breaks_no_invariant() {
+    logs::capture();
+    let seeds: Vec<u64> = match setting("REBILLD_SIM_SEED") {
+        Some(seed) => vec![seed],
+        None => (0..setting("REBILLD_SIM_RESTORES").unwrap_or(12)).map(|seed| 5_000 + seed).collect(),
+    };
+    let mut held = 0;
+    for seed in &seeds {
+        let (outcome, was_held) = simulate(*seed, Swarm::of(*seed), async |mut world| {
+            let was_held = world.be_restored().await;
+            (world.run().await, was_held)
+        });
+        held += u64::from(was_held);
+        if let Some(complaint) = complain(*seed, &outcome) {
+            panic!("{complaint}");
+        }
+    }
+    assert!(seeds.len() < 10 || held >= 6, "only {held} of {} copies were behind what had been sent", seeds.len());
+}
+
+#[test]
+fn a_clock_jump_holds_every_life_until_q_has_passed() {
+    logs::capture();
+    for seed in 6_000..6_006 {
+        let calm = Swarm { crashes: None, look_up_down: None, look_up_rate: 0, lost_acknowledgements: 0, ..Swarm::of(seed) };
+        let (held, after) = simulate(seed, calm, async |mut world| world.meet_a_jump().await);
+        assert_eq!(held, 0, "seed {seed}: nothing is sent within Q");
+        assert!(after > 0, "seed {seed}: what was due is sent after it");
     }
 }

@@ -6,6 +6,7 @@ mod store {
     pub mod books;
     pub mod deeds;
     pub mod flow;
+    pub mod missed;
     pub mod opening;
     pub mod plan_rows;
     pub mod plans;

@@ -55,7 +55,7 @@ impl From<crate::store::db::Fault> for AppError {
 impl From<RuleError> for AppError {
     fn from(error: RuleError) -> Self {
         match error {
-            RuleError::InHand | RuleError::Changed => Self::TryLater(error.to_string()),
+            RuleError::InHand | RuleError::Changed | RuleError::ClockJumped { .. } => Self::TryLater(error.to_string()),
             RuleError::Gateway(_) => Self::Unavailable(error.to_string()),
             RuleError::Store(why) => Self::Store(why),
             RuleError::Refused(Refusal::NotQuiet | Refusal::InDoubt | Refusal::TooSoon) => Self::TryLater(error.to_string()),

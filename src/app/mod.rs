@@ -2,6 +2,7 @@
 
 pub mod ahead;
 mod assemble;
+mod channels;
 pub mod chores;
 pub mod demo;
 mod errors;

@@ -6,12 +6,13 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::assemble::{Assembled, assemble, open};
+use super::channels;
 use super::errors::AppError;
 use crate::config::Loaded;
 use crate::domain::charge::{ChargeId, ChargeState};
 use crate::domain::decide::Ruling;
 use crate::engine::Account;
-use crate::engine::audit::{AuditReport, COMPLETE};
+use crate::engine::audit::COMPLETE;
 use crate::ports::clock::Clock;
 use crate::ports::store::Store;
 use crate::store::desk::{ChargeFilter, Reach, Signed};
@@ -121,16 +122,9 @@ pub async fn audit(loaded: &Loaded, account: Option<&str>, days: u32) -> Result<
     let mut audited = Vec::new();
     for account in chosen(&assembled, account)? {
         let report = assembled.engine.audit(&account, span).await?;
-        audited.push(Audited { account: account.name.clone(), clean: report.incidents == 0, summary: summary(&report) });
+        audited.push(Audited { account: account.name.clone(), clean: report.incidents == 0, summary: report.summary() });
     }
     Ok(audited)
-}
-
-fn summary(report: &AuditReport) -> serde_json::Value {
-    json!({
-        "listed": report.listed, "ours": report.ours, "booked": report.booked,
-        "settled": report.settled, "refunded": report.refunded, "incidents": report.incidents,
-    })
 }
 
 /// Ends a hold, once the audit has read back to two days before the newest row and Q has passed (docs/protocol.md, Clock, restore,
@@ -162,7 +156,7 @@ async fn audited_clean(assembled: &Assembled, accounts: &[Arc<Account>], now: Ti
         let report = assembled.engine.audit(account, back.max(COMPLETE)).await?;
         if report.incidents > 0 {
             return Err(AppError::Refused(format!(
-                "the audit of account {} found {} differences between the ledgers: see `rebilld events list --kind incident.opened`; the hold stays",
+                "the audit of account {} found {} differences between the ledgers: see `rebilld incidents list`; the hold stays",
                 account.name, report.incidents
             )));
         }
@@ -217,6 +211,9 @@ async fn release_account(loaded: &Loaded, name: &str, signed: &Signed) -> Result
         q_has_passed(loaded, status.held_at, now)?;
         let account = Arc::clone(named(&assembled, name)?);
         audited_clean(&assembled, &[account], now).await?;
+    }
+    if let Ok(Some(why)) = channels::blindness(named(&assembled, name)?).await {
+        return Err(AppError::Refused(why));
     }
     database.desk().release_hold(now, &Reach::Account(name.to_owned()), signed).await?;
     Ok(format!("account {name} sends again"))

@@ -6,6 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
 use super::assemble::{assemble, open};
+use super::channels;
 use super::errors::AppError;
 use super::reload::{Reloader, instance};
 use crate::config::{Loaded, Sources};
@@ -28,6 +29,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     let assembled = assemble(&loaded, database, Arc::clone(&clock) as Arc<dyn Clock>, true, |_| {}).await?;
     let (engine, wake) = (Arc::clone(&assembled.engine), assembled.wake.clone());
     let (database, accounts) = (Arc::clone(&assembled.database), assembled.accounts.clone());
+    channels::check(&accounts, &database, clock.as_ref()).await?;
     let grace = loaded.settings.worker.shutdown_grace;
     let url = loaded.settings.database.url.to_string();
     let reloader = Reloader::begin(loaded, sources, &assembled).await?;

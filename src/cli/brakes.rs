@@ -1,15 +1,16 @@
 //! `rebilld hold` and `rebilld kill`.
 
 use clap::Subcommand;
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
 use super::context::{Context, Opened, Why};
 use super::failure::{Code, Failure};
-use super::output::{Field, Listing, Output, at, field, print_json, say};
+use super::output::{Field, Listing, Output, at, field, local, print_json, say};
 use crate::app;
 use crate::config::closest;
-use crate::store::desk::{AccountStatus, Reach};
+use crate::store::desk::{AccountStatus, Reach, Status};
 
 #[derive(Debug, Subcommand)]
 pub enum Hold {
@@ -140,9 +141,9 @@ async fn status(context: &Context, account: Option<String>) -> Result<(), Failur
     let desk = opened.database.desk();
     let zone = opened.zone(account.as_deref().unwrap_or_default());
     let mut rows = Vec::new();
-    if account.is_none()
-        && let Some(status) = desk.status().await?
-    {
+    let status = desk.status().await?;
+    let above = status.as_ref().map(|status| Above::of(status, opened.now)).unwrap_or_default();
+    if let Some(status) = status.filter(|_| account.is_none()) {
         // the database as a whole has no endpoint, no pause and no audit of its own
         let database = AccountStatus {
             name: "database".to_owned(),
@@ -159,27 +160,51 @@ async fn status(context: &Context, account: Option<String>) -> Result<(), Failur
             audited_at: None,
             audited_quick_at: None,
         };
-        rows.push(brake(database, &zone));
+        rows.push(brake(database, &Above { unsteady: above.unsteady, ..Above::default() }, &zone));
     }
     for mut row in desk.accounts().await?.into_iter().filter(|row| account.as_ref().is_none_or(|name| *name == row.name)) {
         row.name = format!("account {}", row.name);
-        rows.push(brake(row, &zone));
+        rows.push(brake(row, &above, &zone));
     }
     Listing { rows, none: "the database knows no account yet: run `rebilld migrate`" }.print(context.output)
 }
 
+/// What stops every account, whatever its own brakes are.
+#[derive(Debug, Clone, Copy, Default)]
+struct Above {
+    killed: bool,
+    held: bool,
+    /// Until when a jump of the clock holds sends.
+    unsteady: Option<Timestamp>,
+}
+
+impl Above {
+    fn of(status: &Status, now: Timestamp) -> Self {
+        Self { killed: status.killed, held: status.held, unsteady: status.unsteady_until.filter(|until| *until > now) }
+    }
+}
+
 /// A row of `status`: the first thing that stops sends, and all reasons.
-fn brake(row: AccountStatus, zone: &TimeZone) -> Vec<Field> {
+fn brake(row: AccountStatus, above: &Above, zone: &TimeZone) -> Vec<Field> {
     let state = match () {
         () if row.killed => "killed",
         () if row.held => "held",
+        () if above.killed => "killed with the database",
+        () if above.held => "held with the database",
+        () if above.unsteady.is_some() => "clock jumped",
         () if !row.audited => "not audited",
         () if row.paused => "paused",
         () => "sends",
     };
     let unaudited = Some("no complete audit in this incarnation of the database yet".to_owned());
-    let reasons =
-        [(row.killed, row.kill_reason), (row.held, row.hold_reason), (row.paused, row.pause_reason), (!row.audited, unaudited)];
+    let jumped = above.unsteady.map(|until| format!("the database clock has jumped: held until {}", local(until, zone)));
+    let reasons = [
+        (row.killed, row.kill_reason),
+        (row.held, row.hold_reason),
+        (jumped.is_some(), jumped),
+        (row.paused, row.pause_reason),
+        (!row.audited, unaudited),
+    ];
     let reasons: Vec<String> = reasons.into_iter().filter(|(on, _)| *on).filter_map(|(_, why)| why).collect();
     vec![
         field("what", row.name),

@@ -92,6 +92,9 @@ pub async fn one(opened: &Opened, account: Option<&str>, text: &str) -> Result<C
     }
     match found.len() {
         1 => Ok(found.remove(0)),
+        0 if !desk.find_subscriptions(account, text).await?.is_empty() => {
+            Err(Failure::data(format!("subscription `{text}` has no charge yet: see `rebilld subscriptions show {text}`")))
+        }
         0 => Err(Failure::data(format!("there is no charge `{text}`: name its id, a merchant_uid, REF:PERIOD_START or REF"))),
         _ => {
             let names: Vec<String> = found.iter().map(|charge| format!("{} ({})", charge.id, charge.account)).collect();

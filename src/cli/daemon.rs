@@ -61,6 +61,10 @@ impl Audit {
             vec![field("account", audit.account), field("clean", audit.clean).shown(word), field("summary", audit.summary)]
         });
         Listing { rows: rows.collect(), none: "no account is configured" }.print(context.output)?;
-        if clean { Ok(()) } else { Err(Failure::data("the ledgers differ: see `rebilld review list` and the incidents")) }
+        if clean {
+            Ok(())
+        } else {
+            Err(Failure::data("the ledgers differ: see `rebilld review list` and `rebilld incidents list`"))
+        }
     }
 }

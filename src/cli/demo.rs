@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::context::Context;
 use super::failure::{Code, Failure};
-use super::output::{Output, Paint, colours, print_json, say};
+use super::output::{Output, Paint, colours, grouped, print_json, say};
 use super::subscriptions::import::ImportFile;
 use crate::app::AppError;
 use crate::app::demo::{DemoOptions, DemoProgress, DemoReport, demo};
@@ -162,12 +162,6 @@ fn show(bar: &ProgressBar, progress: &DemoProgress) {
         progress.in_doubt,
         Money::krw(progress.amount),
     ));
-}
-
-/// `12,345`.
-fn grouped(number: u64) -> String {
-    let money = Money::krw(i64::try_from(number).unwrap_or(i64::MAX)).to_string();
-    money.trim_end_matches(" KRW").to_owned()
 }
 
 fn as_json(report: &DemoReport, seconds: f64, kept: Option<&std::path::Path>) -> serde_json::Value {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::failure::{Code, Failure};
-use super::output::{Field, Listing, Output, Paint, amount, colours, field, local, print_json, say};
+use super::output::{Field, Listing, Output, Paint, amount, colours, field, grouped, local, print_json, say};
 use super::progress::Progress;
 use crate::app::ahead;
 use crate::config::Version;
@@ -220,13 +220,20 @@ fn tell(
         }
         let Some(history) = history.get(currency) else { continue };
         match history.estimate(expected.sum, retries.sum) {
-            Some(estimate) => lines.push(paint.dim(&format!(
-                "  as the newest {} closed charges went: {} would be declined at first, {} of that and {} of ░ would come in",
-                history.closed.count,
-                shown(estimate.declines, *currency),
-                shown(estimate.recovered_of_them, *currency),
-                shown(estimate.recovered_of_dunning, *currency),
-            ))),
+            Some(estimate) if estimate.declines == 0 => lines
+                .push(paint.dim(&format!("  none of the newest {} closed charges was declined", grouped(history.closed.count)))),
+            Some(estimate) => {
+                let dunning = match retries.count {
+                    0 => String::new(),
+                    _ => format!(" and {} of ░", shown(estimate.recovered_of_dunning, *currency)),
+                };
+                lines.push(paint.dim(&format!(
+                    "  as the newest {} closed charges went: {} would be declined at first, {} of that{dunning} would come in",
+                    grouped(history.closed.count),
+                    shown(estimate.declines, *currency),
+                    shown(estimate.recovered_of_them, *currency),
+                )));
+            }
             None => lines.push(paint.dim(&format!(
                 "  declines to come are not estimated: it takes {1} closed charges, and there are {0}",
                 history.closed.count,
@@ -264,5 +271,5 @@ fn tell(
 }
 
 fn plural(count: u64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+    format!("{} {what}{}", grouped(count), if count == 1 { "" } else { "s" })
 }

@@ -15,6 +15,7 @@ mod events;
 mod explain;
 mod failure;
 mod forecast;
+mod incidents;
 mod journal;
 mod logging;
 mod migrate;
@@ -106,6 +107,9 @@ enum Command {
     Reconcile(daemon::Reconcile),
     /// Compares the database with the gateway's list of payments
     Audit(daemon::Audit),
+    /// What must not happen and did: payments that nobody asked for, that are doubled or gone
+    #[command(subcommand)]
+    Incidents(incidents::Incidents),
     /// Events and their delivery to webhooks
     #[command(subcommand)]
     Events(events::Events),
@@ -168,6 +172,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Kill(command) => command.run(context).await,
         Command::Reconcile(command) => command.run(context).await,
         Command::Audit(command) => command.run(context).await,
+        Command::Incidents(command) => command.run(context).await,
         Command::Events(command) => command.run(context).await,
         Command::Journal(command) => command.run(context).await,
     }

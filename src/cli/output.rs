@@ -227,3 +227,8 @@ impl Paint {
         self.with("33", text)
     }
 }
+/// `12,345`.
+pub fn grouped(number: u64) -> String {
+    let money = crate::domain::money::Money::krw(i64::try_from(number).unwrap_or(i64::MAX)).to_string();
+    money.trim_end_matches(" KRW").to_owned()
+}

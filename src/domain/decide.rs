@@ -12,7 +12,7 @@ use super::charge::{Charge, ChargeState, IdMode};
 use super::decline::Class;
 use super::dunning::Ladder;
 use super::event::{Event, EventKind};
-use super::outcome::{DoubtCause, Findings, Mismatch, NotSent, Outcome, Record, RecordStatus};
+use super::outcome::{DoubtCause, Findings, Found, Mismatch, NotSent, Outcome, Record, RecordStatus};
 use super::{doubt, rules};
 
 /// The numbers that the rules take.
@@ -150,7 +150,22 @@ pub enum IncidentKind {
     MissingPayment,
 }
 
+impl Incident {
+    /// A payment beside the one that settled the charge, in the words in which it was first told.
+    pub fn of_second_payment(charge: &Charge, found: &Found) -> Self {
+        match found.mismatch {
+            Some(mismatch) => Self { kind: IncidentKind::WrongPayment, detail: wrong_payment_detail(&found.record, mismatch) },
+            None => Self {
+                kind: IncidentKind::DoubleCharge,
+                detail: double_charge_detail(charge.paid_imp_uid.as_deref().unwrap_or_default(), &found.record.imp_uid),
+            },
+        }
+    }
+}
+
 impl IncidentKind {
+    pub const ALL: [Self; 4] = [Self::DoubleCharge, Self::WrongPayment, Self::UnknownPayment, Self::MissingPayment];
+
     pub fn name(self) -> &'static str {
         match self {
             Self::DoubleCharge => "double_charge",
@@ -315,8 +330,7 @@ fn ruled(charge: &Charge, ruling: &Ruling, findings: &Findings, now: Timestamp, 
     let quiet = charge.doubt.quiet_twice || doubt::confirms_quiet(charge, findings, policy);
     match ruling {
         Ruling::Paid { imp_uid } => {
-            let paid =
-                |found: &&super::outcome::Found| found.record.imp_uid == *imp_uid && found.record.status == RecordStatus::Paid;
+            let paid = |found: &&Found| found.record.imp_uid == *imp_uid && found.record.status == RecordStatus::Paid;
             let found = findings.records.iter().find(paid).ok_or(Refusal::NoSuchPayment)?;
             let customer = found.record.customer_uid.clone().unwrap_or_default();
             let rule = "R8 an operator ruled: paid";
@@ -381,6 +395,11 @@ impl Decision {
         );
         self.incidents.push(Incident { kind, detail });
     }
+}
+
+/// The words for a second payment.
+pub(super) fn double_charge_detail(first: &str, second: &str) -> String {
+    format!("{first} and {second} are both paid")
 }
 
 /// The words for a wrong payment, without personal fields.

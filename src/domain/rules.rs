@@ -5,7 +5,9 @@ use serde_json::json;
 
 use super::attempt::{AttemptState, IdNumber, SendEnd, SendId};
 use super::charge::{Charge, ChargeState, Doubt, IdMode, PaidElsewhere, Waiting};
-use super::decide::{Adopted, Decision, IncidentKind, LiveChange, Policy, not_sent_rule, wrong_payment_detail};
+use super::decide::{
+    Adopted, Decision, IncidentKind, LiveChange, Policy, double_charge_detail, not_sent_rule, wrong_payment_detail,
+};
 use super::decline::Class;
 use super::doubt::next_look_up;
 use super::event::{EventKind, decline_fields};
@@ -80,7 +82,7 @@ fn mark_paid(decision: &mut Decision, before: &Charge, imp_uid: &str) {
 pub(super) fn double_charge(decision: &mut Decision, second: &str) {
     decision.charge.doubt.alarmed = true;
     let first = decision.charge.paid_imp_uid.clone().unwrap_or_default();
-    decision.incident(IncidentKind::DoubleCharge, format!("{first} and {second} are both paid"));
+    decision.incident(IncidentKind::DoubleCharge, double_charge_detail(&first, second));
 }
 
 /// Once no send is open any more, a payment that turned up under another id settles the charge.

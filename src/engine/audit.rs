@@ -14,7 +14,7 @@ use crate::domain::decide::{Fact, Incident, IncidentKind, decide};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::outcome::{Record, RecordStatus};
 use crate::ports::gateway::Unavailable;
-use crate::ports::store::{AuditResult, Booked, Entry, Fence, Observation, Recorded, StoreError};
+use crate::ports::store::{AuditResult, Booked, Entry, Fence, IncidentState, Observation, Recorded, StoreError};
 
 /// A complete audit reads this far back, a quick one less.
 pub const COMPLETE: SignedDuration = SignedDuration::from_hours(35 * 24);
@@ -50,6 +50,18 @@ pub struct AuditReport {
     pub refunded: u64,
     /// Everything that is an incident.
     pub incidents: u64,
+    /// What would be one, had an operator not closed it.
+    pub known: u64,
+}
+
+impl AuditReport {
+    /// For the account's row and for operators: counts, without personal data.
+    pub fn summary(&self) -> serde_json::Value {
+        json!({
+            "listed": self.listed, "ours": self.ours, "booked": self.booked, "settled": self.settled,
+            "refunded": self.refunded, "incidents": self.incidents, "known": self.known,
+        })
+    }
 }
 
 impl Engine {
@@ -79,10 +91,7 @@ impl Engine {
             start = end;
         }
         self.compare_booked(account, (from, to), &seen, &mut report).await?;
-        let summary = json!({
-            "listed": report.listed, "ours": report.ours, "booked": report.booked, "settled": report.settled,
-            "refunded": report.refunded, "incidents": report.incidents,
-        });
+        let summary = report.summary();
         let clean = report.incidents == 0;
         let result = AuditResult { account: account.id, from, at: to, complete, clean, summary };
         self.store.audited(&result).await?;
@@ -169,6 +178,8 @@ impl Engine {
                 records.extend(found.into_iter().map(|record| (number, record)));
             }
             let findings = history.findings(&charge, began_at, None, records);
+            let found = findings.records.iter().find(|found| found.record.imp_uid == listed.imp_uid);
+            let second = found.map(|found| Incident::of_second_payment(&charge, found));
             let observation = Observation { source: "audit", send: None, began_at, detail: kept(&findings) };
             let Ok(decision) = decide(&charge, &Fact::LookedUp(findings), self.now(), &self.in_force().tuning.policy) else {
                 return Ok(());
@@ -180,7 +191,13 @@ impl Engine {
             let incidents = decision.incidents.len() as u64;
             if incidents == 0 && decision.charge.state == charge.state {
                 // the incident of an earlier audit, still there
-                report.incidents += u64::from(charge.state == ChargeState::Paid);
+                if charge.state == ChargeState::Paid {
+                    let Some(second) = second else { return Ok(()) };
+                    match self.store.incident_state(account.id, &second).await? {
+                        IncidentState::Closed => report.known += 1,
+                        IncidentState::New | IncidentState::Open => report.incidents += 1,
+                    }
+                }
                 return Ok(());
             }
             let settles = decision.charge.state == ChargeState::Paid && charge.state != ChargeState::Paid;
@@ -208,11 +225,14 @@ impl Engine {
     }
 
     async fn refund(&self, charge: &Charge, record: &Record, report: &mut AuditReport) -> Result<(), AuditError> {
-        let extra = json!({ "imp_uid": record.imp_uid, "refunded_amount": record.cancelled_amount });
-        let event = Event::of_charge(EventKind::ChargeRefunded, charge, &record.imp_uid, extra);
-        if self.store.refunded(self.now(), charge.id, event).await? {
+        // wholly cancelled, whatever it says of the amount
+        let whole = record.status == RecordStatus::Cancelled && record.cancelled_amount <= 0;
+        let total = if whole { charge.amount.minor() } else { record.cancelled_amount };
+        let extra = json!({ "imp_uid": record.imp_uid, "refunded_amount": total });
+        let event = Event::of_charge(EventKind::ChargeRefunded, charge, &format!("{} {total}", record.imp_uid), extra);
+        if self.store.refunded(self.now(), charge.id, total, event).await? {
             report.refunded += 1;
-            info!(charge = %charge.id, external_ref = %charge.external_ref, "the gateway shows a refund");
+            info!(charge = %charge.id, external_ref = %charge.external_ref, total, "the gateway shows a refund");
         }
         Ok(())
     }
@@ -220,7 +240,9 @@ impl Engine {
     /// An id of ours whose charge this database does not know: it is not the database that last sent.
     async fn unknown(&self, account: &super::Account, record: &Record, report: &mut AuditReport) -> Result<(), AuditError> {
         let detail = format!("{} under {} carries our tag, but no charge here has that id", record.imp_uid, record.merchant_uid);
-        self.incident(account, None, IncidentKind::UnknownPayment, detail, report).await?;
+        if self.incident(account, None, IncidentKind::UnknownPayment, detail, report).await? == IncidentState::Closed {
+            return Ok(());
+        }
         let why = "the gateway shows payments of ours that this database does not know: was it restored from a backup?";
         if self.store.hold(self.now(), why).await? {
             self.brakes.forget();
@@ -236,16 +258,20 @@ impl Engine {
         kind: IncidentKind,
         detail: String,
         report: &mut AuditReport,
-    ) -> Result<(), AuditError> {
-        report.incidents += 1;
+    ) -> Result<IncidentState, AuditError> {
         let data = json!({ "incident": kind.name(), "account": account.name, "detail": detail });
         let event = Event::new(EventKind::IncidentOpened, &[&account.name, kind.name(), &detail], data);
         let incident = Incident { kind, detail };
-        if self.store.open_incident(self.now(), account.id, charge, &incident, event).await? {
+        let before = self.store.open_incident(self.now(), account.id, charge, &incident, event).await?;
+        match before {
+            IncidentState::Closed => report.known += 1,
+            IncidentState::New | IncidentState::Open => report.incidents += 1,
+        }
+        if before == IncidentState::New {
             self.stats.incidents.add(1);
             error!(account = %account.name, kind = kind.name(), detail = %incident.detail, "incident");
         }
-        Ok(())
+        Ok(before)
     }
 
     /// What is booked here has to stand in the gateway's list.
@@ -279,6 +305,6 @@ impl Engine {
         }
         let detail =
             format!("{} under {} is booked as paid here, but the gateway does not show it", booked.imp_uid, booked.merchant_uid);
-        self.incident(account, Some(booked.charge), IncidentKind::MissingPayment, detail, report).await
+        self.incident(account, Some(booked.charge), IncidentKind::MissingPayment, detail, report).await.map(drop)
     }
 }

@@ -212,9 +212,21 @@ impl ClockWatch {
         if moved.abs() <= JUMP_MICROS {
             return None;
         }
-        *lock(&self.unsteady_until) = boot + hold_for;
-        self.jumped.store(true, Ordering::Relaxed);
+        self.hold_until(boot + hold_for);
         Some(moved)
+    }
+
+    /// A jump that an earlier process saw: held until then, or longer if this one has seen another.
+    pub fn hold_until(&self, until: Duration) {
+        let mut unsteady = lock(&self.unsteady_until);
+        *unsteady = until.max(*unsteady);
+        self.jumped.store(true, Ordering::Relaxed);
+    }
+
+    /// How much longer it is held.
+    pub fn held_for(&self, boot: Duration) -> Option<Duration> {
+        let left = lock(&self.unsteady_until).saturating_sub(boot);
+        (left > Duration::ZERO).then_some(left)
     }
 
     pub fn is_steady(&self, boot: Duration) -> bool {
@@ -286,6 +298,17 @@ mod tests {
         assert_eq!(watch.check(1_030_000_000, 21 * SECOND, hour), Some(10_000_000));
         assert!(!watch.is_steady(22 * SECOND));
         assert!(watch.is_steady(21 * SECOND + hour));
+    }
+
+    #[test]
+    fn the_hold_of_an_earlier_process_is_never_shortened() {
+        let watch = ClockWatch::default();
+        watch.hold_until(60 * SECOND);
+        watch.hold_until(30 * SECOND);
+        assert!(!watch.is_steady(59 * SECOND));
+        assert_eq!(watch.held_for(59 * SECOND), Some(SECOND));
+        assert!(watch.is_steady(60 * SECOND));
+        assert_eq!(watch.held_for(60 * SECOND), None);
     }
 
     #[test]

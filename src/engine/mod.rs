@@ -1,16 +1,18 @@
 //! F2: fetch, decide, act, record. It knows the world only through the ports.
 //!
 //! [`worker`] is the dispatch loop. It opens periods ([`open`]), claims charges and sends them ([`charge`]), leaves doubt by
-//! asking ([`reconcile`]), compares both ledgers ([`audit`]) and hands events out ([`relay`]). What all of them learn goes
-//! through [`record`], in batches.
+//! asking ([`reconcile`]), compares both ledgers ([`audit`]), counts what is missed ([`missed`]) and hands events out
+//! ([`relay`]). What all of them learn goes through [`record`], in batches.
 
 pub mod audit;
 pub mod change;
 pub mod charge;
+pub mod clock;
 pub mod force;
 pub mod forecast;
 pub mod limits;
 pub mod look;
+pub mod missed;
 pub mod open;
 pub mod outlook;
 pub mod reconcile;
@@ -153,6 +155,7 @@ pub struct Engine {
     recorder: Recorder,
     brakes: limits::BrakeCache,
     steady: limits::ClockWatch,
+    missed: missed::MissedWatch,
     stopping: AtomicBool,
     audit_wanted: AtomicBool,
 }
@@ -201,6 +204,7 @@ impl Engine {
             recorder,
             brakes: limits::BrakeCache::default(),
             steady: limits::ClockWatch::default(),
+            missed: missed::MissedWatch::default(),
             stopping: AtomicBool::new(false),
             audit_wanted: AtomicBool::new(false),
         })
@@ -225,11 +229,6 @@ impl Engine {
 
     pub(crate) fn token(&self) -> ClaimToken {
         ClaimToken((self.tokens)())
-    }
-
-    /// Whether "not paid" may be concluded: not for Q after a clock jump.
-    pub(crate) fn trusts_time(&self) -> bool {
-        self.steady.is_steady(self.clock.boot())
     }
 
     /// The time that the engine goes by.

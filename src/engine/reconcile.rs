@@ -60,6 +60,7 @@ impl Engine {
     /// Looks up some charges at once, for an operator, whatever their time. Returns how many were free to be looked up.
     pub async fn look_up_now(&self, account: AccountId, charges: &[ChargeId]) -> Result<usize, StoreError> {
         let Some(account) = self.accounts.iter().find(|runtime| runtime.account.id == account) else { return Ok(0) };
+        self.recall_jump().await?;
         let (now, claimed_at, token) = (self.now(), self.clock.boot(), self.token());
         let until = now.checked_add(self.in_force().tuning.claim).unwrap_or(now);
         let mut claimed = Vec::new();

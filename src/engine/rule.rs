@@ -1,6 +1,6 @@
 //! An operator's word on a charge (R8): looked up first, decided by the same rules, written under a claim.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::look::{History, kept};
 use super::{Account, Engine};
@@ -22,11 +22,19 @@ pub enum RuleError {
     Refused(#[from] Refusal),
     #[error("the charge changed meanwhile: look at it again")]
     Changed,
+    #[error(
+        "the database clock has jumped: nothing is sent and nobody may say \"not paid\" before {until}. Only `paid IMP_UID` may be ruled until then"
+    )]
+    ClockJumped { until: Timestamp },
 }
 
 impl Engine {
     /// Carries out a ruling on a charge of an account.
     pub async fn rule(&self, account: &Account, charge: ChargeId, ruling: Ruling) -> Result<Decision, RuleError> {
+        self.recall_jump().await?;
+        if let Some(until) = self.unsteady_until().filter(|_| !matches!(ruling, Ruling::Paid { .. })) {
+            return Err(RuleError::ClockJumped { until });
+        }
         let (now, token) = (self.now(), self.token());
         let until = now.checked_add(SignedDuration::from_secs(60)).unwrap_or(now);
         let claimed = self.store.claim_one(charge, &token, now, until).await?.ok_or(RuleError::InHand)?;

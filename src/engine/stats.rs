@@ -16,6 +16,20 @@ impl Counter {
     }
 }
 
+/// A number that goes up and down.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    pub fn set(&self, to: u64) {
+        self.0.store(to, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// What this process did since it started.
 #[derive(Debug, Default)]
 pub struct Stats {
@@ -34,8 +48,10 @@ pub struct Stats {
     pub resends: Counter,
     pub incidents: Counter,
     pub events_delivered: Counter,
-    /// Charges past due by two hours that are neither final nor visibly waiting, when last counted.
-    pub missed: Counter,
+    /// Charges, schedules and subscriptions past due by two hours that wait for nothing that is shown, when last counted.
+    pub missed: Gauge,
+    /// When they were last counted, in seconds of CLOCK_BOOTTIME; 0: not yet.
+    pub missed_counted: Gauge,
     in_doubt: AtomicI64,
     /// Minor units charged, all currencies added up: for a display of one currency.
     pub amount: AtomicI64,

@@ -12,18 +12,12 @@ use tracing::{error, warn};
 use super::audit::{AuditError, COMPLETE, QUICK};
 use super::charge::Batch;
 use super::open::Opening;
-use super::{AccountRuntime, Engine};
+use super::{AccountRuntime, Engine, missed};
 use crate::domain::charge::AccountId;
 use crate::ports::store::{Delivery, NextDue, StoreError};
 
-/// Past due by this long, neither final nor visibly waiting: missed.
-const MISSED_AFTER: SignedDuration = SignedDuration::from_hours(2);
-/// How often that is counted.
-const COUNT_MISSED_EVERY: Duration = Duration::from_secs(300);
 /// Interrupted sends are adopted this often.
 const ADOPT_EVERY: Duration = Duration::from_secs(30);
-/// A reading of the database clock that took longer is none: half of it could pass for a jump.
-const SLOW_CLOCK: Duration = Duration::from_secs(5);
 /// How long opening waits for an account that has no room at the moment.
 const OPENING_WAITS: Duration = Duration::from_secs(1);
 /// After a failed database call.
@@ -35,6 +29,7 @@ enum Flight {
     Send(AccountId),
     LookUp(AccountId),
     Audit(AccountId),
+    Count,
     Relay,
 }
 
@@ -48,6 +43,9 @@ struct Loop {
     next_adopt: Duration,
     next_count: Duration,
     next_clock: Duration,
+    /// A jump of the clock is still to be read from the database, or to be written to it.
+    recall_jump: bool,
+    keep_jump: bool,
     /// Until when opening waits for room, by CLOCK_BOOTTIME.
     open_by: Option<Duration>,
     /// What the last dispatch found, before it put anything under way.
@@ -81,6 +79,8 @@ pub async fn run(engine: Arc<Engine>) {
         next_adopt: Duration::ZERO,
         next_count: Duration::ZERO,
         next_clock: Duration::ZERO,
+        recall_jump: true,
+        keep_jump: false,
         open_by: None,
         due: NextDue::default(),
         database_failures: 0,
@@ -107,6 +107,7 @@ impl Loop {
                 }
                 continue;
             }
+            self.engine.heed_stale_count();
             let dispatched = self.dispatch().await;
             let mut landed = false;
             while self.engine.in_force().tuning.one_at_a_time && !self.flights.is_empty() {
@@ -149,8 +150,11 @@ impl Loop {
             engine.adopt_interrupted().await?;
         }
         if boot >= self.next_count {
-            self.next_count = boot + COUNT_MISSED_EVERY;
-            self.count_missed().await?;
+            self.next_count = boot + missed::EVERY;
+            // a count under way for that long is told as a stale one
+            if self.count(Flight::Count) == 0 {
+                self.start(Flight::Count, count(Arc::clone(&engine)));
+            }
         }
         // one question tells what is worth asking for: an idle daemon asks nothing else
         let now = engine.now();
@@ -285,48 +289,24 @@ impl Loop {
         Ok(())
     }
 
-    /// The database clock against CLOCK_BOOTTIME, every 10 s.
+    /// The database clock against CLOCK_BOOTTIME, every 10 s. Before the first one, what an earlier process has seen of it; and
+    /// nothing else happens before what this one has seen is kept.
     async fn check_clock(&mut self, boot: Duration) -> Result<(), StoreError> {
-        let Some(every) = self.engine.in_force().tuning.clock_check else { return Ok(()) };
-        if boot < self.next_clock {
-            return Ok(());
+        let engine = Arc::clone(&self.engine);
+        if self.recall_jump {
+            engine.recall_jump().await?;
+            self.recall_jump = false;
         }
-        self.next_clock = boot + every;
-        let before = self.engine.clock.boot();
-        let database = self.engine.store.clock().await?;
-        let after = self.engine.clock.boot();
-        if after.saturating_sub(before) > SLOW_CLOCK {
-            // a slow answer says nothing of the moment: taken for a jump, it would hold every send for Q
-            return Ok(());
+        if let Some(every) = engine.in_force().tuning.clock_check
+            && boot >= self.next_clock
+        {
+            self.next_clock = boot + every;
+            self.keep_jump |= engine.check_clock().await?;
         }
-        let middle = before + (after - before) / 2;
-        let hold_for = self.engine.in_force().tuning.policy.quiet().unsigned_abs();
-        if let Some(moved) = self.engine.steady.check(database.as_microsecond(), middle, hold_for) {
-            let seconds = moved / 1_000_000;
-            error!(seconds, held_for = ?hold_for, "the database clock has jumped: sends and conclusions of \"not paid\" are held");
+        if self.keep_jump {
+            engine.keep_jump().await?;
+            self.keep_jump = false;
         }
-        self.engine.clock.correct(database);
-        Ok(())
-    }
-
-    /// An independent count: nothing is missed silently.
-    async fn count_missed(&self) -> Result<(), StoreError> {
-        let engine = &self.engine;
-        let missed = engine.store.missed(engine.now(), MISSED_AFTER).await?;
-        let before = engine.stats.missed.get();
-        if missed > before {
-            engine.stats.missed.add(missed - before);
-        }
-        if missed == 0 {
-            return Ok(());
-        }
-        for account in &engine.accounts {
-            if let Some(stop) = engine.brakes_for(account).await? {
-                warn!(charges = missed, account = %account.account.name, ?stop, "charges are past due by two hours: nothing may be sent (`rebilld hold status`)");
-                return Ok(());
-            }
-        }
-        error!(charges = missed, "charges are past due by two hours and wait for nothing that is shown");
         Ok(())
     }
 
@@ -409,6 +389,10 @@ async fn send(engine: Arc<Engine>, batch: Batch) {
 
 async fn look_up(engine: Arc<Engine>, batch: Batch) {
     engine.look_up_batch(batch).await;
+}
+
+async fn count(engine: Arc<Engine>) {
+    engine.count_missed().await;
 }
 
 async fn relay(engine: Arc<Engine>, deliveries: Vec<Delivery>) {

@@ -156,4 +156,9 @@ pub trait Gateway: Send + Sync + 'static {
 
     /// One page (from 1) of all payments of any status that began in `[from, to)`, oldest first.
     async fn list(&self, from: Timestamp, to: Timestamp, page: u32) -> Result<ListPage, Unavailable>;
+
+    /// A channel whose payments the look-ups of this account may read as absent, if there is one: then nothing may be sent.
+    async fn blind_spot(&self) -> Result<Option<String>, Unavailable> {
+        Ok(None)
+    }
 }

@@ -403,6 +403,15 @@ pub struct Booked {
     pub refunded: bool,
 }
 
+/// What was known of an incident before it was seen (again).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum IncidentState {
+    New,
+    Open,
+    /// An operator has closed it, with a reason: it is known, and no longer stands in anybody's way.
+    Closed,
+}
+
 /// What an audit of one account came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditResult {
@@ -414,6 +423,36 @@ pub struct AuditResult {
     /// Whether both ledgers agree.
     pub clean: bool,
     pub summary: Value,
+}
+
+/// What is past due and waits for nothing that is shown (docs/protocol.md, Clock, restore, audit).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Missed {
+    /// Charges that ought to have been sent.
+    pub sends: u64,
+    /// Doubts and reviews that ought to have been looked up.
+    pub look_ups: u64,
+    /// Schedules that ought to have been looked at, or that nothing will ever wake.
+    pub schedules: u64,
+    /// Past due just as long, but their account waits for a brake that `rebilld hold status` shows: not missed.
+    pub braked: u64,
+    /// Rows that are to be looked at at once, one a lane: the rows do not say since when.
+    pub fresh: Vec<Fresh>,
+}
+
+/// A row that waits to be looked at for the first time since it was written by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fresh {
+    Schedule(SubscriptionId),
+    Charge(ChargeId),
+}
+
+/// A page of the search for subscriptions that no schedule serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Unscheduled {
+    pub found: u64,
+    /// The last subscription of the page; `None`: there is none after it.
+    pub last: Option<SubscriptionId>,
 }
 
 /// The database, as the engine sees it.
@@ -471,8 +510,18 @@ pub trait Store: Send + Sync + 'static {
     /// Puts the whole database on hold. Returns whether it was not yet.
     async fn hold(&self, now: Timestamp, why: &str) -> Result<bool, StoreError>;
 
-    /// Charges past due by more than `grace` that are neither final nor visibly waiting.
-    async fn missed(&self, now: Timestamp, grace: jiff::SignedDuration) -> Result<u64, StoreError>;
+    /// Until when, by the database's clock, a jump of that clock holds sends and conclusions of "not paid"; may be past.
+    async fn unsteady_until(&self) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Keeps that for the processes that come after this one.
+    async fn hold_for_clock(&self, until: Timestamp) -> Result<(), StoreError>;
+
+    /// Counts what is past due by more than `grace` and neither final nor visibly waiting.
+    async fn missed(&self, now: Timestamp, grace: jiff::SignedDuration) -> Result<Missed, StoreError>;
+
+    /// Subscriptions that no schedule serves, in the page of `limit` that comes after one. All pages together read all
+    /// subscriptions.
+    async fn unscheduled(&self, after: SubscriptionId, limit: u32) -> Result<Unscheduled, StoreError>;
 
     /// Which of these `merchant_uid`s belong to which charge.
     async fn charges_of(&self, uids: &[String]) -> Result<BTreeMap<String, ChargeId>, StoreError>;
@@ -488,10 +537,11 @@ pub trait Store: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<Booked>, StoreError>;
 
-    /// Writes what an audit found: refunds are marked once, incidents opened once.
-    async fn refunded(&self, now: Timestamp, charge: ChargeId, event: Event) -> Result<bool, StoreError>;
+    /// Tells that `total` minor units of a payment have been given back, unless as much was told before. Returns whether it
+    /// is news.
+    async fn refunded(&self, now: Timestamp, charge: ChargeId, total: i64, event: Event) -> Result<bool, StoreError>;
 
-    /// Opens an incident unless the same one is open already. Returns whether it is new.
+    /// Opens an incident unless the same one is known already. Returns what it was before.
     async fn open_incident(
         &self,
         now: Timestamp,
@@ -499,7 +549,10 @@ pub trait Store: Send + Sync + 'static {
         charge: Option<ChargeId>,
         incident: &Incident,
         event: Event,
-    ) -> Result<bool, StoreError>;
+    ) -> Result<IncidentState, StoreError>;
+
+    /// What is known of an incident of an account.
+    async fn incident_state(&self, account: AccountId, incident: &Incident) -> Result<IncidentState, StoreError>;
 
     async fn audited(&self, result: &AuditResult) -> Result<(), StoreError>;
 

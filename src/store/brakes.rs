@@ -56,6 +56,15 @@ impl Database {
         Ok(self.db.write(&accounts::HOLD, &[why.into(), now.into()]).await? > 0)
     }
 
+    pub(super) async fn held_for_clock(&self) -> Result<Option<Timestamp>, Fault> {
+        let rows = self.db.read(&accounts::UNSTEADY_UNTIL, &[]).await?;
+        rows.first().map_or(Ok(None), |row| row.at_opt("unsteady_until"))
+    }
+
+    pub(super) async fn write_clock_hold(&self, until: Timestamp) -> Result<(), Fault> {
+        self.db.write(&accounts::HOLD_FOR_CLOCK, &[until.into()]).await.map(drop)
+    }
+
     pub(super) async fn write_audit(&self, result: &AuditResult) -> Result<(), Fault> {
         let params = [
             result.account.0.into(),

@@ -141,11 +141,6 @@ impl Database {
         found.iter().map(|row| row.int("id").map(ChargeId)).collect()
     }
 
-    pub(super) async fn missed_charges(&self, due_before: Timestamp) -> Result<u64, Fault> {
-        let found = self.db.read(&charges::MISSED, &[due_before.into(), Timestamp::UNIX_EPOCH.into()]).await?;
-        found.first().map_or(Ok(0), |row| row.small("missed"))
-    }
-
     pub(super) async fn charges_of_uids(&self, uids: &[String]) -> Result<BTreeMap<String, ChargeId>, Fault> {
         let found = self.db.read(&charges::CHARGES_OF, &[uids.to_vec().into()]).await?;
         found.iter().map(|row| Ok((row.text("merchant_uid")?, ChargeId(row.int("charge_id")?)))).collect()

@@ -5,6 +5,7 @@ mod brakes;
 mod charges;
 pub mod columns;
 mod import;
+mod incidents;
 mod outbox;
 pub mod sql;
 mod story;
@@ -21,6 +22,7 @@ use super::db::{Fault, Tx};
 pub use brakes::{AccountStatus, Reach, Status};
 pub use charges::{ChargeFilter, ChargeRow, Reference};
 pub use import::{FieldChange, Given, Import, Imported, Verdict};
+pub use incidents::{Closing, Incidence, IncidentFilter};
 pub use outbox::{EventRow, JournalRow, Replay};
 pub use story::{AttemptRow, DeliveryRow, IncidentRow, ObservationRow, SendRow, Story, StoryEvent};
 pub use subscriptions::{SubscriptionFilter, SubscriptionRow, terms_of};
@@ -47,6 +49,10 @@ pub mod subject {
 
     pub fn charge(id: i64) -> String {
         format!("charge {id}")
+    }
+
+    pub fn incident(id: i64) -> String {
+        format!("incident {id}")
     }
 }
 

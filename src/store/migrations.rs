@@ -32,6 +32,7 @@ const VERSIONS: &[Version] = &[
     version!(2, "0002", "hot_path"),
     version!(3, "0003", "terms"),
     version!(4, "0004", "config_versions"),
+    version!(6, "0006", "findings"),
     version!(7, "0007", "plans"),
 ];
 

@@ -19,6 +19,7 @@ pub mod identity;
 mod listen;
 pub mod mark;
 mod migrations;
+mod missed;
 pub mod open;
 mod outbox;
 mod outlook;

@@ -19,6 +19,9 @@ use crate::ports::store::StoreError;
 const WRITER_CACHE: &str = "-8192";
 const READER_CACHE: &str = "-1024";
 
+/// Older servers lack statements of ours, and their makers support them no more.
+const OLDEST_POSTGRES: i64 = 13;
+
 /// How to open a database.
 #[derive(Debug, Clone)]
 pub struct OpenOptions {
@@ -53,6 +56,8 @@ pub enum OpenError {
     NotDurable { setting: &'static str, value: String, wanted: &'static str },
     #[error("the database was migrated to version {database} by a newer rebilld; this one knows {binary}: upgrade it")]
     TooNew { database: i64, binary: i64 },
+    #[error("the PostgreSQL server has version {major}, and rebilld needs {} or later: upgrade the server", OLDEST_POSTGRES)]
+    ServerTooOld { major: i64 },
     #[error("the database has not been migrated: run `rebilld migrate`")]
     NotMigrated,
     #[error("migration {0} of this database is not the one that this rebilld knows: restore the matching release")]
@@ -186,11 +191,18 @@ pub(super) async fn postgres(connect: &PgConnectOptions, options: &OpenOptions) 
         .map_err(told)?;
     let db = Db::Postgres(pool);
     for row in db.read(&accounts::DURABILITY, &[]).await? {
+        recent(row.int("version")?)?;
         durable(&row)?;
     }
     // a standby refuses to begin a transaction that writes
     db.begin().await.map(drop).map_err(|fault| OpenError::ReadOnly(fault.to_string()))?;
     Ok(db)
+}
+
+/// `version` as the server numbers it: 150013 is 15.13.
+fn recent(version: i64) -> Result<(), OpenError> {
+    let major = version / 10_000;
+    if major < OLDEST_POSTGRES { Err(OpenError::ServerTooOld { major }) } else { Ok(()) }
 }
 
 fn durable(row: &Row) -> Result<(), OpenError> {
@@ -239,6 +251,13 @@ mod tests {
             let shown = Target::from_str(url).unwrap_err().to_string();
             assert!(!shown.contains("hunter2"), "{shown}");
         }
+    }
+
+    #[test]
+    fn an_old_server_is_refused_by_name() {
+        assert!(recent(130_000).is_ok() && recent(170_002).is_ok());
+        let said = recent(120_022).unwrap_err().to_string();
+        assert_eq!(said, "the PostgreSQL server has version 12, and rebilld needs 13 or later: upgrade the server");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::sql::{outbox, writes};
 use crate::domain::charge::{AccountId, ChargeId};
 use crate::domain::decide::Incident;
 use crate::domain::event::Event;
-use crate::ports::store::{Delivered, Delivery};
+use crate::ports::store::{Delivered, Delivery, IncidentState};
 
 /// An event with the rows that it tells of.
 pub(super) struct Told<'a> {
@@ -125,7 +125,7 @@ impl Database {
         charge: Option<ChargeId>,
         incident: &Incident,
         event: &Event,
-    ) -> Result<bool, Fault> {
+    ) -> Result<IncidentState, Fault> {
         let mut tx = self.db.begin().await?;
         let params = [
             account.0.into(),
@@ -144,12 +144,21 @@ impl Database {
             self.tell(&mut tx, now, &[Told { event, subscription, charge: charge.map(|charge| charge.0) }]).await?;
         }
         tx.commit().await?;
-        Ok(is_new)
+        if is_new { Ok(IncidentState::New) } else { self.known_incident(account, incident).await }
     }
 
-    pub(super) async fn mark_refunded(&self, now: Timestamp, charge: ChargeId, event: &Event) -> Result<bool, Fault> {
+    pub(super) async fn known_incident(&self, account: AccountId, incident: &Incident) -> Result<IncidentState, Fault> {
+        let params = [account.0.into(), incident.kind.name().into(), incident.detail.as_str().into()];
+        Ok(match self.db.read(&outbox::KNOWN_INCIDENT, &params).await?.first() {
+            None => IncidentState::New,
+            Some(row) if row.at_opt("closed_at")?.is_some() => IncidentState::Closed,
+            Some(_) => IncidentState::Open,
+        })
+    }
+
+    pub(super) async fn mark_refunded(&self, now: Timestamp, charge: ChargeId, total: i64, event: &Event) -> Result<bool, Fault> {
         let mut tx = self.db.begin().await?;
-        let marked = tx.query(&writes::REFUNDED, &[charge.0.into()]).await?;
+        let marked = tx.query(&writes::REFUNDED, &[charge.0.into(), total.into()]).await?;
         let Some(row) = marked.first() else { return Ok(false) };
         let subscription = Some(row.int("subscription_id")?);
         self.tell(&mut tx, now, &[Told { event, subscription, charge: Some(charge.0) }]).await?;

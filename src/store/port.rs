@@ -8,12 +8,12 @@ use jiff::{SignedDuration, Timestamp};
 use super::Database;
 use super::db::Fault;
 use super::sql::accounts;
-use crate::domain::charge::{AccountId, Charge, ChargeId};
+use crate::domain::charge::{AccountId, Charge, ChargeId, SubscriptionId};
 use crate::domain::decide::Incident;
 use crate::domain::event::Event;
 use crate::ports::store::{
-    AuditResult, Begin, Begun, Booked, Brakes, Claim, ClaimToken, Claimed, Delivered, Delivery, DueSchedule, Entry, NextDue,
-    PastAttempt, Recorded, ScheduleStep, Stepped, Store, StoreError,
+    AuditResult, Begin, Begun, Booked, Brakes, Claim, ClaimToken, Claimed, Delivered, Delivery, DueSchedule, Entry,
+    IncidentState, Missed, NextDue, PastAttempt, Recorded, ScheduleStep, Stepped, Store, StoreError, Unscheduled,
 };
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -82,9 +82,21 @@ impl Store for Database {
         Ok(self.hold_all(now, why).await?)
     }
 
-    async fn missed(&self, now: Timestamp, grace: SignedDuration) -> Result<u64> {
+    async fn unsteady_until(&self) -> Result<Option<Timestamp>> {
+        Ok(self.held_for_clock().await?)
+    }
+
+    async fn hold_for_clock(&self, until: Timestamp) -> Result<()> {
+        Ok(self.write_clock_hold(until).await?)
+    }
+
+    async fn missed(&self, now: Timestamp, grace: SignedDuration) -> Result<Missed> {
         let due_before = now.checked_sub(grace).unwrap_or(Timestamp::MIN);
-        Ok(self.missed_charges(due_before).await?)
+        Ok(self.count_missed(now, due_before).await?)
+    }
+
+    async fn unscheduled(&self, after: SubscriptionId, limit: u32) -> Result<Unscheduled> {
+        Ok(self.unscheduled_page(after, limit).await?)
     }
 
     async fn charges_of(&self, uids: &[String]) -> Result<BTreeMap<String, ChargeId>> {
@@ -102,8 +114,8 @@ impl Store for Database {
         Ok(self.booked_payments(account, from, to, after, limit).await?)
     }
 
-    async fn refunded(&self, now: Timestamp, charge: ChargeId, event: Event) -> Result<bool> {
-        Ok(self.mark_refunded(now, charge, &event).await?)
+    async fn refunded(&self, now: Timestamp, charge: ChargeId, total: i64, event: Event) -> Result<bool> {
+        Ok(self.mark_refunded(now, charge, total, &event).await?)
     }
 
     async fn open_incident(
@@ -113,8 +125,12 @@ impl Store for Database {
         charge: Option<ChargeId>,
         incident: &Incident,
         event: Event,
-    ) -> Result<bool> {
+    ) -> Result<IncidentState> {
         Ok(self.new_incident(now, account, charge, incident, &event).await?)
+    }
+
+    async fn incident_state(&self, account: AccountId, incident: &Incident) -> Result<IncidentState> {
+        Ok(self.known_incident(account, incident).await?)
     }
 
     async fn audited(&self, result: &AuditResult) -> Result<()> {

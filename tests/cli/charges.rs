@@ -102,6 +102,34 @@ async fn a_charge_is_found_by_any_of_its_names() {
 }
 
 #[tokio::test]
+async fn a_reference_alone_means_the_newest_charge_that_has_fallen_due() {
+    for rig in told().await {
+        rig.write("s.csv", "account,external_ref,plan,customer_uid,anchor\nmain,none,monthly,card-1,2040-01-31\nsecond,sub-1,monthly,card-1,2026-01-31\n");
+        rig.ok(&["subscriptions", "import", "s.csv", "--quiet"]);
+        let insert = |of: &str, start: &str, micros: &str| {
+            format!(
+                "INSERT INTO charges (subscription_id, account_id, period_start, period_end, due_at, amount, currency, id_mode, state, waiting, next_at)
+                    SELECT s.id, a.id, {start}, {micros}, 9900, 'KRW', 'per_attempt', 'due', 'turn', NULL
+                    FROM subscriptions s JOIN accounts a ON a.name = s.account WHERE s.account = '{of}' AND s.external_ref = 'sub-1'"
+            )
+        };
+        // opened ahead: it is not due before 2040
+        let (sqlite, postgres) = ("'2040-01-01', '2040-02-01'", "DATE '2040-01-01', DATE '2040-02-01'");
+        let (micros, instant) = ("2208992400000000", "TIMESTAMPTZ '2040-01-01T01:00:00Z'");
+        rig.sql(&insert("main", sqlite, micros), &insert("main", postgres, instant)).await;
+        assert_eq!(rig.json(&["charges", "show", "sub-1"])["period_start"], "2026-12-01");
+        let ahead = rig.ok(&["charges", "show", "sub-1:2040-01-01"]);
+        assert!(ahead.contains("NOT YET DUE") && ahead.contains("the charge for 2040-01-01 will fall due"), "{ahead}");
+        // a period of both accounts: one of them has to be named
+        rig.sql(&insert("second", sqlite, micros), &insert("second", postgres, instant)).await;
+        assert!(rig.fails(65, &["charges", "show", "sub-1"]).contains("add --account NAME"));
+        assert_eq!(rig.json(&["charges", "show", "sub-1", "--account", "main"])["period_start"], "2026-12-01");
+        let none = rig.fails(65, &["charges", "show", "none"]);
+        assert!(none.contains("subscription `none` has no charge yet"), "{none}");
+    }
+}
+
+#[tokio::test]
 async fn charges_are_listed_by_state_reference_and_period() {
     for rig in told().await {
         let count = |arguments: &[&str]| rig.json(&[&["charges", "list"], arguments].concat()).as_array().unwrap().len();

@@ -86,13 +86,18 @@ async fn brakes_are_set_shown_and_journaled() {
         rig.ok(&["hold", "set", "--account", "second", "--reason", "new key", "--quiet"]);
         let rows = rig.csv(&["kill", "status"]);
         assert_eq!(rows[1][..3], ["database", "killed", "true"]);
+        assert_eq!(rows[2][..2], ["account main", "killed with the database"]);
         assert_eq!(rows[3][..2], ["account second", "held"]);
+        assert_eq!(rig.csv(&["kill", "status", "--account", "main"])[1][1], "killed with the database");
         assert!(rig.ok(&["hold", "status"]).contains("wrong prices"));
         rig.ok(&["kill", "off", "--reason", "prices are right again", "--quiet"]);
         assert_eq!(rig.json(&["kill", "status"])[0]["killed"], false);
+        rig.ok(&["hold", "set", "--reason", "is this the right file?", "--quiet"]);
+        let rows = rig.csv(&["hold", "status"]);
+        assert_eq!([&rows[1][1], &rows[2][1], &rows[3][1]], ["held", "held with the database", "held"]);
         let actions: Vec<String> =
             rig.csv(&["journal", "list"])[1..].iter().map(|row| format!("{} {}", row[3], row[4])).collect();
-        assert_eq!(actions[..3], ["kill off database", "hold set account second", "kill on database"]);
+        assert_eq!(actions[1..4], ["kill off database", "hold set account second", "kill on database"]);
         assert!(rig.fails(65, &["kill", "on", "--account", "mian", "--reason", "x"]).contains("did you mean `main`?"));
     }
 }

@@ -56,6 +56,28 @@ async fn a_byte_order_mark_and_windows_line_ends_are_taken() {
     }
 }
 
+#[test]
+fn lines_are_counted_as_an_editor_counts_them() {
+    let rig = Rig::sqlite();
+    rig.ok(&["migrate"]);
+    let header = "account,external_ref,plan,customer_uid,anchor,name";
+    let rows = [
+        header,
+        "main,a,monthly,c,2026-01-31,\"two\nlines\"",
+        "",
+        "main,b,monthly,,2026-01-31,",
+        "main,c,monthly,c,2026-13-01,",
+        "main,d",
+    ];
+    for (start, end) in [("", "\n"), ("", "\r\n"), ("\u{feff}", "\r\n")] {
+        rig.write("s.csv", format!("{start}{}{end}", rows.join("\n").replace('\n', end)));
+        let error = rig.fails(65, &["subscriptions", "import", "s.csv"]);
+        for expected in ["s.csv:5: customer_uid: is empty", "s.csv:6: anchor: `2026-13-01`", "s.csv:7: the row has 2 cells"] {
+            assert!(error.contains(expected), "{end:?}: {expected} in\n{error}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn columns_that_the_file_does_not_have_stay_as_they_are() {
     for rig in Rig::both().await {

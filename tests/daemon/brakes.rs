@@ -69,6 +69,34 @@ async fn a_hold_lasts_for_q() {
 }
 
 #[tokio::test]
+async fn a_clock_jump_holds_the_next_process_too() {
+    let mut rig = Rig::new(None);
+    rig.home.sql("UPDATE settings SET unsteady_until = (unixepoch() + 1800) * 1000000").await;
+    let mut daemon = Daemon::start(&rig.home, "daemon");
+    rig.insert(1).await;
+    rig.until_logged("both ledgers agree").await;
+    until("it is opened", SOON, async || (rig.home.books().await.charges.len() == 1).then_some(())).await;
+    for what in ["database", "account main"] {
+        let status = rig.status(what);
+        assert_eq!(status["state"], "clock jumped", "{what}");
+        assert!(status["why"].as_str().is_some_and(|why| why.contains("has jumped: held until")), "{status}");
+    }
+    for ruling in [&["charges", "retry", "sub-0"][..], &["review", "rule", "sub-0", "void"]] {
+        let (code, said) = rig.fails(&[ruling, &["--reason", "the payer is waiting"]].concat());
+        assert_eq!(code, 75, "{said}");
+        assert!(said.contains("the database clock has jumped: nothing is sent"), "{said}");
+    }
+    daemon.terminate();
+    assert_eq!(daemon.ended(SOON).await.code(), Some(0));
+    assert_eq!(rig.gateway.charges(), 0, "nothing was sent");
+    assert!(rig.home.log("daemon").contains("the database clock has jumped a while ago"));
+    rig.home.sql("UPDATE settings SET unsteady_until = (unixepoch() - 1) * 1000000").await;
+    let _daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_paid(1).await;
+    assert_eq!(rig.status("database")["state"], "sends");
+}
+
+#[tokio::test]
 async fn two_refused_tokens_pause_the_account() {
     let mut rig = Rig::new(None);
     rig.spoil(vec![Fault::StatusBefore { status: 401 }], Some(2));
@@ -83,6 +111,28 @@ async fn two_refused_tokens_pause_the_account() {
     rig.done(&["hold", "release", "--account", "main", "--reason", "the keys are right again"]);
     rig.until_paid(1).await;
     assert_eq!(rig.gateway.ledger().payments.len(), 1);
+}
+
+#[tokio::test]
+async fn an_account_that_would_not_see_its_test_payments_does_not_send() {
+    let mut rig = Rig::new(None);
+    rig.home.layer("blind", "[accounts.main]\ninclude_sandbox = false\n");
+    rig.insert(1).await;
+    let mut daemon = Daemon::start(&rig.home, "daemon");
+    until("the account is paused", SOON, async || (rig.status("account main")["paused"] == true).then_some(())).await;
+    let why = rig.status("account main")["why"].as_str().unwrap_or_default().to_owned();
+    assert!(why.contains("test channel") && why.contains("include_sandbox = true"), "{why}");
+    let (code, said) = rig.fails(&["hold", "release", "--account", "main", "--reason", "I want it to"]);
+    assert_eq!(code, 65, "{said}");
+    assert!(said.contains("include_sandbox = true"), "{said}");
+    rig.until_logged("both ledgers agree").await;
+    daemon.terminate();
+    assert_eq!(daemon.ended(SOON).await.code(), Some(0));
+    assert_eq!(rig.gateway.charges(), 0, "nothing was sent");
+    rig.home.layer("seeing", "[accounts.main]\ninclude_sandbox = true\n");
+    let _daemon = Daemon::start(&rig.home, "daemon");
+    rig.done(&["hold", "release", "--account", "main", "--reason", "the config is right now"]);
+    rig.until_paid(1).await;
 }
 
 #[tokio::test]

@@ -40,3 +40,41 @@ async fn a_restored_backup_comes_up_on_hold() {
     let ledger = rig.gateway.ledger();
     assert_eq!((ledger.charges().count(), ledger.payments.len()), (5, 5), "nothing was sent twice");
 }
+
+#[tokio::test]
+async fn a_payment_that_nobody_here_asked_for_holds_until_its_incident_is_closed() {
+    let mut rig = Rig::new(None);
+    let mut daemon = Daemon::start(&rig.home, "daemon");
+    rig.insert(1).await;
+    rig.until_paid(1).await;
+    daemon.terminate();
+    assert!(daemon.ended(SOON).await.success());
+
+    // a database made anew, as far as the gateway is concerned somebody else's
+    for file in ["rebilld.db", "rebilld.db-wal", "rebilld.db-shm", "state/rebilld.mark"] {
+        let _ = std::fs::remove_file(rig.home.path(file));
+    }
+    rig.done(&["migrate"]);
+    let _daemon = Daemon::start(&rig.home, "daemon");
+    until("the audit has seen it", SOON, async || (rig.status("database")["state"] == "held").then_some(())).await;
+    let why = rig.status("database")["why"].as_str().unwrap_or_default().to_owned();
+    assert!(why.contains("the gateway shows payments of ours that this database does not know"), "{why}");
+    rig.insert(1).await;
+    until("it is opened", SOON, async || (rig.home.books().await.charges.len() == 1).then_some(())).await;
+    let incidents = rig.home.json(&["incidents", "list"]);
+    assert_eq!((&incidents[0]["kind"], incidents.as_array().map(Vec::len)), (&"unknown_payment".into(), Some(1)));
+    // Q is an hour
+    rig.home.sql("UPDATE settings SET held_at = 1").await;
+    let (code, said) = rig.fails(&["hold", "release", "--reason", "it is a test"]);
+    assert_eq!(code, 65, "{said}");
+    assert!(said.contains("rebilld incidents list"), "{said}");
+    rig.done(&["incidents", "close", &incidents[0]["id"].to_string(), "--reason", "a payment of the old file"]);
+    let told = rig.done(&["hold", "release", "--reason", "its payment is known"]);
+    assert!(told.contains("the hold is over"), "{told}");
+    rig.until_paid(1).await;
+    // and the audits to come keep out of it
+    let audited = rig.home.json(&["audit"]);
+    assert_eq!((&audited[0]["clean"], &audited[0]["summary"]["known"]), (&true.into(), &1.into()), "{audited}");
+    assert_eq!(rig.status("database")["state"], "sends");
+    assert_eq!(rig.gateway.ledger().payments.len(), 2, "one of each file");
+}

@@ -315,7 +315,8 @@ impl World {
 
     /// Charges past due by two hours that wait for nothing that is shown.
     pub async fn missed(&self) -> u64 {
-        self.db.missed(self.clock.now(), SignedDuration::from_hours(2)).await.unwrap()
+        let missed = self.db.missed(self.clock.now(), SignedDuration::from_hours(2)).await.unwrap();
+        missed.sends + missed.look_ups + missed.schedules
     }
 }
 

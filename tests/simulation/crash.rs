@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use rand::RngExt;
-use rebilld::domain::charge::{AccountId, Charge, ChargeId};
+use rebilld::domain::charge::{AccountId, Charge, ChargeId, SubscriptionId};
 use rebilld::domain::decide::Incident;
 use rebilld::domain::event::Event;
+use rebilld::ports::clock::Clock;
 use rebilld::ports::store::*;
 use rebilld::ports::watermark::Watermark;
 use rebilld::store::Database;
+use rebilld::time::SimulatedClock;
 use std::collections::BTreeMap;
 use tokio::sync::Notify;
 
@@ -60,6 +62,9 @@ pub struct CrashingStore {
     /// Of a thousand commits.
     pub lost_acknowledgements: u32,
     pub commits: AtomicU64,
+    /// The database's clock, which is put forward by an hour at an instant.
+    pub clock: Arc<SimulatedClock>,
+    pub jumps_at: Option<Timestamp>,
 }
 
 impl CrashingStore {
@@ -86,7 +91,10 @@ macro_rules! through {
 #[async_trait]
 impl Store for CrashingStore {
     async fn clock(&self) -> Result<Timestamp, StoreError> {
-        through!(self, clock())
+        self.crash.point().await;
+        let now = self.clock.now();
+        let jumped = self.jumps_at.is_some_and(|at| now >= at);
+        Ok(if jumped { now + SignedDuration::from_hours(1) } else { now })
     }
 
     async fn next_due(&self, now: Timestamp) -> Result<NextDue, StoreError> {
@@ -145,8 +153,20 @@ impl Store for CrashingStore {
         through!(self, hold(now, why))
     }
 
-    async fn missed(&self, now: Timestamp, grace: SignedDuration) -> Result<u64, StoreError> {
+    async fn unsteady_until(&self) -> Result<Option<Timestamp>, StoreError> {
+        through!(self, unsteady_until())
+    }
+
+    async fn hold_for_clock(&self, until: Timestamp) -> Result<(), StoreError> {
+        through!(self, hold_for_clock(until))
+    }
+
+    async fn missed(&self, now: Timestamp, grace: SignedDuration) -> Result<Missed, StoreError> {
         through!(self, missed(now, grace))
+    }
+
+    async fn unscheduled(&self, after: SubscriptionId, limit: u32) -> Result<Unscheduled, StoreError> {
+        through!(self, unscheduled(after, limit))
     }
 
     async fn charges_of(&self, uids: &[String]) -> Result<BTreeMap<String, ChargeId>, StoreError> {
@@ -164,8 +184,8 @@ impl Store for CrashingStore {
         through!(self, booked(account, from, to, after, limit))
     }
 
-    async fn refunded(&self, now: Timestamp, charge: ChargeId, event: Event) -> Result<bool, StoreError> {
-        through!(self, refunded(now, charge, event))
+    async fn refunded(&self, now: Timestamp, charge: ChargeId, total: i64, event: Event) -> Result<bool, StoreError> {
+        through!(self, refunded(now, charge, total, event))
     }
 
     async fn open_incident(
@@ -175,8 +195,12 @@ impl Store for CrashingStore {
         charge: Option<ChargeId>,
         incident: &Incident,
         event: Event,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<IncidentState, StoreError> {
         through!(self, open_incident(now, account, charge, incident, event))
+    }
+
+    async fn incident_state(&self, account: AccountId, incident: &Incident) -> Result<IncidentState, StoreError> {
+        through!(self, incident_state(account, incident))
     }
 
     async fn audited(&self, result: &AuditResult) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rebilld::domain::decide::{Incident, IncidentKind};
 use rebilld::domain::event::{Event, EventKind};
-use rebilld::ports::store::{AuditResult, Fence, Store};
+use rebilld::ports::store::{AuditResult, Fence, IncidentState, Store};
 use rebilld::ports::wake::Wake;
 use serde_json::json;
 
@@ -28,16 +28,21 @@ both! {
         let written = entry(&loaded, Fence::Claim(token("t")), paid(&loaded, "imp_1"));
         world.db.record(now(), &[written]).await.unwrap();
         let event = Event::of_charge(EventKind::ChargeRefunded, &loaded, "", json!({}));
-        assert!(world.db.refunded(now(), loaded.id, event.clone()).await.unwrap());
-        assert!(!world.db.refunded(now(), loaded.id, event.clone()).await.unwrap());
+        for (total, is_news) in [(1_000, true), (1_000, false), (3_000, true), (9_900, true), (3_000, false)] {
+            assert_eq!(world.db.refunded(now(), loaded.id, total, event.clone()).await.unwrap(), is_news, "{total}");
+        }
+        assert_eq!(world.count("SELECT refunded_amount AS n FROM charges WHERE refunded").await, 9_900);
         let incident = Incident { kind: IncidentKind::MissingPayment, detail: "imp_1".to_owned() };
-        for is_new in [true, false] {
+        assert_eq!(world.db.incident_state(loaded.account, &incident).await.unwrap(), IncidentState::New);
+        for state in [IncidentState::New, IncidentState::Open] {
             let opened = world.db.open_incident(now(), loaded.account, Some(loaded.id), &incident, event.clone()).await;
-            assert_eq!(opened.unwrap(), is_new);
+            assert_eq!(opened.unwrap(), state);
         }
         world.sql("UPDATE incidents SET closed_at = opened_at").await.unwrap();
-        assert!(world.db.open_incident(now(), loaded.account, None, &incident, event).await.unwrap());
-        assert_eq!(world.count("SELECT count(*) AS n FROM events").await, 4);
+        let again = world.db.open_incident(now(), loaded.account, None, &incident, event).await.unwrap();
+        assert_eq!(again, IncidentState::Closed, "a person has closed it: it is known");
+        assert_eq!(world.db.incident_state(loaded.account, &incident).await.unwrap(), IncidentState::Closed);
+        assert_eq!(world.count("SELECT count(*) AS n FROM events").await, 5, "paid, three refunds, one incident");
         assert!(world.db.hold(now(), "restored").await.unwrap());
         assert!(!world.db.hold(now(), "restored").await.unwrap());
         world.db.pause_account(loaded.account, now(), "401 twice").await.unwrap();

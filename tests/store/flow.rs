@@ -222,13 +222,4 @@ both! {
         let due = world.db.due_schedules(now(), 10).await.unwrap().remove(0);
         assert_eq!((due.terms.starts_on, due.progress.not_before), (Some(day(1)), None));
     }
-
-    async fn what_is_forgotten_is_counted(world: World) {
-        world.open_charges(2).await;
-        let grace = jiff::SignedDuration::from_hours(2);
-        assert_eq!(world.db.missed(now(), grace).await.unwrap(), 0);
-        assert_eq!(world.db.missed(later(7_201), grace).await.unwrap(), 2);
-        world.sql("UPDATE charges SET waiting = 'budget' WHERE id = (SELECT min(id) FROM charges)").await.unwrap();
-        assert_eq!(world.db.missed(later(7_201), grace).await.unwrap(), 1);
-    }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rebilld::ports::store::Store;
-use rebilld::store::sql::{Statement, charges, chores, outlook, schedules, writes};
+use rebilld::store::sql::{Statement, charges, chores, missed, outlook, schedules, writes};
 
 use super::rig::{Engine, World, now};
 
@@ -14,7 +14,11 @@ const HOT: &[(&Statement, &str)] = &[
     (&charges::NEXT_DUE, "charges_send"),
     (&charges::NEXT_CLAIM_END, "charges_look_up"),
     (&charges::INTERRUPTED, "sends_open"),
-    (&charges::MISSED, "charges_unresolved"),
+    (&missed::MISSED, "charges_unresolved"),
+    (&missed::MISSED, "schedules_lost"),
+    (&missed::MISSED, "schedules_blocked"),
+    (&missed::FRESH, "charges_send"),
+    (&missed::UNSCHEDULED, "schedules"),
     (&charges::BOOKED, "charges_paid"),
     (&schedules::DUE_SCHEDULES, "schedules_next"),
     (&schedules::UNRESOLVED, "charges_unresolved"),

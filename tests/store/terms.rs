@@ -170,7 +170,7 @@ both! {
         assert_eq!(stepped, Stepped::Done);
         assert_eq!(world.count("SELECT count(*) AS n FROM charges WHERE waiting = 'window' AND next_at > due_at").await, 1);
         let grace = jiff::SignedDuration::from_hours(2);
-        let missed = async |seconds: i64| world.db.missed(later(seconds), grace).await.unwrap();
+        let missed = async |seconds: i64| world.db.missed(later(seconds), grace).await.unwrap().sends;
         assert_eq!((missed(13 * 3600).await, missed(14 * 3600 + 1).await), (0, 1));
     }
 }

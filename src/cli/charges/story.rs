@@ -49,6 +49,7 @@ pub fn tell(opened: &Opened, story: &Story, next: &[String], paint: Paint) -> St
     let mut text = String::new();
     let state = match charge.state {
         ChargeState::Paid => paint.good("PAID"),
+        ChargeState::Due if charge.is_ahead(opened.now) => paint.bold("NOT YET DUE"),
         ChargeState::Due => paint.bold("DUE"),
         ChargeState::Doubt => paint.unsure("IN DOUBT"),
         ChargeState::Review => paint.unsure("IN REVIEW"),
@@ -124,7 +125,8 @@ pub fn lines(opened: &Opened, story: &Story) -> Vec<Line> {
     let charge = &story.charge;
     let mut lines = Vec::new();
     let mut add = |at, rank, kind, tone, text: String, detail: String| lines.push(Line { at, kind, text, detail, tone, rank });
-    add(charge.due_at, 0, "due", Tone::Plain, format!("the charge for {} falls due", charge.period_start), String::new());
+    let falls = if charge.is_ahead(opened.now) { "will fall" } else { "falls" };
+    add(charge.due_at, 0, "due", Tone::Plain, format!("the charge for {} {falls} due", charge.period_start), String::new());
     for send in &story.sends {
         let attempt = story.attempts.iter().find(|attempt| attempt.id == send.attempt);
         let uid = attempt.map_or_else(String::new, |attempt| merchant_uid(opened, charge, attempt.id_number));

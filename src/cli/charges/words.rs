@@ -69,6 +69,10 @@ pub fn next(opened: &Opened, story: &Story, status: Option<&Status>, account: Op
         if status.held {
             said.push(format!("But the database is held{}: nothing is sent.", because(&status.hold_reason)));
         }
+        if let Some(until) = status.unsteady_until.filter(|until| *until > opened.now) {
+            let until = local(until, &zone);
+            said.push(format!("But the database clock has jumped: nothing is sent before {until}."));
+        }
         if let Some(account) = account {
             if account.killed {
                 said.push(format!("But the account's kill switch is on{}: nothing is sent.", because(&account.kill_reason)));

@@ -60,6 +60,9 @@ pub struct Row {
 /// A file that is being read.
 pub struct Sheet<'a> {
     reader: csv::Reader<&'a [u8]>,
+    bytes: &'a [u8],
+    /// So far into the file the lines are counted, and how many end before there.
+    counted: (usize, u64),
     rules: Rules<'a>,
     settings: &'a Settings,
     /// The place in the table of each column of the file.
@@ -74,9 +77,12 @@ pub struct Sheet<'a> {
 impl<'a> Sheet<'a> {
     /// Reads the header. Problems of it are in [`Sheet::problems`]; then no row is read.
     pub fn open(bytes: &'a [u8], settings: &'a Settings) -> Self {
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
         let mut sheet = Self {
             reader,
+            bytes,
+            counted: (0, 0),
             rules: Rules::new(settings),
             settings,
             columns: Vec::new(),
@@ -154,19 +160,30 @@ impl<'a> Sheet<'a> {
                 Ok(false) => break,
                 Ok(true) => {
                     self.rows += 1;
-                    let line = record.position().map_or(0, csv::Position::line);
+                    let line = self.line(record.position());
                     if let Some(cells) = self.row(&record, line) {
                         rows.push(Row { line, cells });
                     }
                 }
                 Err(error) => {
-                    let line = error.position().map_or(0, csv::Position::line);
+                    let line = self.line(error.position());
                     self.problems.add(line, None, error.to_string());
                     break;
                 }
             }
         }
         rows
+    }
+
+    /// The line on which a record begins. The reader's own count takes the end of a Windows line for a part of the next record.
+    fn line(&mut self, position: Option<&csv::Position>) -> u64 {
+        let at = position.and_then(|position| usize::try_from(position.byte()).ok()).unwrap_or(0);
+        let ends = |byte: &u8| matches!(byte, b'\r' | b'\n');
+        let begins = at + self.bytes.get(at..).map_or(0, |rest| rest.iter().take_while(|byte| ends(byte)).count());
+        let (from, before) = self.counted;
+        let between = self.bytes.get(from..begins).unwrap_or_default();
+        self.counted = (begins, before + between.iter().filter(|byte| **byte == b'\n').count() as u64);
+        self.counted.1 + 1
     }
 
     fn row(&mut self, record: &ByteRecord, line: u64) -> Option<Vec<Given>> {

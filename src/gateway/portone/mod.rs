@@ -172,4 +172,12 @@ impl Gateway for PortOne {
     async fn list(&self, from: Timestamp, to: Timestamp, page: u32) -> Result<ListPage, Unavailable> {
         self.list_page(from, to, page).await
     }
+
+    async fn blind_spot(&self) -> Result<Option<String>, Unavailable> {
+        if self.config.include_sandbox {
+            return Ok(None);
+        }
+        let test = self.channels().await?.into_iter().find(|channel| channel.sandbox);
+        Ok(test.map(|channel| format!("{} {}", channel.pg_provider, channel.channel_name.unwrap_or(channel.pg_id))))
+    }
 }

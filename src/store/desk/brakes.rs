@@ -18,6 +18,8 @@ pub struct Status {
     pub held: bool,
     pub hold_reason: Option<String>,
     pub held_at: Option<Timestamp>,
+    /// Until when a jump of the database clock holds sends; may be past.
+    pub unsteady_until: Option<Timestamp>,
 }
 
 /// An account's.
@@ -70,6 +72,7 @@ impl Desk<'_> {
             held: row.flag("held")?,
             hold_reason: row.text_opt("hold_reason")?,
             held_at: row.at_opt("held_at")?,
+            unsteady_until: row.at_opt("unsteady_until")?,
         }))
     }
 

@@ -47,6 +47,11 @@ pub struct ChargeRow {
 }
 
 impl ChargeRow {
+    /// Whether it is only opened ahead: not due yet, and never tried.
+    pub fn is_ahead(&self, now: Timestamp) -> bool {
+        self.state == ChargeState::Due && self.attempts == 0 && self.due_at > now
+    }
+
     pub(super) fn of(row: &Row) -> Result<Self, Fault> {
         Ok(Self {
             id: row.int("id")?,
@@ -106,7 +111,7 @@ pub enum Reference {
         external_ref: String,
         start: Date,
     },
-    /// The newest charge of the subscription.
+    /// The newest charge of the subscription that has fallen due; one that is only opened ahead if there is none.
     Newest {
         external_ref: String,
     },
@@ -161,15 +166,28 @@ impl Desk<'_> {
                 rows.iter().map(|row| row.int("id")).collect::<Result<_, _>>()?
             }
             Reference::Newest { external_ref } => {
-                let account = account.map(str::to_owned);
-                let filter =
-                    ChargeFilter { account, external_ref: Some(external_ref.clone()), limit: 1, ..ChargeFilter::default() };
-                return self.charges(&filter).await;
+                let mut newest = Vec::new();
+                for subscription in self.ids_of(account, external_ref).await? {
+                    newest.extend(self.newest_charge(subscription).await?);
+                }
+                return Ok(newest);
             }
         };
         let rows = self.database.read(&sql::CHARGES_BY_ID, &[ids.into()]).await?;
         let charges = rows.iter().map(ChargeRow::of).collect::<Result<Vec<_>, _>>()?;
         Ok(charges.into_iter().filter(|charge| account.is_none_or(|account| charge.account == account)).collect())
+    }
+
+    async fn newest_charge(&self, subscription: i64) -> Result<Option<ChargeRow>, Fault> {
+        let now = self.clock().await?;
+        let none = None::<&str>;
+        let day = None::<Date>;
+        // a period opens ahead by a minute or so: never two of them
+        let params = [none.into(), none.into(), day.into(), day.into(), 2i64.into(), vec![subscription].into()];
+        let rows = self.database.read(&sql::CHARGES_OF, &params).await?;
+        let mut charges = rows.iter().map(ChargeRow::of).collect::<Result<Vec<_>, _>>()?;
+        let due = charges.iter().position(|charge| !charge.is_ahead(now)).unwrap_or(0);
+        Ok((due < charges.len()).then(|| charges.swap_remove(due)))
     }
 
     /// The rule that last decided on a charge.

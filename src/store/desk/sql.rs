@@ -38,6 +38,8 @@ pub const ALL: &[&Statement] = &[
     &STORY_EVENTS,
     &DELIVERIES,
     &INCIDENTS,
+    &INCIDENT_LIST,
+    &CLOSE_INCIDENT,
 ];
 
 macro_rules! columns {
@@ -346,7 +348,7 @@ pub const REPLAY_TO_NEW: Statement = Statement::two(
 
 pub const STATUS: Statement = Statement::same(
     "desk: status",
-    "SELECT tag, incarnation, high_water, killed, kill_reason, held, hold_reason, held_at FROM settings",
+    "SELECT tag, incarnation, high_water, killed, kill_reason, held, hold_reason, held_at, unsteady_until FROM settings",
 );
 
 /// An audit counts in the incarnation of the database that it was made in.
@@ -500,3 +502,16 @@ pub const INCIDENTS: Statement = Statement::same(
     "desk: incidents of a charge",
     "SELECT id, kind, detail, opened_at, closed_at FROM incidents WHERE charge_id = $1 ORDER BY id",
 );
+
+pub const INCIDENT_LIST: Statement = Statement::same(
+    "desk: incidents",
+    "SELECT i.id, i.kind, i.detail, i.opened_at, i.closed_at, i.charge_id, a.name AS account, s.external_ref, c.period_start
+        FROM incidents i JOIN accounts a ON a.id = i.account_id
+        LEFT JOIN charges c ON c.id = i.charge_id LEFT JOIN subscriptions s ON s.id = c.subscription_id
+        WHERE (CAST($1 AS TEXT) IS NULL OR a.name = CAST($1 AS TEXT)) AND (CAST($2 AS TEXT) IS NULL OR i.kind = CAST($2 AS TEXT))
+            AND ($3 = 1 OR i.closed_at IS NULL) AND ($4 = 0 OR i.id = $4)
+        ORDER BY i.id DESC LIMIT $5",
+);
+
+pub const CLOSE_INCIDENT: Statement =
+    Statement::same("desk: close incident", "UPDATE incidents SET closed_at = $2 WHERE id = $1 AND closed_at IS NULL");

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::charges::ChargeRow;
 use super::outbox::JournalRow;
 use super::{Desk, sql, subject};
+use crate::store::codec::Row;
 use crate::store::db::Fault;
 
 /// A charge with its whole history, each part in its own order.
@@ -89,6 +90,18 @@ pub struct IncidentRow {
     pub closed_at: Option<Timestamp>,
 }
 
+impl IncidentRow {
+    pub(super) fn of(row: &Row) -> Result<Self, Fault> {
+        Ok(Self {
+            id: row.int("id")?,
+            kind: row.text("kind")?,
+            detail: row.text("detail")?,
+            opened_at: row.at("opened_at")?,
+            closed_at: row.at_opt("closed_at")?,
+        })
+    }
+}
+
 impl Desk<'_> {
     /// Reads a charge's history.
     pub async fn story(&self, charge: ChargeRow) -> Result<Story, Fault> {
@@ -135,18 +148,10 @@ impl Desk<'_> {
         });
         let observations = observations.collect::<Result<Vec<_>, Fault>>()?;
         let rows = self.database.read(&sql::INCIDENTS, &of_charge).await?;
-        let incidents = rows.iter().map(|row| {
-            Ok(IncidentRow {
-                id: row.int("id")?,
-                kind: row.text("kind")?,
-                detail: row.text("detail")?,
-                opened_at: row.at("opened_at")?,
-                closed_at: row.at_opt("closed_at")?,
-            })
-        });
-        let incidents = incidents.collect::<Result<Vec<_>, Fault>>()?;
+        let incidents = rows.iter().map(IncidentRow::of).collect::<Result<Vec<_>, Fault>>()?;
         let events = self.story_events(charge.id).await?;
-        let subjects = vec![subject::charge(charge.id), subject::subscription(&charge.account, &charge.external_ref)];
+        let mut subjects = vec![subject::charge(charge.id), subject::subscription(&charge.account, &charge.external_ref)];
+        subjects.extend(incidents.iter().map(|incident| subject::incident(incident.id)));
         let rows = self.database.read(&sql::JOURNAL_OF, &[subjects.into()]).await?;
         let journal = rows.iter().map(JournalRow::of).collect::<Result<Vec<_>, _>>()?;
         let near = [

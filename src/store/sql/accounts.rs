@@ -21,6 +21,8 @@ pub const ALL: &[&Statement] = &[
     &BRAKES,
     &PAUSE_ACCOUNT,
     &HOLD,
+    &UNSTEADY_UNTIL,
+    &HOLD_FOR_CLOCK,
     &AUDITED,
     &LAST_AUDITS,
 ];
@@ -43,7 +45,7 @@ pub const DURABILITY: Statement = Statement::two(
         (SELECT synchronous FROM pragma_synchronous) AS synchronous,
         (SELECT foreign_keys FROM pragma_foreign_keys) AS foreign_keys,
         (SELECT timeout FROM pragma_busy_timeout) AS busy_timeout",
-    "SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
+    "SELECT current_setting('server_version_num')::bigint AS version, current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
         current_setting('synchronous_commit') AS synchronous_commit",
 );
 
@@ -111,6 +113,11 @@ pub const PAUSE_ACCOUNT: Statement = Statement::same(
 
 pub const HOLD: Statement =
     Statement::same("hold", "UPDATE settings SET held = TRUE, hold_reason = $1, held_at = $2 WHERE NOT held");
+
+pub const UNSTEADY_UNTIL: Statement = Statement::same("unsteady until", "SELECT unsteady_until FROM settings");
+
+/// The last word counts, even if it is earlier: after a clock was set back, what was written before it is far ahead.
+pub const HOLD_FOR_CLOCK: Statement = Statement::same("hold for clock", "UPDATE settings SET unsteady_until = $1");
 
 /// Differs because Postgres keeps JSON as JSONB.
 pub const AUDITED: Statement = Statement::two(

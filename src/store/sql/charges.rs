@@ -14,7 +14,6 @@ pub const ALL: &[&Statement] = &[
     &NEXT_DUE,
     &NEXT_CLAIM_END,
     &INTERRUPTED,
-    &MISSED,
     &CHARGES_OF,
     &BOOKED,
 ];
@@ -203,21 +202,6 @@ pub const INTERRUPTED: Statement = Statement::same(
     "SELECT c.id FROM sends o JOIN attempts a ON a.id = o.attempt_id JOIN charges c ON c.id = a.charge_id
         WHERE o.state = 'open' AND a.state = 'live' AND c.state = 'due' AND (c.claim_until IS NULL OR c.claim_until <= $1)
         ORDER BY o.attempt_id LIMIT $2",
-);
-
-/// Independent of the indexes that the worker goes by: all unresolved charges are read. A schedule that nobody looks at
-/// counts too, because its charge has not even been opened. One that waits for its window counts from there on. `$2` is the epoch: rows that were written a moment ago. Differs
-/// because SQLite has to be told the index: after ANALYZE it would rather read the whole table.
-pub const MISSED: Statement = Statement::two(
-    "missed",
-    "SELECT
-        (SELECT count(*) FROM charges INDEXED BY charges_unresolved WHERE state IN ('due', 'doubt', 'review') AND state = 'due'
-            AND (waiting IN ('turn', 'backoff') AND due_at < $1 OR waiting = 'window' AND next_at < $1))
-        + (SELECT count(*) FROM schedules WHERE next_look_at IS NOT NULL AND next_look_at > $2 AND next_look_at < $1) AS missed",
-    "SELECT
-        (SELECT count(*) FROM charges WHERE state IN ('due', 'doubt', 'review') AND state = 'due'
-            AND (waiting IN ('turn', 'backoff') AND due_at < $1 OR waiting = 'window' AND next_at < $1))
-        + (SELECT count(*) FROM schedules WHERE next_look_at IS NOT NULL AND next_look_at > $2 AND next_look_at < $1) AS missed",
 );
 
 /// Differs because lists are arrays on Postgres and JSON on SQLite.

@@ -6,6 +6,7 @@ pub mod accounts;
 pub mod charges;
 pub mod chores;
 pub mod copy;
+pub mod missed;
 pub mod outbox;
 pub mod outlook;
 pub mod plans;
@@ -38,6 +39,7 @@ impl Statement {
 pub const ALL: &[&[&Statement]] = &[
     accounts::ALL,
     charges::ALL,
+    missed::ALL,
     schedules::ALL,
     terms::ALL,
     writes::ALL,

@@ -11,6 +11,7 @@ pub const ALL: &[&Statement] = &[
     &END_DELIVERIES,
     &PULL_FOLLOWERS,
     &OPEN_INCIDENT,
+    &KNOWN_INCIDENT,
 ];
 
 macro_rules! insert_events_sqlite {
@@ -109,10 +110,12 @@ pub const PULL_FOLLOWERS: Statement = Statement::two(
             FROM deliveries d WHERE d.id = ANY ($1)))",
 );
 
-/// One that was closed opens again.
+/// One that an operator has closed stays closed.
 pub const OPEN_INCIDENT: Statement = Statement::same(
     "open incident",
     "INSERT INTO incidents (account_id, charge_id, kind, detail, opened_at) VALUES ($1, $2, $3, $4, $5)
-        ON CONFLICT (account_id, kind, detail) DO UPDATE SET opened_at = excluded.opened_at, closed_at = NULL
-        WHERE incidents.closed_at IS NOT NULL",
+        ON CONFLICT (account_id, kind, detail) DO NOTHING",
 );
+
+pub const KNOWN_INCIDENT: Statement =
+    Statement::same("known incident", "SELECT closed_at FROM incidents WHERE account_id = $1 AND kind = $2 AND detail = $3");

@@ -273,5 +273,6 @@ pub const CARD_REPLACED: Statement = Statement::two(
 
 pub const REFUNDED: Statement = Statement::same(
     "refunded",
-    "UPDATE charges SET refunded = TRUE, version = version + 1 WHERE id = $1 AND NOT refunded RETURNING subscription_id",
+    "UPDATE charges SET refunded = TRUE, refunded_amount = $2, version = version + 1
+        WHERE id = $1 AND COALESCE(refunded_amount, 0) < $2 RETURNING subscription_id",
 );

@@ -1,0 +1,99 @@
+//! The database clock against CLOCK_BOOTTIME: after a jump nothing is sent and nothing concluded for Q, in this process and in
+//! those that come after it.
+//!
+//! A process counts its hold by CLOCK_BOOTTIME, which no jump moves. What outlives it is a moment by the database clock: the next
+//! process reads how much is left of it, never believes more than Q, and counts on by its own CLOCK_BOOTTIME.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tracing::{error, warn};
+
+use super::Engine;
+use crate::ports::store::StoreError;
+
+/// A reading of the database clock that took longer is none: half of it could pass for a jump.
+const SLOW_CLOCK: Duration = Duration::from_secs(5);
+
+/// Two readings of one moment differ by less.
+const SAME: SignedDuration = SignedDuration::from_secs(1);
+
+/// What is left at `now` of a hold until `until`, by one clock. More than Q is what a clock that was set back makes of it.
+fn left_of(until: Option<Timestamp>, now: Timestamp, quiet: Duration) -> Option<Duration> {
+    let left = until?.duration_since(now);
+    (left > SignedDuration::ZERO).then(|| left.unsigned_abs().min(quiet))
+}
+
+impl Engine {
+    /// Whether "not paid" may be concluded: not for Q after a clock jump.
+    pub(crate) fn trusts_time(&self) -> bool {
+        self.steady.is_steady(self.clock.boot())
+    }
+
+    /// Until when a clock jump holds sends and conclusions, if one does.
+    pub(crate) fn unsteady_until(&self) -> Option<Timestamp> {
+        let left = SignedDuration::try_from(self.steady.held_for(self.clock.boot())?).unwrap_or(SignedDuration::MAX);
+        Some(self.now().checked_add(left).unwrap_or(Timestamp::MAX))
+    }
+
+    /// Heeds a jump that another process has seen. Asked before anything is sent or concluded.
+    pub(crate) async fn recall_jump(&self) -> Result<(), StoreError> {
+        let until = self.store.unsteady_until().await?;
+        let quiet = self.in_force().tuning.policy.quiet().unsigned_abs();
+        let Some(left) = left_of(until, self.now(), quiet) else { return Ok(()) };
+        if self.trusts_time() {
+            warn!(for_ = ?left, "the database clock has jumped a while ago: sends and conclusions of \"not paid\" are still held");
+        }
+        self.steady.hold_until(self.clock.boot() + left);
+        // set back since: the same moment must not hold every later process for another Q
+        match (self.unsteady_until(), until) {
+            (Some(ours), Some(theirs)) if theirs.duration_since(ours) > SAME => self.store.hold_for_clock(ours).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Compares the clocks. Returns whether the database clock has jumped: then [`Engine::keep_jump`] has to be called until it
+    /// succeeds.
+    pub(crate) async fn check_clock(&self) -> Result<bool, StoreError> {
+        let before = self.clock.boot();
+        let database = self.store.clock().await?;
+        let after = self.clock.boot();
+        if after.saturating_sub(before) > SLOW_CLOCK {
+            // a slow answer says nothing of the moment: taken for a jump, it would hold every send for Q
+            return Ok(false);
+        }
+        let middle = before + (after - before) / 2;
+        let hold_for = self.in_force().tuning.policy.quiet().unsigned_abs();
+        let moved = self.steady.check(database.as_microsecond(), middle, hold_for);
+        if let Some(moved) = moved {
+            let seconds = moved / 1_000_000;
+            error!(seconds, held_for = ?hold_for, "the database clock has jumped: sends and conclusions of \"not paid\" are held");
+        }
+        self.clock.correct(database);
+        Ok(moved.is_some())
+    }
+
+    /// Writes the hold down, by the clock as it is now.
+    pub(crate) async fn keep_jump(&self) -> Result<(), StoreError> {
+        match self.unsteady_until() {
+            Some(until) => self.store.hold_for_clock(until).await,
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_a_hold_is_never_more_than_q() {
+        let quiet = Duration::from_secs(3600);
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        let at = |seconds: i64| Some(now + SignedDuration::from_secs(seconds));
+        assert_eq!(left_of(None, now, quiet), None);
+        assert_eq!(left_of(at(0), now, quiet), None);
+        assert_eq!(left_of(at(60), now, quiet), Some(Duration::from_secs(60)));
+        assert_eq!(left_of(at(86_400), now, quiet), Some(quiet), "the clock was set back meanwhile");
+    }
+}

@@ -1,0 +1,37 @@
+//! What is past due and waits for nothing that is shown.
+
+use jiff::Timestamp;
+
+use super::Database;
+use super::db::Fault;
+use super::sql::missed;
+use crate::domain::charge::{ChargeId, SubscriptionId};
+use crate::ports::store::{Fresh, Missed, Unscheduled};
+
+impl Database {
+    pub(super) async fn count_missed(&self, now: Timestamp, due_before: Timestamp) -> Result<Missed, Fault> {
+        let epoch = Timestamp::UNIX_EPOCH;
+        let params = [now.into(), due_before.into(), epoch.into()];
+        let mut missed = Missed::default();
+        if let Some(row) = self.db.read(&missed::MISSED, &params).await?.first() {
+            missed.sends = row.small("sends")?;
+            missed.look_ups = row.small("look_ups")?;
+            missed.schedules = row.small("schedules")?;
+            missed.braked = row.small("braked")?;
+        }
+        for row in &self.db.read(&missed::FRESH, &[now.into(), epoch.into()]).await? {
+            let Some(id) = row.int_opt("id")? else { continue };
+            missed.fresh.push(match row.text("lane")?.as_str() {
+                "schedule" => Fresh::Schedule(SubscriptionId(id)),
+                _ => Fresh::Charge(ChargeId(id)),
+            });
+        }
+        Ok(missed)
+    }
+
+    pub(super) async fn unscheduled_page(&self, after: SubscriptionId, limit: u32) -> Result<Unscheduled, Fault> {
+        let rows = self.db.read(&missed::UNSCHEDULED, &[after.0.into(), limit.into()]).await?;
+        let Some(row) = rows.first() else { return Ok(Unscheduled::default()) };
+        Ok(Unscheduled { found: row.small("found")?, last: row.int_opt("last")?.map(SubscriptionId) })
+    }
+}

@@ -1,0 +1,79 @@
+//! The independent count: what is past due and waits for nothing that is shown.
+
+use super::Statement;
+
+pub const ALL: &[&Statement] = &[&MISSED, &FRESH, &UNSCHEDULED];
+
+/// A brake that `rebilld hold status` shows. `$1` is now.
+macro_rules! stopped {
+    () => {
+        "(s.killed OR s.held OR a.killed OR a.held OR a.paused OR a.audited_incarnation IS DISTINCT FROM s.incarnation
+            OR COALESCE(s.unsteady_until > $1, FALSE))"
+    };
+}
+
+/// Everything unresolved is read, whatever it is said to wait for: nothing is trusted but a moment that is still to come, a
+/// subscription that is paused, and a brake. `$2` is two hours ago, `$3` the epoch: what was written by hand a moment ago (see
+/// [`FRESH`]). The backoff's moment is always near, so twelve tries count as well: two hours of them.
+macro_rules! missed {
+    ($index:literal) => {
+        concat!(
+            "WITH late AS (
+                SELECT c.state, ",
+            stopped!(),
+            " AS stopped,
+                    (a.held AND EXISTS (SELECT 1 FROM endpoints e WHERE e.account_id = a.id AND e.id <> a.endpoint_id)) AS moved
+                FROM charges c ",
+            $index,
+            " JOIN accounts a ON a.id = c.account_id CROSS JOIN settings s
+                WHERE c.state IN ('due', 'doubt', 'review') AND (
+                    (c.next_at > $3 AND c.next_at < $2)
+                    OR (c.next_at IS NULL AND NOT (c.state = 'due' AND c.waiting = 'paused' AND EXISTS (
+                        SELECT 1 FROM subscriptions p WHERE p.id = c.subscription_id AND p.status = 'paused')))
+                    OR (c.state = 'due' AND c.waiting = 'backoff' AND c.not_sent >= 12 AND c.due_at < $2)
+                )
+            )
+            SELECT count(*) FILTER (WHERE state = 'due' AND NOT stopped) AS sends,
+                count(*) FILTER (WHERE state <> 'due' AND NOT moved) AS look_ups,
+                count(*) FILTER (WHERE CASE WHEN state = 'due' THEN stopped ELSE moved END) AS braked,
+                (SELECT count(*) FROM schedules WHERE next_look_at IS NOT NULL AND next_look_at > $3 AND next_look_at < $2)
+                + (SELECT count(*) FROM schedules WHERE parked IS NULL AND next_look_at IS NULL)
+                + (SELECT count(*) FROM schedules h WHERE h.parked = 'blocked' AND h.next_look_at IS NULL AND NOT EXISTS (
+                    SELECT 1 FROM charges c
+                        WHERE c.subscription_id = h.subscription_id AND c.state IN ('due', 'doubt', 'review'))) AS schedules
+            FROM late"
+        )
+    };
+}
+
+/// Independent of the indexes that the worker goes by. Differs because SQLite has to be told the index: after ANALYZE it would
+/// rather read the whole table.
+pub const MISSED: Statement = Statement::two("missed", missed!("INDEXED BY charges_unresolved"), missed!(""));
+
+/// What triggers have put at the epoch, which means "at once" and does not tell since when: the first of each lane. `$2` is the
+/// epoch. A lane that a brake stops is left out.
+pub const FRESH: Statement = Statement::same(
+    "fresh",
+    concat!(
+        "SELECT 'schedule' AS lane, (
+            SELECT h.subscription_id FROM schedules h WHERE h.next_look_at IS NOT NULL AND h.next_look_at <= $2
+                ORDER BY h.next_look_at LIMIT 1
+        ) AS id
+        UNION ALL SELECT 'charge' AS lane, (
+            SELECT c.id FROM charges c WHERE c.account_id = a.id AND c.state = 'due' AND c.next_at IS NOT NULL
+                AND c.next_at <= $2 ORDER BY c.next_at LIMIT 1
+        ) AS id FROM accounts a CROSS JOIN settings s WHERE NOT ",
+        stopped!()
+    ),
+);
+
+/// A page of all subscriptions (after `$1`, `$2` of them): those without a schedule, and active ones whose schedule is parked as
+/// paused. Mostly answered by two indexes; `rebilld` asks for the whole at most once an hour.
+pub const UNSCHEDULED: Statement = Statement::same(
+    "unscheduled",
+    "SELECT max(p.id) AS last, count(*) FILTER (WHERE schedules.subscription_id IS NULL
+            OR (schedules.parked = 'paused' AND schedules.next_look_at IS NULL
+                AND (SELECT s.status FROM subscriptions s WHERE s.id = p.id) = 'active')) AS found
+        FROM (SELECT id FROM subscriptions WHERE id > $1 ORDER BY id LIMIT $2) p
+        LEFT JOIN schedules ON schedules.subscription_id = p.id",
+);
