@@ -13,5 +13,6 @@ mod cli {
     mod desk;
     mod import;
     mod incidents;
+    mod plans;
     mod terms;
 }

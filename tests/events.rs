@@ -193,7 +193,7 @@ fn told() -> Vec<Event> {
         let data = json!({ "incident": kind.name(), "account": "main", "detail": "imp_9 under rb… is unknown" });
         Event::new(EventKind::IncidentOpened, &["main", kind.name(), "imp_9"], data)
     };
-    let problem = json!({ "account": "main", "external_ref": "sub-0001", "problem": "there is no plan `gold` in the config" });
+    let problem = json!({ "account": "main", "external_ref": "sub-0001", "problem": "there is no plan `gold`, neither in the config nor in the database" });
     let changed = json!({ "account": "main", "external_ref": "sub-0001", "status": "paused", "changed": ["status", "amount"] });
     let ended = json!({ "account": "main", "external_ref": "sub-0001", "why": "ends_on", "ended_on": "2026-12-01" });
     let skipped = json!({

@@ -9,6 +9,7 @@ mod store {
     pub mod flow;
     pub mod missed;
     pub mod opening;
+    pub mod plan_rows;
     pub mod plans;
     pub mod races;
     pub mod rig;

@@ -35,7 +35,7 @@ pub async fn walk(
     Ok(unreadable)
 }
 
-/// What settings say of charges to come.
+/// What settings, with the plans of the database among them, say of charges to come.
 ///
 /// # Errors
 /// `worker.quiet` is below what may be.
@@ -56,11 +56,20 @@ pub async fn effect(
 }
 
 /// Lets the schedules whose next charge another config moves be looked at now: they would else be looked at when the old
-/// one said. Each page is a transaction of its own, and doing it again changes nothing. Returns how many.
-pub async fn look_again(database: &Database, (old, new): (&InForce, &InForce), now: Timestamp) -> Result<u64, Fault> {
+/// one said. Each page is a transaction of its own, and doing it again changes nothing. `plans`: of these plans only. Returns
+/// how many.
+pub async fn look_again(
+    database: &Database,
+    (old, new): (&InForce, &InForce),
+    plans: Option<&[String]>,
+    now: Timestamp,
+) -> Result<u64, Fault> {
     let (mut after, mut found) = (0, 0);
     loop {
-        let page = database.standing(after, PAGE).await?;
+        let page = match plans {
+            None => database.standing(after, PAGE).await?,
+            Some(plans) => database.standing_of_plans(after, PAGE, plans).await?,
+        };
         let moved = page.subscriptions.iter().filter(|standing| {
             !is_same(standing, old, new) && next(standing, old, now).due_at() != next(standing, new, now).due_at()
         });

@@ -99,6 +99,7 @@ pub async fn assemble(
     if accounts.is_empty() {
         warn!("no account may be charged for: see `rebilld hold status`");
     }
+    let plans = database.plan_rows().await?;
     let mut tuning = tuning(settings)?;
     // on SQLite more would only queue up at the one writer
     tuning.recorders = if database.is_postgres() { 2 } else { 1 };
@@ -111,7 +112,7 @@ pub async fn assemble(
         courier: Arc::new(courier),
         watermark: mark,
         accounts: accounts.iter().map(copy).collect(),
-        catalog: settings.catalog(),
+        catalog: settings.with_rows(&plans.rows).catalog(),
         id_modes,
         tuning,
         wake: wake.clone(),
@@ -174,7 +175,7 @@ fn endpoints(settings: &Settings, secrets: &crate::config::Secrets) -> Vec<Endpo
         .collect()
 }
 
-/// What of the settings may change while the engine works. `accounts`: by name, as the database knows them.
+/// What of the settings, with the plans of the database among them, may change while the engine works. `accounts`: by name, as the database knows them.
 pub(super) fn in_force(settings: &Settings, accounts: &[(String, AccountId)], version: Option<i64>) -> Result<InForce, AppError> {
     let configured = |(name, id): &(String, AccountId)| Some((*id, settings.accounts.get(name)?));
     let bounds = |account: &crate::config::Account| Bounds {
@@ -185,6 +186,7 @@ pub(super) fn in_force(settings: &Settings, accounts: &[(String, AccountId)], ve
     };
     Ok(InForce {
         version,
+        plans: None,
         catalog: settings.catalog(),
         id_modes: accounts.iter().filter_map(configured).map(|(id, account)| (id, account.id_mode)).collect(),
         bounds: accounts.iter().filter_map(configured).map(|(id, account)| (id, bounds(account))).collect(),

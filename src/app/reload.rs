@@ -3,7 +3,7 @@
 //! SIGHUP, an operator's approval in the database (`rebilld config apply`) and, if the config asks for it, a changed file only
 //! say "read it again". Whatever does not pass leaves the old one in force, and the daemon's row in `config_daemons` says why.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,15 +15,16 @@ use tracing::{error, info, warn};
 use super::assemble::{Assembled, in_force};
 use super::errors::AppError;
 use super::{ahead, chores};
-use crate::config::{Loaded, Settings, Sources, USUAL_FILES, Version, load, revive};
+use crate::config::{DatabasePlans, Loaded, Settings, Sources, USUAL_FILES, Version, load, revive};
 use crate::domain::attempt::{base32, digest};
 use crate::domain::charge::AccountId;
 use crate::domain::money::{Currency, Money};
+use crate::domain::plan::Catalog;
 use crate::engine::change::Effect;
 use crate::engine::{Engine, InForce};
 use crate::ports::wake::Wake;
-use crate::store::Database;
 use crate::store::db::Fault;
+use crate::store::{Database, PlanRows};
 use crate::time::cron::{Ring, Ticks};
 
 /// How often the database is asked for an operator's approval.
@@ -58,6 +59,9 @@ impl From<Fault> for NotTaken {
 pub(super) struct Reloader {
     sources: Sources,
     running: Loaded,
+    /// The plans of the database as they are in force.
+    plans: PlanRows,
+    /// Of the config alone.
     hash: String,
     engine: Arc<Engine>,
     database: Arc<Database>,
@@ -79,8 +83,11 @@ impl Reloader {
         let Assembled { engine, database, accounts, moved, wake } = assembled;
         let all = accounts.iter().map(|account| (account.name.clone(), account.id));
         let all = all.chain(moved.iter().map(|account| (account.name.clone(), account.id))).collect();
+        let plans = database.plan_rows().await?;
+        told(&BTreeMap::new(), &loaded.check_plans(&plans.rows)?);
         let ticks = start_ticks(&loaded, engine, wake, database).await?;
         let mut reloader = Self {
+            plans,
             seen: None,
             tried: 0,
             hash: String::new(),
@@ -106,6 +113,7 @@ impl Reloader {
         let mut approvals = tokio::time::interval(LOOK_FOR_APPROVALS);
         approvals.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut rounds: u32 = 0;
+        let plans = self.engine.plans_changed.clone();
         loop {
             let watch = self.running.settings.reload.watch;
             let every = self.running.settings.reload.every;
@@ -116,7 +124,9 @@ impl Reloader {
                     self.attempt("SIGHUP").await;
                 }
                 () = tokio::time::sleep(every), if watch => self.look_at_files("watch").await,
+                () = plans.heard() => self.look_at_plans().await,
                 _ = approvals.tick() => {
+                    self.look_at_plans().await;
                     rounds = rounds.wrapping_add(1);
                     self.look_for_approvals(rounds.is_multiple_of(SAY_SO)).await;
                 }
@@ -173,8 +183,47 @@ impl Reloader {
         }
     }
 
+    /// Takes the plans of the database if they have changed. Costs one row if they have not.
+    async fn look_at_plans(&mut self) {
+        let looked = async {
+            if self.database.plans_version().await? == self.plans.version {
+                return Ok(None);
+            }
+            self.database.plan_rows().await.map(Some)
+        };
+        let taken = match looked.await {
+            Ok(None) => return,
+            Ok(Some(rows)) => self.take_plans(rows).await,
+            Err(why) => Err(why.into()),
+        };
+        if let Err(why) = taken {
+            warn!(%why, "the plans of the database cannot be taken for now: nothing opens under them");
+        }
+    }
+
+    async fn take_plans(&mut self, rows: PlanRows) -> Result<(), AppError> {
+        let before = std::mem::replace(&mut self.plans, rows);
+        let version = self.running.version();
+        if let Err(why) = self.put_in_force(&version, "plans").await {
+            self.plans = before;
+            return Err(why);
+        }
+        let settings = &self.running.settings;
+        let (old, new) = (settings.database_plans(&before.rows), settings.database_plans(&self.plans.rows));
+        told(&old.wrong, &new);
+        info!(plans = new.plans.len(), version = self.plans.version, "the plans of the database are in force");
+        self.settle().await;
+        Ok(())
+    }
+
+    /// The settings that are in force, with the plans of the database among them.
+    fn settings(&self, of: &Loaded) -> Settings {
+        of.settings.with_rows(&self.plans.rows)
+    }
+
     /// Reads the config, and takes it or says why not.
     async fn attempt(&mut self, who: &str) {
+        self.look_at_plans().await;
         let (hash, taken) = match load(&self.sources) {
             Err(errors) => (None, Err(NotTaken::Wrong(errors.to_string()))),
             Ok(loaded) => (Some(loaded.version().hash), self.consider(loaded, who).await),
@@ -186,6 +235,7 @@ impl Reloader {
 
     async fn consider(&mut self, loaded: Loaded, who: &str) -> Result<(), NotTaken> {
         loaded.runnable().map_err(|errors| NotTaken::Wrong(errors.to_string()))?;
+        loaded.check_plans(&self.plans.rows).map_err(|errors| NotTaken::Wrong(errors.to_string()))?;
         let version = loaded.version();
         let fixed = loaded.needs_restart(&self.running);
         if !fixed.is_empty() {
@@ -199,14 +249,14 @@ impl Reloader {
             }
             info!(config = Version::short(&version.hash), "the config is the one that is in force");
             // what was refused before is not there any more
-            let known = self.database.remember_config(&version.hash, &version.body, self.now(), who).await?;
+            let known = self.remember(&version, who).await?;
             self.database.config_taken(&self.instance, known, self.now()).await?;
             self.database.config_settled(known, self.now()).await?;
             return Ok(());
         }
         let from_here = |base: &Option<String>| base.as_deref().is_none_or(|base| base == self.hash);
         let approved = approval.is_some_and(|approval| approval.hash == version.hash && from_here(&approval.base));
-        let (old, new) = (ahead::in_force(&self.running.settings)?, ahead::in_force(&loaded.settings)?);
+        let (old, new) = (ahead::in_force(&self.settings(&self.running))?, ahead::in_force(&self.settings(&loaded))?);
         if !approved && !same_schedules(&old, &new) {
             let effect = ahead::effect(&self.database, (&old, &new), self.now(), |_, _| {}).await?;
             let bound = &self.running.settings.reload;
@@ -225,13 +275,21 @@ impl Reloader {
         Ok(())
     }
 
+    /// The number of a config together with the plans of the database.
+    async fn remember(&self, version: &Version, who: &str) -> Result<i64, Fault> {
+        let hash = version.hash_with(&self.plans.rows);
+        let parts = (&version.body, &self.plans.rows);
+        self.database.remember_version((&hash, &version.hash), parts, self.now(), who).await
+    }
+
     /// The swap itself.
     async fn put_in_force(&mut self, version: &Version, who: &str) -> Result<(), AppError> {
         let now = self.now();
         let who = format!("{} ({who})", self.instance);
-        let id = self.database.remember_config(&version.hash, &version.body, now, &who).await?;
+        let id = self.remember(version, &who).await?;
         let before = self.engine.in_force();
-        let mut next = in_force(&self.running.settings, &self.accounts, Some(id))?;
+        let mut next = in_force(&self.settings(&self.running), &self.accounts, Some(id))?;
+        next.plans = Some(self.plans.version);
         // what no config says stays as this process was put together
         next.tuning = crate::engine::Tuning {
             lead: before.tuning.lead,
@@ -252,12 +310,16 @@ impl Reloader {
             let now = self.now();
             let id = self.engine.in_force().version.unwrap_or_default();
             self.database.retry_problems(now).await?;
-            let before = self.database.settled_config().await?.filter(|before| before.hash != self.hash);
+            let before = self.database.settled_config().await?.filter(|before| before.id != id);
             // a config of a newer release cannot be read: every schedule is looked at when its time comes
-            if let Some(old) = before.and_then(|before| revive(&before.body).ok()) {
-                let (old, new) = (ahead::in_force(&old)?, ahead::in_force(&self.running.settings)?);
+            if let Some((before, old)) = before.and_then(|before| revive(&before.body).ok().map(|old| (before, old))) {
+                let old = ahead::in_force(&old.with_rows(&before.plans))?;
+                let new = ahead::in_force(&self.settings(&self.running))?;
                 let same = same_schedules(&old, &new);
-                let moved = if same { 0 } else { ahead::look_again(&self.database, (&old, &new), now).await? };
+                // an app may change its plans often: then only their own subscriptions are looked through
+                let plans = (before.hash == self.hash).then(|| differing(&old.catalog, &new.catalog));
+                let both = (&old, &new);
+                let moved = if same { 0 } else { ahead::look_again(&self.database, both, plans.as_deref(), now).await? };
                 if moved > 0 {
                     info!(schedules = moved, "the next periods of these schedules have moved with the config");
                     self.wake.ring();
@@ -287,6 +349,23 @@ impl Reloader {
 /// Whether no subscription can be charged otherwise.
 fn same_schedules(old: &InForce, new: &InForce) -> bool {
     old.catalog == new.catalog && old.tuning.windows == new.tuning.windows
+}
+
+/// Names of plans that are not the same in both.
+fn differing(old: &Catalog, new: &Catalog) -> Vec<String> {
+    let names: BTreeSet<&String> = [old, new].into_iter().flat_map(|all| all.plans.keys().chain(all.wrong.keys())).collect();
+    let of = |all: &'_ Catalog, name: &String| (all.plans.get(name).cloned(), all.wrong.get(name).cloned());
+    names.into_iter().filter(|name| of(old, name) != of(new, name)).cloned().collect()
+}
+
+/// Says what is wrong with plans of the database, unless it was wrong in the same way before.
+fn told(before: &BTreeMap<String, String>, plans: &DatabasePlans) {
+    for (plan, why) in plans.wrong.iter().filter(|(plan, why)| before.get(*plan) != Some(why)) {
+        error!(%plan, problem = %why, "a plan of the database is wrong: its subscriptions are not billed until it is put right");
+    }
+    for plan in &plans.clashes {
+        error!(%plan, "a plan is in the config and in the database: the config's stays in force; rename or delete one of them");
+    }
 }
 
 /// What a change comes to, in one line.

@@ -31,11 +31,13 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     let (database, accounts) = (Arc::clone(&assembled.database), assembled.accounts.clone());
     channels::check(&accounts, &database, clock.as_ref()).await?;
     let grace = loaded.settings.worker.shutdown_grace;
-    let up = Up { database: loaded.settings.database.url.to_string(), plans: loaded.settings.plans.len() };
+    let url = loaded.settings.database.url.to_string();
     let reloader = Reloader::begin(loaded, sources, &assembled).await?;
+    let up = Up { database: url, plans: engine.in_force().catalog.plans.len() };
     let listener = tokio::spawn({
         let (database, wake) = (Arc::clone(&database), wake.clone());
-        async move { database.listen(wake).await }
+        let plans = engine.plans_changed.clone();
+        async move { database.listen(wake, plans).await }
     });
     let names: Vec<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
     info!(database = %up.database, accounts = %names.join(", "), plans = up.plans, "rebilld is up");

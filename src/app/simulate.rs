@@ -154,6 +154,7 @@ pub async fn simulate(
     let subscriptions = source
         .copy_book(&copy, |id| card(options.seed, options.declines, id), |done, of| progress(Step::Copied(done, of)))
         .await?;
+    let settings = &settings.with_rows(&source.plan_rows().await?.rows);
     let mut in_force = in_force(settings, &ids, None)?;
     let tuning = &mut in_force.tuning;
     // under a simulated clock every look costs a turn, and there is nobody to be punctual for

@@ -4,7 +4,7 @@ mod plan;
 
 use clap::{Subcommand, ValueEnum};
 
-use super::context::Context;
+use super::context::{Context, open_in_spite};
 use super::failure::Failure;
 use super::output::{Output, print_json, say};
 use crate::config::{ConfigErrors, reference};
@@ -39,7 +39,7 @@ pub enum Format {
 impl Config {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
-            Self::Check => check(context),
+            Self::Check => check(context).await,
             Self::Plan(new) => new.plan(context).await,
             Self::Apply(apply) => apply.run(context).await,
             Self::Show { running: true, .. } => plan::running(context).await,
@@ -53,15 +53,25 @@ impl Config {
     }
 }
 
-fn check(context: &Context) -> Result<(), Failure> {
+async fn check(context: &Context) -> Result<(), Failure> {
     let loaded = context.load()?;
     let mut problems = Vec::new();
     for part in [loaded.runnable(), loaded.secrets().map(drop)] {
         problems.extend(part.err().map(|errors| errors.0).unwrap_or_default());
     }
+    // a config can be checked where its database is not, or not yet
+    let rows = match open_in_spite(context).await {
+        Ok(database) => Some(database.plan_rows().await?.rows),
+        Err(_) => None,
+    };
+    if let Some(rows) = &rows {
+        problems.extend(loaded.check_plans(rows).map_or_else(|errors| errors.0, |plans| plans.problems()));
+    }
     ConfigErrors::unless_none(problems)?;
+    let of_database = rows.map(|rows| rows.len());
     if context.output == Output::Json {
-        return print_json(&serde_json::json!({ "ok": true, "files": loaded.files, "notes": loaded.notes }));
+        let (files, notes) = (&loaded.files, &loaded.notes);
+        return print_json(&serde_json::json!({ "ok": true, "files": files, "notes": notes, "database_plans": of_database }));
     }
     if !context.quiet {
         for note in &loaded.notes {
@@ -71,8 +81,13 @@ fn check(context: &Context) -> Result<(), Failure> {
     let settings = &loaded.settings;
     let files = if loaded.files.is_empty() { "no file, the environment alone".to_owned() } else { loaded.files.join(", ") };
     let count = |number: usize, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
+    let more = match of_database {
+        None => " (those of the database are not checked: it cannot be opened)".to_owned(),
+        Some(0) => String::new(),
+        Some(number) => format!(" and {number} in the database"),
+    };
     say(&format!(
-        "ok: {files}\n    {}, {}, {}; tag {}; {}",
+        "ok: {files}\n    {}, {}{more}, {}; tag {}; {}",
         count(settings.accounts.len(), "account"),
         count(settings.plans.len(), "plan"),
         count(settings.webhooks.len(), "webhook"),

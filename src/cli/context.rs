@@ -5,10 +5,10 @@ use jiff::tz::TimeZone;
 
 use super::failure::{Code, Failure};
 use super::output::Output;
-use crate::config::{Environment, Loaded, Sources, load};
+use crate::config::{DatabasePlans, Environment, Loaded, Sources, load};
 use crate::domain::plan::Catalog;
 use crate::store::desk::{Signed, Status};
-use crate::store::{Database, OpenError, OpenOptions};
+use crate::store::{Database, OpenError, OpenOptions, PlanRows};
 
 pub struct Context {
     pub sources: Sources,
@@ -29,8 +29,12 @@ pub struct Why {
 
 /// Settings and database, open.
 pub struct Opened {
+    /// The plans of the database are among its settings.
     pub loaded: Loaded,
-    /// The plans, and what the accounts say about their subscriptions.
+    /// The plans of the database, as they stand there and as they are read.
+    pub plans: PlanRows,
+    pub of_database: DatabasePlans,
+    /// All plans, and what the accounts say about their subscriptions.
     pub catalog: Catalog,
     pub database: Database,
     /// The database's clock, when it was opened.
@@ -44,7 +48,7 @@ impl Context {
 
     /// Opens a database that `rebilld migrate` has prepared.
     pub async fn open(&self) -> Result<Opened, Failure> {
-        let loaded = self.load()?;
+        let mut loaded = self.load()?;
         let database = connect(&loaded, false).await?;
         if !database.pending_migrations().await?.is_empty() {
             return Err(OpenError::NotMigrated.into());
@@ -57,8 +61,11 @@ impl Context {
             return Err(OpenError::WrongTag { database: status.tag, config }.into());
         }
         let now = database.desk().clock().await?;
+        let plans = database.plan_rows().await?;
+        let of_database = loaded.settings.database_plans(&plans.rows);
+        loaded.settings = loaded.settings.with(of_database.clone());
         let catalog = loaded.settings.catalog();
-        Ok(Opened { loaded, catalog, database, now })
+        Ok(Opened { loaded, plans, of_database, catalog, database, now })
     }
 
     pub fn signed(&self, why: &Why) -> Result<Signed, Failure> {

@@ -87,7 +87,7 @@ impl Explain {
             standing.ok_or_else(|| Failure::data(format!("the row of `{}` cannot be read: see the log", self.reference)))?;
         let version = opened.database.config_in_force().await?;
         let revived = version.as_ref().and_then(|version| revive(&version.body).ok());
-        let settings = revived.unwrap_or_else(|| opened.loaded.settings.clone());
+        let settings = revived.as_ref().unwrap_or(&opened.loaded.settings).with_rows(&opened.plans.rows);
         let in_force = ahead::in_force(&settings)?;
         let terms = &standing.schedule.terms;
         let zone = in_force.catalog.zone(terms).unwrap_or_else(|_| zone_of(&opened.loaded, &terms.account));

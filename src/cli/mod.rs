@@ -21,6 +21,7 @@ mod journal;
 mod logging;
 mod migrate;
 mod output;
+mod plans;
 mod progress;
 mod review;
 mod sandbox;
@@ -76,6 +77,9 @@ enum Command {
     /// Checks, shows and explains the config
     #[command(subcommand)]
     Config(config::Config),
+    /// Lists plans, those of the config and those of the database
+    #[command(subcommand)]
+    Plans(plans::Plans),
     /// Imports, lists and changes subscriptions
     #[command(subcommand)]
     Subscriptions(subscriptions::Subscriptions),
@@ -160,6 +164,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Migrate(command) => command.run(context).await,
         Command::Calendar(command) => command.run(context),
         Command::Config(command) => command.run(context).await,
+        Command::Plans(command) => command.run(context).await,
         Command::Subscriptions(command) => command.run(context).await,
         Command::CatchUp(command) => command.run(context).await,
         Command::Charges(command) => command.run(context).await,

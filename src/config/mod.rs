@@ -4,6 +4,7 @@
 //! [`Loaded::secrets`] is asked: most commands need none.
 
 pub mod cron;
+mod database_plans;
 mod dunning;
 mod environment;
 mod keys;
@@ -20,6 +21,7 @@ mod version;
 
 use std::collections::BTreeMap;
 
+pub use database_plans::DatabasePlans;
 pub use environment::Environment;
 pub use keys::{time_of_day, zone};
 pub use layers::{Sources, USUAL_FILES};
@@ -116,15 +118,14 @@ impl Loaded {
         Ok(Secrets { accounts, webhooks })
     }
 
-    /// What a daemon needs beyond a correct config: an account to charge for, and a plan.
+    /// What a daemon needs beyond a correct config and a plan: an account to charge for.
     ///
     /// # Errors
-    /// Both may be missing.
+    /// There is none.
     pub fn runnable(&self) -> Result<(), ConfigErrors> {
-        let missing = |empty: bool, text: &str| empty.then(|| Problem { origin: Origin::Default, text: text.to_owned() });
-        let accounts = missing(self.settings.accounts.is_empty(), "there is no account: add a section `[accounts.NAME]`");
-        let plans = missing(self.settings.plans.is_empty(), "there is no plan: add a section `[plans.NAME]`");
-        ConfigErrors::unless_none([accounts, plans].into_iter().flatten().collect())
+        let text = "there is no account: add a section `[accounts.NAME]`".to_owned();
+        let missing = self.settings.accounts.is_empty().then_some(Problem { origin: Origin::Default, text });
+        ConfigErrors::unless_none(missing.into_iter().collect())
     }
 }
 

@@ -5,9 +5,14 @@ use std::fmt;
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    File { name: String, line: usize },
+    File {
+        name: String,
+        line: usize,
+    },
     Environment(String),
     CommandLine(String),
+    /// The table `plans`.
+    Database,
     Default,
 }
 
@@ -17,6 +22,7 @@ impl fmt::Display for Origin {
             Self::File { name, line } => write!(f, "{name}:{line}"),
             Self::Environment(variable) => write!(f, "${variable}"),
             Self::CommandLine(option) => f.write_str(option),
+            Self::Database => f.write_str("database"),
             Self::Default => f.write_str("config"),
         }
     }

@@ -15,7 +15,8 @@ const SECTIONS: [(&str, &str); 14] = [
     ),
     (
         "plans.NAME",
-        "How often, when and how much; subscriptions name a plan and may override amount, title, zone and charge time.",
+        "How often, when and how much; subscriptions name a plan and may override amount, title, zone and charge time. Plans may \
+         stand in the database instead: docs/csv-and-sql.md.",
     ),
     (
         "dunning.NAME",

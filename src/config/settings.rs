@@ -43,6 +43,8 @@ pub struct Settings {
     pub dunning: BTreeMap<String, Arc<Dunning>>,
     /// The operator's rules for reading refusals.
     pub declines: Arc<Rules>,
+    /// Plans of the database that cannot be billed by, and why; empty before `with`.
+    pub wrong_plans: BTreeMap<String, String>,
     pub windows: Windows,
     /// Days without banks: the built-in calendar and what the config changes of it.
     pub holidays: Arc<Holidays>,
@@ -256,6 +258,7 @@ impl Settings {
                 .collect(),
             dunning: dunnings_of(&raw.dunning, wrong),
             declines: Arc::new(rules_of(&raw.declines, wrong)),
+            wrong_plans: BTreeMap::new(),
             windows: windows_of(&raw.windows, wrong),
             holidays,
             jobs: Jobs {
@@ -320,6 +323,7 @@ impl Settings {
         let terms = |account: &Account| AccountTerms { zone: account.timezone.clone(), mixed_tax: account.mixed_tax };
         Catalog {
             plans: self.plans.clone(),
+            wrong: self.wrong_plans.clone(),
             accounts: self.accounts.iter().map(|(name, account)| (name.clone(), terms(account))).collect(),
         }
     }
@@ -393,7 +397,7 @@ impl Account {
     }
 }
 
-fn plan_of(name: &str, raw: &RawPlan, holidays: &Arc<Holidays>, wrong: &mut Wrong<'_>) -> Option<Plan> {
+pub(super) fn plan_of(name: &str, raw: &RawPlan, holidays: &Arc<Holidays>, wrong: &mut Wrong<'_>) -> Option<Plan> {
     let key = |field: &str| format!("plans.{name}.{field}");
     let parts = raw.tax_free.unwrap_or(0).saturating_add(raw.vat_amount.unwrap_or(0));
     if let Some(amount) = raw.amount

@@ -1,5 +1,7 @@
 //! A config by its hash: what matters for money, without secrets, in one spelling.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value as Json};
 
 use super::problem::{ConfigErrors, Origin, Problem};
@@ -33,6 +35,16 @@ const FIXED_OF_ACCOUNT: [&str; 8] = [
 ];
 
 impl Version {
+    /// The hash of this config together with plans of the database; its own if there are none.
+    pub fn hash_with(&self, plans: &BTreeMap<String, Json>) -> String {
+        if plans.is_empty() {
+            return self.hash.clone();
+        }
+        let mut text = String::new();
+        canonical(&plans.iter().map(|(name, row)| (name.clone(), row.clone())).collect::<Map<_, _>>().into(), &mut text);
+        base32(&digest(&["plans/1", &self.hash, &text]), 26)
+    }
+
     /// How people see it.
     pub fn short(hash: &str) -> &str {
         hash.get(..12).unwrap_or(hash)

@@ -82,8 +82,10 @@ pub struct NextPeriod {
 /// Why a subscription's row gives no next period: it waits until the row or the config is put right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    #[error("there is no plan `{0}` in the config")]
+    #[error("there is no plan `{0}`, neither in the config nor in the database")]
     NoPlan(String),
+    #[error("plan `{plan}` of the database is wrong: {why}")]
+    WrongPlan { plan: String, why: String },
     #[error("neither the subscription nor plan `{plan}` has a time zone, and account `{account}` is not in the config")]
     NoZone { plan: String, account: String },
     #[error("there is no time zone `{0}`")]
@@ -110,10 +112,13 @@ impl Catalog {
     /// The plan under which the next period of a subscription opens.
     ///
     /// # Errors
-    /// No plan has that name.
+    /// No plan has that name, or its row in the database is wrong.
     pub fn plan(&self, terms: &Terms) -> Result<&Plan, Problem> {
         let name = terms.coming_plan();
-        self.plans.get(name).ok_or_else(|| Problem::NoPlan(name.to_owned()))
+        self.plans.get(name).ok_or_else(|| match self.wrong.get(name) {
+            Some(why) => Problem::WrongPlan { plan: name.to_owned(), why: why.clone() },
+            None => Problem::NoPlan(name.to_owned()),
+        })
     }
 
     /// The zone in which a subscription's days are counted: its own, else the plan's, else the account's.

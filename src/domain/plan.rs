@@ -156,5 +156,7 @@ pub struct AccountTerms {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Catalog {
     pub plans: BTreeMap<String, Plan>,
+    /// Plans of the database that cannot be billed by, and why.
+    pub wrong: BTreeMap<String, String>,
     pub accounts: BTreeMap<String, AccountTerms>,
 }

@@ -15,6 +15,8 @@ use crate::domain::plan::Catalog;
 pub struct InForce {
     /// The row of `config_versions` that charges name; `None` where no version is kept (tests, benches).
     pub version: Option<i64>,
+    /// The version of the database's plans in the catalog; `None` where it holds none that could change.
+    pub plans: Option<i64>,
     pub catalog: Catalog,
     /// How ids advance, per account; fixed per charge when it opens.
     pub id_modes: BTreeMap<AccountId, IdMode>,

@@ -147,6 +147,8 @@ pub struct Engine {
     pub(crate) accounts: Vec<Arc<AccountRuntime>>,
     held: force::Held,
     pub wake: Wake,
+    /// Rings when plans of the database may be newer than those in force: nothing opens before they are taken.
+    pub plans_changed: Wake,
     tokens: Box<dyn Fn() -> String + Send + Sync>,
     delivery_delay: DeliveryDelay,
     pub stats: Arc<Stats>,
@@ -181,6 +183,7 @@ impl Engine {
             .collect();
         let first = InForce {
             version: None,
+            plans: None,
             catalog: parts.catalog,
             id_modes: parts.id_modes,
             bounds: BTreeMap::new(),
@@ -194,6 +197,7 @@ impl Engine {
             accounts,
             held: force::Held::new(first),
             wake: parts.wake,
+            plans_changed: Wake::default(),
             tokens: parts.tokens,
             delivery_delay: parts.delivery_delay,
             stats,

@@ -37,6 +37,11 @@ impl Engine {
         if due.is_empty() {
             return Ok((false, Vec::new()));
         }
+        // a plan and its subscriptions may have been written together: neither is seen without the other
+        if in_force.plans.is_some_and(|known| due.iter().any(|schedule| schedule.plans_version != known)) {
+            self.plans_changed.ring();
+            return Ok((false, Vec::new()));
+        }
         let mut steps: Vec<ScheduleStep> = due.iter().map(|schedule| step(&in_force, schedule, now)).collect();
         for (step, schedule) in steps.iter_mut().zip(&due) {
             self.claim_with(step, schedule, now, &mut rooms);

@@ -50,6 +50,8 @@ pub struct DueSchedule {
     pub caught_up: Option<Date>,
     /// What the row was when it was read: a step is refused if it has changed since.
     pub version: i64,
+    /// The version of the database's plans in the same snapshot; 0 where only looking ahead.
+    pub plans_version: i64,
 }
 
 /// A subscription as it stands: everything that its future follows from, apart from the config.

@@ -34,6 +34,7 @@ const VERSIONS: &[Version] = &[
     version!(4, "0004", "config_versions"),
     version!(5, "0005", "dunning"),
     version!(6, "0006", "findings"),
+    version!(7, "0007", "plans"),
 ];
 
 /// The newest version that this binary knows.

@@ -24,6 +24,7 @@ mod missed;
 pub mod open;
 mod outbox;
 mod outlook;
+mod plans;
 mod port;
 mod record;
 mod rows;
@@ -44,6 +45,7 @@ pub use copy::ResultRow;
 use db::{Db, Fault};
 use open::Target;
 pub use open::{DaemonLock, OpenError, OpenOptions};
+pub use plans::PlanRows;
 use sql::Statement;
 pub use versions::{Approval, DaemonRow, StoredVersion};
 

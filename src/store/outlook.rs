@@ -29,7 +29,16 @@ pub struct Page {
 impl Database {
     /// The next page of the book after a subscription's row (0: from the beginning). Each page is a snapshot of its own.
     pub async fn standing(&self, after: i64, limit: u32) -> Result<Page, Fault> {
-        let found = self.db.read(&outlook::STANDING, &[after.into(), limit.into()]).await?;
+        self.page(self.db.read(&outlook::STANDING, &[after.into(), limit.into()]).await?, limit).await
+    }
+
+    /// The same, of subscriptions whose next period opens under one of these plans.
+    pub async fn standing_of_plans(&self, after: i64, limit: u32, plans: &[String]) -> Result<Page, Fault> {
+        let params = [after.into(), limit.into(), plans.to_vec().into()];
+        self.page(self.db.read(&outlook::STANDING_OF, &params).await?, limit).await
+    }
+
+    async fn page(&self, found: Vec<Row>, limit: u32) -> Result<Page, Fault> {
         let Some(last) = found.last() else { return Ok(Page::default()) };
         let last = last.int("subscription_id")?;
         let mut page = self.stand(&found).await?;

@@ -177,7 +177,7 @@ pub(super) fn progress(row: &Row) -> Result<Progress, Fault> {
 }
 
 pub(super) fn due_schedule(row: &Row) -> Result<DueSchedule, Fault> {
-    schedule(row, payer(row)?)
+    Ok(DueSchedule { plans_version: row.int("plans_version")?, ..schedule(row, payer(row)?)? })
 }
 
 /// A schedule for looking ahead: nothing of the payer has been read.
@@ -204,6 +204,7 @@ fn schedule(row: &Row, payer: Payer) -> Result<DueSchedule, Fault> {
         known_since: row.at("created_at")?,
         caught_up: row.day_opt("caught_up")?,
         version: row.int("version")?,
+        plans_version: 0,
     })
 }
 

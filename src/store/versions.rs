@@ -1,5 +1,7 @@
 //! Configs: those that were in force, what operators approved, and what each running daemon goes by.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -12,13 +14,16 @@ use super::sql::versions as sql;
 /// A daemon that was not seen for so long is gone.
 const GONE_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
-/// A config that was in force.
+/// A config that was in force, with the plans of the database.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredVersion {
     pub id: i64,
+    /// Of the config alone, as its file gives it.
     pub hash: String,
     /// What matters for money, without secrets.
     pub body: Value,
+    /// The plans of the database, as [`super::PlanRows`] has them.
+    pub plans: BTreeMap<String, Value>,
     pub loaded_at: Timestamp,
     pub who: String,
 }
@@ -51,16 +56,30 @@ pub struct DaemonRow {
 impl Database {
     /// The number of a config; it gets one when it is first loaded.
     pub async fn remember_config(&self, hash: &str, body: &Value, now: Timestamp, who: &str) -> Result<i64, Fault> {
+        self.remember_version((hash, hash), (body, &BTreeMap::new()), now, who).await
+    }
+
+    /// The number of a config together with the plans of the database. `hash`: of both.
+    pub async fn remember_version(
+        &self,
+        (hash, config_hash): (&str, &str),
+        (body, plans): (&Value, &BTreeMap<String, Value>),
+        now: Timestamp,
+        who: &str,
+    ) -> Result<i64, Fault> {
         if let Some(known) = self.config_of(hash).await? {
             return Ok(known.id);
         }
-        let params = [hash.into(), Param::Text(Some(body.to_string())), now.into(), who.into()];
+        let config_hash = Some(config_hash).filter(|config_hash| *config_hash != hash);
+        let plans = (!plans.is_empty()).then(|| json!(plans).to_string());
+        let params =
+            [hash.into(), config_hash.into(), Param::Text(Some(body.to_string())), Param::Text(plans), now.into(), who.into()];
         self.db.write(&sql::REMEMBER, &params).await?;
         let written = self.config_of(hash).await?;
         written.map(|version| version.id).ok_or_else(|| Fault::Corrupt("a config was not stored".to_owned()))
     }
 
-    pub async fn config_of(&self, hash: &str) -> Result<Option<StoredVersion>, Fault> {
+    async fn config_of(&self, hash: &str) -> Result<Option<StoredVersion>, Fault> {
         self.one_config(&sql::VERSION_OF, &[hash.into()]).await
     }
 
@@ -164,6 +183,10 @@ fn stored(row: &Row) -> Result<StoredVersion, Fault> {
         id: row.int("id")?,
         hash: row.text("hash")?,
         body: row.json("body")?,
+        plans: match row.json_opt("plans")? {
+            Some(Value::Object(plans)) => plans.into_iter().collect(),
+            _ => BTreeMap::new(),
+        },
         loaded_at: row.at("loaded_at")?,
         who: row.text("who")?,
     })

@@ -213,8 +213,9 @@ impl World {
         tuning.windows =
             Windows { hours: "09:00-22:00".parse().unwrap(), blackouts: Vec::new(), spread: SignedDuration::from_mins(90) };
         let main = AccountTerms { zone: TimeZone::get("Asia/Seoul").unwrap(), mixed_tax: false };
-        let catalog = Catalog { plans: plans(), accounts: [("main".to_owned(), main)].into() };
-        let in_force = InForce { version: None, catalog, id_modes: BTreeMap::new(), bounds: BTreeMap::new(), tuning };
+        let catalog = Catalog { plans: plans(), accounts: [("main".to_owned(), main)].into(), ..Catalog::default() };
+        let in_force =
+            InForce { version: None, plans: None, catalog, id_modes: BTreeMap::new(), bounds: BTreeMap::new(), tuning };
         Self { database, clock, payer, in_force, account, tokens: Arc::default() }
     }
 

@@ -196,7 +196,7 @@ impl World {
             db,
             till: Arc::new(Till { clock: Arc::clone(&clock), posts: Mutex::default(), refusals: Mutex::default() }),
             clock,
-            catalog: Catalog { plans, accounts: accounts.into() },
+            catalog: Catalog { plans, accounts: accounts.into(), ..Catalog::default() },
             windows: Windows::ALWAYS,
             dunning: Dunnings::default(),
             rate: None,

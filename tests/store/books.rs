@@ -76,17 +76,22 @@ both! {
 #[tokio::test]
 async fn a_row_written_by_hand_rings_the_bell() {
     let world = World::new(Engine::Postgres).await;
-    let wake = Wake::default();
+    let (wake, plans) = (Wake::default(), Wake::default());
     let listening = tokio::spawn({
-        let (db, wake) = (world.db.clone(), wake.clone());
-        async move { db.listen(wake).await }
+        let (db, wake, plans) = (world.db.clone(), wake.clone(), plans.clone());
+        async move { db.listen(wake, plans).await }
     });
     wake.heard().await;
+    plans.heard().await;
     world.subscribe("s", 1..=1).await;
     tokio::time::timeout(Duration::from_secs(10), wake.heard()).await.expect("the insert is heard of");
     world.sql("UPDATE subscriptions SET status = 'paused'").await.unwrap();
     tokio::time::timeout(Duration::from_secs(10), wake.heard()).await.expect("the update is heard of");
+    let quiet = tokio::time::timeout(Duration::from_millis(20), plans.heard()).await;
+    assert!(quiet.is_err(), "a subscription is no plan");
+    world.sql("INSERT INTO plans (name, every) VALUES ('gold', '1 month')").await.unwrap();
+    tokio::time::timeout(Duration::from_secs(10), plans.heard()).await.expect("the plan is heard of");
     listening.abort();
     let quiet = World::new(Engine::Sqlite).await;
-    assert!(tokio::time::timeout(Duration::from_millis(20), quiet.db.listen(Wake::default())).await.is_err());
+    assert!(tokio::time::timeout(Duration::from_millis(20), quiet.db.listen(Wake::default(), Wake::default())).await.is_err());
 }

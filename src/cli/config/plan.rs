@@ -63,6 +63,7 @@ impl NewConfig {
         };
         let new = load(&sources)?;
         new.runnable()?;
+        new.check_plans(&opened.plans.rows)?;
         let version = new.version();
         let in_force = opened.database.config_in_force().await?;
         let mut restart = new.needs_restart(&opened.loaded);
@@ -81,7 +82,9 @@ impl NewConfig {
             None => (opened.loaded.settings.clone(), None),
         };
         let progress = Progress::start(context, "comparing");
-        let both = (ahead::in_force(&old)?, ahead::in_force(&new.settings)?);
+        // a change of the config alone: both with the plans of the database as they are
+        let with = |settings: &Settings| ahead::in_force(&settings.with_rows(&opened.plans.rows));
+        let both = (with(&old)?, with(&new.settings)?);
         let effect = ahead::effect(&opened.database, (&both.0, &both.1), opened.now, |done, of| progress.at(done, of)).await?;
         drop(progress);
         Ok(Planned { opened, new, version, base, old, restart, effect })

@@ -66,6 +66,9 @@ impl<'a> Rules<'a> {
         let settings = self.settings;
         match place {
             ACCOUNT if !settings.accounts.contains_key(text) => Err(unknown("account", text, settings.accounts.keys())),
+            PLAN | NEXT_PLAN if settings.wrong_plans.contains_key(text) => {
+                Err(format!("plan `{text}` of the database is wrong: {}", settings.wrong_plans[text]))
+            }
             PLAN | NEXT_PLAN if !settings.plans.contains_key(text) => Err(unknown("plan", text, settings.plans.keys())),
             CURRENCY => text.parse::<Currency>().map(drop).map_err(|wrong| wrong.to_string()),
             ZONE => {
@@ -177,11 +180,7 @@ fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String> +
         Some(meant) => format!(": did you mean `{meant}`?"),
         None => {
             let names: Vec<&str> = known.take(8).map(String::as_str).collect();
-            if names.is_empty() {
-                format!(": the config has no {what}")
-            } else {
-                format!(": the config has {}", names.join(", "))
-            }
+            if names.is_empty() { ": there is none yet".to_owned() } else { format!(": there is {}", names.join(", ")) }
         }
     };
     format!("there is no {what} `{}`{rest}", short(name))

@@ -16,6 +16,7 @@ fn catalog(plans: impl IntoIterator<Item = Plan>) -> Catalog {
     Catalog {
         plans: plans.into_iter().map(|plan| (plan.name.clone(), plan)).collect(),
         accounts: [("main".to_owned(), seoul)].into(),
+        ..Catalog::default()
     }
 }
 

@@ -47,7 +47,7 @@ pub const COLUMNS: &[Column] = &[
     column("account", Kind::Text(1, 64), "Name of an `[accounts.NAME]` of the config. Never changes."),
     column("external_ref", Kind::Text(1, 200), "Your own id of the subscription, unique in its account. Never changes: the ids at the gateway are derived from it."),
     column("status", Kind::Choice(&["active", "paused", "cancelled"]), "Empty: `active` for a new row, as it is for an old one."),
-    column("plan", Kind::Text(1, 64), "Name of a `[plans.NAME]` of the config."),
+    column("plan", Kind::Text(1, 64), "Name of a `[plans.NAME]` of the config, or of a row of the table `plans`."),
     column("customer_uid", Kind::Text(1, 80), "The billing key's `customer_uid` at PortOne."),
     column("amount", Kind::Int(1, MINOR), "In minor units: won for KRW, cents for USD. Empty: the plan's."),
     column("currency", Kind::Text(3, 3), "ISO 4217 code. Empty: the plan's."),

@@ -10,6 +10,7 @@ pub mod copy;
 pub mod missed;
 pub mod outbox;
 pub mod outlook;
+pub mod plans;
 pub mod schedules;
 pub mod terms;
 pub mod versions;
@@ -46,6 +47,7 @@ pub const ALL: &[&[&Statement]] = &[
     writes::ALL,
     outbox::ALL,
     outlook::ALL,
+    plans::ALL,
     chores::ALL,
     copy::ALL,
     versions::ALL,

@@ -2,7 +2,7 @@
 
 use super::Statement;
 
-pub const ALL: &[&Statement] = &[&STANDING, &STANDING_ONE, &PENDING, &LAST_SUBSCRIPTION, &HISTORY];
+pub const ALL: &[&Statement] = &[&STANDING, &STANDING_OF, &STANDING_ONE, &PENDING, &LAST_SUBSCRIPTION, &HISTORY];
 
 pub const STANDING: Statement = Statement::same(
     "standing subscriptions",
@@ -14,6 +14,31 @@ pub const STANDING: Statement = Statement::same(
         JOIN subscriptions s ON s.id = h.subscription_id
         JOIN accounts a ON a.name = s.account
         WHERE h.subscription_id > $1 ORDER BY h.subscription_id LIMIT $2"
+    ),
+);
+
+/// Those of some plans. Differs because lists are arrays on Postgres and JSON on SQLite.
+pub const STANDING_OF: Statement = Statement::two(
+    "standing subscriptions of plans",
+    concat!(
+        "SELECT ",
+        super::terms::terms!(),
+        ", a.id AS account_id
+        FROM schedules h
+        JOIN subscriptions s ON s.id = h.subscription_id
+        JOIN accounts a ON a.name = s.account
+        WHERE h.subscription_id > $1 AND COALESCE(s.next_plan, s.plan) IN (SELECT value FROM json_each($3))
+        ORDER BY h.subscription_id LIMIT $2"
+    ),
+    concat!(
+        "SELECT ",
+        super::terms::terms!(),
+        ", a.id AS account_id
+        FROM schedules h
+        JOIN subscriptions s ON s.id = h.subscription_id
+        JOIN accounts a ON a.name = s.account
+        WHERE h.subscription_id > $1 AND COALESCE(s.next_plan, s.plan) = ANY ($3)
+        ORDER BY h.subscription_id LIMIT $2"
     ),
 );
 

@@ -20,7 +20,7 @@ pub const DUE_SCHEDULES: Statement = Statement::same(
     concat!(
         "SELECT ",
         super::terms::terms!(),
-        ", a.id AS account_id, ",
+        ", a.id AS account_id, (SELECT version FROM plans_version) AS plans_version, ",
         payer_columns!(),
         " FROM (
             SELECT subscription_id, next_look_at, opened_until, not_before, anchor, periods, parked, caught_up, version

@@ -24,26 +24,32 @@ pub const ALL: &[&Statement] = &[
 /// Differs because Postgres keeps JSON as JSONB.
 pub const REMEMBER: Statement = Statement::two(
     "remember a config",
-    "INSERT INTO config_versions (hash, body, loaded_at, who) VALUES ($1, $2, $3, $4) ON CONFLICT (hash) DO NOTHING",
-    "INSERT INTO config_versions (hash, body, loaded_at, who) VALUES ($1, $2::text::jsonb, $3, $4) ON CONFLICT (hash) DO NOTHING",
+    "INSERT INTO config_versions (hash, config_hash, body, plans, loaded_at, who) VALUES ($1, $2, $3, $4, $5, $6)
+        ON CONFLICT (hash) DO NOTHING",
+    "INSERT INTO config_versions (hash, config_hash, body, plans, loaded_at, who)
+        VALUES ($1, $2, $3::text::jsonb, $4::text::jsonb, $5, $6) ON CONFLICT (hash) DO NOTHING",
 );
 
-pub const VERSION_OF: Statement =
-    Statement::same("config by hash", "SELECT id, hash, body, loaded_at, who FROM config_versions WHERE hash = $1");
+pub const VERSION_OF: Statement = Statement::same(
+    "config by hash",
+    "SELECT id, COALESCE(config_hash, hash) AS hash, body, plans, loaded_at, who FROM config_versions WHERE hash = $1",
+);
 
-pub const VERSION: Statement =
-    Statement::same("config by number", "SELECT id, hash, body, loaded_at, who FROM config_versions WHERE id = $1");
+pub const VERSION: Statement = Statement::same(
+    "config by number",
+    "SELECT id, COALESCE(config_hash, hash) AS hash, body, plans, loaded_at, who FROM config_versions WHERE id = $1",
+);
 
 /// What the daemon that was seen last goes by.
 pub const IN_FORCE: Statement = Statement::same(
     "config in force",
-    "SELECT v.id, v.hash, v.body, v.loaded_at, v.who FROM config_daemons d JOIN config_versions v ON v.id = d.version_id
+    "SELECT v.id, COALESCE(v.config_hash, v.hash) AS hash, v.body, v.plans, v.loaded_at, v.who FROM config_daemons d JOIN config_versions v ON v.id = d.version_id
         ORDER BY d.seen_at DESC LIMIT 1",
 );
 
 pub const LAST_SETTLED: Statement = Statement::same(
     "last settled config",
-    "SELECT id, hash, body, loaded_at, who FROM config_versions WHERE settled_at IS NOT NULL ORDER BY settled_at DESC LIMIT 1",
+    "SELECT id, COALESCE(config_hash, hash) AS hash, body, plans, loaded_at, who FROM config_versions WHERE settled_at IS NOT NULL ORDER BY settled_at DESC LIMIT 1",
 );
 
 pub const BEGIN_SETTLING: Statement =
@@ -84,7 +90,8 @@ pub const FORGET_DAEMONS: Statement = Statement::same(
 
 pub const DAEMONS: Statement = Statement::same(
     "daemons",
-    "SELECT d.instance, d.version_id, v.hash, d.taken_at, d.seen_at, d.stopped_at, d.refused_hash, d.refused_why, d.refused_at
+    "SELECT d.instance, d.version_id, COALESCE(v.config_hash, v.hash) AS hash, d.taken_at, d.seen_at, d.stopped_at,
+            d.refused_hash, d.refused_why, d.refused_at
         FROM config_daemons d JOIN config_versions v ON v.id = d.version_id ORDER BY d.instance",
 );
 
