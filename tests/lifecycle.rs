@@ -4,6 +4,7 @@ mod support;
 
 mod lifecycle {
     pub mod catching_up;
+    pub mod owed;
     pub mod rig;
     pub mod terms;
     pub mod windows;

@@ -1,6 +1,6 @@
 //! A database, a gateway that always pays, and an engine that lives until a day.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -44,12 +44,15 @@ pub struct Post {
     pub merchant_uid: String,
     pub at: Timestamp,
     pub body: Value,
+    pub paid: bool,
 }
 
-/// Every card is good here.
+/// Every card is good here, but for those that are named.
 pub struct Till {
     clock: Arc<SimulatedClock>,
     posts: Mutex<Vec<Post>>,
+    /// Cards without funds, by `customer_uid`.
+    empty: Mutex<BTreeSet<String>>,
 }
 
 impl Till {
@@ -57,10 +60,10 @@ impl Till {
         Record {
             imp_uid: format!("imps_{}", post.merchant_uid),
             merchant_uid: post.merchant_uid.clone(),
-            status: RecordStatus::Paid,
+            status: if post.paid { RecordStatus::Paid } else { RecordStatus::Failed },
             amount: Some(Money::new(post.body["amount"].as_i64().unwrap(), Currency::KRW)),
             customer_uid: post.body["customer_uid"].as_str().map(str::to_owned),
-            fail_reason: None,
+            fail_reason: (!post.paid).then(|| EMPTY.to_owned()),
             pg_provider: Some("html5_inicis".to_owned()),
             pg_tid: None,
             at: Some(post.at),
@@ -85,13 +88,16 @@ impl Gateway for Till {
 
     async fn charge(&self, attempt: DurableAttempt) -> Answer {
         let (merchant_uid, at) = (attempt.merchant_uid().as_str().to_owned(), self.clock.now());
+        let paid = !self.empty.lock().unwrap().contains(attempt.customer_uid());
+        let seconds = |given: bool| if given { at.as_second() } else { 0 };
         let answer = json!({ "code": 0, "message": null, "response": {
             "imp_uid": format!("imps_{merchant_uid}"), "merchant_uid": merchant_uid, "amount": attempt.amount().minor(),
-            "cancel_amount": 0, "currency": "KRW", "status": "paid", "customer_uid": attempt.customer_uid(),
-            "paid_at": at.as_second(), "failed_at": 0, "pg_provider": "html5_inicis",
+            "cancel_amount": 0, "currency": "KRW", "status": if paid { "paid" } else { "failed" }, "customer_uid": attempt.customer_uid(),
+            "paid_at": seconds(paid), "failed_at": seconds(!paid), "fail_reason": (!paid).then_some(EMPTY),
+            "pg_provider": "html5_inicis",
         }});
         let body = serde_json::from_str(attempt.body()).unwrap();
-        self.posts.lock().unwrap().push(Post { merchant_uid, at, body });
+        self.posts.lock().unwrap().push(Post { merchant_uid, at, body, paid });
         portone::judge(&attempt, Wire::Answer(200, answer.to_string().as_bytes()), 1)
     }
 
@@ -112,6 +118,9 @@ impl Gateway for Till {
         Ok(ListPage { records: records.into_iter().skip(skip).take(size).collect(), next, total })
     }
 }
+
+/// What the gateway says of a card without funds.
+const EMPTY: &str = "[1051]잔액부족";
 
 struct Quiet;
 
@@ -186,7 +195,7 @@ impl World {
         let plans: BTreeMap<String, Plan> = plans.into_iter().map(|plan| (plan.name.clone(), plan)).collect();
         Self {
             db,
-            till: Arc::new(Till { clock: Arc::clone(&clock), posts: Mutex::default() }),
+            till: Arc::new(Till { clock: Arc::clone(&clock), posts: Mutex::default(), empty: Mutex::default() }),
             clock,
             catalog: Catalog { plans, accounts: accounts.into() },
             windows: Windows::ALWAYS,
@@ -204,6 +213,23 @@ impl World {
         let rows = tx.query(&Statement::same("test", text), &[]).await.unwrap_or_else(|fault| panic!("{text}: {fault}"));
         tx.commit().await.unwrap();
         rows
+    }
+
+    /// Several of them on one connection.
+    pub async fn sql_together(&self, texts: &[&str]) {
+        let mut tx = self.db.begin_write().await.unwrap();
+        for text in texts {
+            let text: &'static str = Box::leak((*text).to_owned().into_boxed_str());
+            tx.query(&Statement::same("test", text), &[]).await.unwrap_or_else(|fault| panic!("{text}: {fault}"));
+        }
+        tx.commit().await.unwrap();
+    }
+
+    /// Whether the database refuses an operator's SQL.
+    pub async fn refuses(&self, text: &str) -> bool {
+        let text: &'static str = Box::leak(text.to_owned().into_boxed_str());
+        let mut tx = self.db.begin_write().await.unwrap();
+        tx.query(&Statement::same("test", text), &[]).await.is_err()
     }
 
     /// A subscription that becomes known now: `columns` as `name = value, …` in SQL.
@@ -258,6 +284,13 @@ impl World {
             tokens: Box::new(move || format!("life-{life}-{}", tokens.fetch_add(1, Ordering::SeqCst))),
             delivery_delay: |_, _| None,
         })
+    }
+
+    /// From now on a subscription's card has no funds, or has some again.
+    pub fn has_funds(&self, external_ref: &str, has: bool) {
+        let (mut empty, card) = (self.till.empty.lock().unwrap(), format!("card-{external_ref}"));
+        let changed = if has { empty.remove(&card) } else { empty.insert(card) };
+        assert!(changed, "{external_ref} had them, or had none");
     }
 
     /// A daemon from now until then.
