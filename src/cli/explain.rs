@@ -236,10 +236,7 @@ impl Known {
         if terms.status == Status::Active {
             add(
                 "next period",
-                match (
-                    self.standing.schedule.progress.opened_until,
-                    self.standing.schedule.progress.first_day(terms),
-                ) {
+                match (self.standing.schedule.progress.opened_until, self.standing.schedule.progress.first_day(terms)) {
                     (Some(until), Some(from)) if from > until => {
                         format!(
                             "Periods before {from} are not charged for; the next one starts on the first boundary from there."

@@ -340,13 +340,7 @@ fn settle(plan: &Plan, terms: &Terms, progress: &Progress, trial_end: Option<Dat
 }
 
 /// Where the next period starts if no gap is in the way, and what it is counted from. Not before `floor`.
-fn start(
-    plan: &Plan,
-    terms: &Terms,
-    progress: &Progress,
-    trial_end: Option<Date>,
-    floor: Date,
-) -> Result<(Date, Date), Problem> {
+fn start(plan: &Plan, terms: &Terms, progress: &Progress, trial_end: Option<Date>, floor: Date) -> Result<(Date, Date), Problem> {
     let keeps_anchor = terms.trial_anchor.unwrap_or(plan.trial_anchor) == TrialAnchor::Keep;
     let anchor = progress.anchor.unwrap_or(match trial_end {
         Some(end) if !keeps_anchor => end,

@@ -44,7 +44,7 @@ pub struct Terms {
     /// What the price is multiplied by, at least 1.
     pub quantity: u32,
     pub anchor: Date,
-    /// The earliest period start that may open; `None`: the day on which the row is first seen.
+    /// The earliest period start that may open; `None`: the day on which the row was written.
     pub starts_on: Option<Date>,
     /// No period starts on this day or after it.
     pub ends_on: Option<Date>,

@@ -32,6 +32,7 @@ const VERSIONS: &[Version] = &[
     version!(2, "0002", "hot_path"),
     version!(3, "0003", "terms"),
     version!(4, "0004", "config_versions"),
+    version!(8, "0008", "owed"),
 ];
 
 /// The newest version that this binary knows.

@@ -82,7 +82,8 @@ impl Database {
         };
         let mut tx = self.db.begin().await?;
         let locked = lock(&mut tx, &[step]).await?;
-        let parked = tx.query(&schedules::PARK_UNREADABLE, &[id.into(), row.int("version")?.into(), text.as_str().into()]).await?;
+        let parked =
+            tx.query(&schedules::PARK_UNREADABLE, &[id.into(), row.int("version")?.into(), text.as_str().into()]).await?;
         if let (Some(row), false) = (locked.get(&id), parked.is_empty())
             && row.problem.as_deref() != Some(&text)
         {

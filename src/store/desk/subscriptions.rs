@@ -189,7 +189,10 @@ impl Desk<'_> {
         let old = SubscriptionRow::of(row)?;
         if let Some(why) = &old.unreadable {
             // all of its cells are written: one that cannot be read would be lost
-            return Err(Fault::Corrupt(format!("subscription `{}`: {why}: put that right with your own SQL", old.external_ref())));
+            return Err(Fault::Corrupt(format!(
+                "subscription `{}`: {why}: put that right with your own SQL",
+                old.external_ref()
+            )));
         }
         let mut new = old.clone();
         for (place, value) in cells {
