@@ -397,7 +397,9 @@ proptest! {
             if n == 400 {
                 (row.status, blocked, down) = (Status::Active, false, false);
             }
-            if row.status == Status::Active {
+            // a pause or a return is of the day on which it is seen
+            let active = if down { progress.stopped_on.is_none() } else { row.status == Status::Active };
+            if active {
                 let recurrence = &catalog.plans[every].recurrence;
                 if recurrence.first_start_from(row.anchor, today) == Some(today) {
                     expected.push(today);
