@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::context::{Context, Opened, Why};
 use super::failure::{Code, Failure};
 use super::output::{Listing, Output, amount, field, money, print_json, say};
-use crate::domain::lifecycle::{Missed, Next, missed, next_period};
+use crate::domain::lifecycle::{Missed, Next, missed, next_period, seen};
 use crate::ports::store::{Passed, PassedWhy};
 use crate::store::desk::columns::PLAN;
 use crate::store::desk::{CatchUpStep, SubscriptionRow};
@@ -129,8 +129,10 @@ fn plural(count: u64) -> &'static str {
 /// What a subscription has missed, by the function that charges. `None`: nothing any more, or its row is wrong now.
 fn missed_of(opened: &Opened, row: &SubscriptionRow) -> Option<(Missed, bool)> {
     let terms = row.terms()?;
-    let found = missed(&opened.catalog, &terms, &row.progress, opened.now).ok()??;
-    let changes_plan = match next_period(&opened.catalog, &terms, &row.progress) {
+    let (catalog, now) = (&opened.catalog, opened.now);
+    let progress = seen(catalog, &terms, row.progress, row.created_at, row.was_paused(), now).ok()?;
+    let found = missed(catalog, &terms, &progress, now).ok()??;
+    let changes_plan = match next_period(catalog, &terms, &progress) {
         Ok(Next::Period(next, _)) => next.changes_plan,
         _ => false,
     };

@@ -236,10 +236,7 @@ impl Known {
         if terms.status == Status::Active {
             add(
                 "next period",
-                match (
-                    self.standing.schedule.progress.opened_until,
-                    self.standing.schedule.progress.not_before.max(terms.starts_on),
-                ) {
+                match (self.standing.schedule.progress.opened_until, self.standing.schedule.progress.first_day(terms)) {
                     (Some(until), Some(from)) if from > until => {
                         format!(
                             "Periods before {from} are not charged for; the next one starts on the first boundary from there."
@@ -402,7 +399,7 @@ impl Known {
                 self.at(coming.due_at)
             );
         }
-        let first = self.standing.schedule.terms.starts_on.max(self.standing.schedule.progress.not_before);
+        let first = self.standing.schedule.progress.first_day(&self.standing.schedule.terms);
         match first.filter(|first| day < *first) {
             Some(first) => format!(
                 "No charge covers {day}: periods before {first} are not charged for (where rebilld took over, or a pause)."

@@ -118,7 +118,7 @@ fn next_period(opened: &Opened, row: &SubscriptionRow, now: Timestamp) -> Result
     let terms = row.terms().ok_or("its row cannot be read")?;
     let catalog = &opened.catalog;
     let next = || {
-        let progress = seen(catalog, &terms, row.progress, row.was_paused(), now)?;
+        let progress = seen(catalog, &terms, row.progress, row.created_at, row.was_paused(), now)?;
         Ok((lifecycle::next_period(catalog, &terms, &progress)?, catalog.zone(&terms)?))
     };
     next().map_err(|problem: Problem| problem.to_string())

@@ -14,13 +14,22 @@ use super::plan::{Catalog, Plan, Resume, TrialAnchor};
 use super::price::{Cost, cost};
 use super::subscription::{Status, Terms};
 
+mod gaps;
+
+pub use gaps::{Gap, Gaps, NoGaps};
+
 /// Where a subscription stands: what its schedule's row holds, and what a walk over its periods hands on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Progress {
     /// Where the last opened period ends; `None`: none has opened.
     pub opened_until: Option<Date>,
-    /// Periods before this local date are not opened: set when the row is first seen, and at the end of a pause.
+    /// Periods before this local date are not opened: the day on which the row was written, unless it says another; after a
+    /// pause that has passed periods over, the day of the return.
     pub not_before: Option<Date>,
+    /// The day on which it was paused or ended, while it is.
+    pub stopped_on: Option<Date>,
+    /// The days of pauses that are over, as long as a period could still start in them.
+    pub gaps: Gaps,
     /// What periods are counted from instead of the row's anchor: the end of a trial, of a pause, a change of plan.
     pub anchor: Option<Date>,
     /// Periods opened so far. Those that catching up has passed over do not count.
@@ -28,6 +37,23 @@ pub struct Progress {
     /// A period has opened on the way since the terms were read: their adjustments are used up and `next_plan` is in force.
     /// Not kept: the rows say it.
     pub walked: bool,
+}
+
+impl Progress {
+    /// The local day before which no further period starts, if it is later than where the last one ends.
+    pub fn first_day(&self, terms: &Terms) -> Option<Date> {
+        let day = terms.starts_on.max(self.not_before);
+        let gap = self.opened_until.max(day).and_then(|from| self.gaps.around(from));
+        day.max(gap.map(|gap| gap.until))
+    }
+
+    /// Taken up again on a day: a period that starts from the day of the pause on and before that day is never charged.
+    pub fn resumed(mut self, today: Date) -> Self {
+        // one that a release before this one has parked: that owed nothing at all
+        let from = self.stopped_on.take().or(self.opened_until).unwrap_or(Date::MIN);
+        self.gaps.add(from, today);
+        self
+    }
 }
 
 /// What comes next for a subscription.
@@ -82,6 +108,8 @@ pub struct NextPeriod {
 /// Why a subscription's row gives no next period: it waits until the row or the config is put right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
+    #[error("{0}")]
+    Unreadable(String),
     #[error("there is no plan `{0}`, neither in the config nor in the database")]
     NoPlan(String),
     #[error("plan `{plan}` of the database is wrong: {why}")]
@@ -112,8 +140,11 @@ impl Catalog {
     /// The plan under which the next period of a subscription opens.
     ///
     /// # Errors
-    /// No plan has that name, or its row in the database is wrong.
+    /// No plan has that name, its row in the database is wrong, or the terms could not be read as a whole.
     pub fn plan(&self, terms: &Terms) -> Result<&Plan, Problem> {
+        if let Some(why) = &terms.unreadable {
+            return Err(Problem::Unreadable(why.clone()));
+        }
         let name = terms.coming_plan();
         self.plans.get(name).ok_or_else(|| match self.wrong.get(name) {
             Some(why) => Problem::WrongPlan { plan: name.to_owned(), why: why.clone() },
@@ -157,36 +188,33 @@ pub fn trial_end(plan: &Plan, terms: &Terms) -> Option<Date> {
     end.filter(|end| *end > terms.anchor)
 }
 
-/// Where a subscription stands when it is looked at on a day. `resumed`: it was paused, or had ended, when it was last looked
-/// at. The days of a pause are never charged for, not even once the pause is long over.
+/// Where a subscription stands when it is looked at. `written`: when its row was made. `resumed`: it was paused, or had ended,
+/// when it was last looked at.
 ///
 /// # Errors
 /// Its days cannot be counted: there is no plan or no zone.
-pub fn seen(catalog: &Catalog, terms: &Terms, progress: Progress, resumed: bool, now: Timestamp) -> Result<Progress, Problem> {
-    let plan = catalog.plan(terms)?;
-    let today = now.to_zoned(catalog.zone(terms)?).date();
-    let not_before = match terms.starts_on.max(progress.not_before) {
-        Some(day) if resumed => day.max(today),
-        Some(day) => day,
-        None if resumed => today,
-        None => today.max(terms.anchor),
-    };
-    let mut progress = Progress { not_before: Some(not_before), ..progress };
-    if resumed && terms.resume.unwrap_or(plan.resume) == Resume::Anchor && not_before == today {
-        // only if days were lost: what is paid for, or free of charge, still runs its course
-        let begins = || trial_end(plan, terms).unwrap_or(terms.anchor);
-        let runs_until = progress.opened_until.unwrap_or_else(begins);
-        if today > runs_until {
-            progress.anchor = Some(today);
-        }
-    }
-    Ok(progress)
+pub fn seen(
+    catalog: &Catalog,
+    terms: &Terms,
+    progress: Progress,
+    written: Timestamp,
+    resumed: bool,
+    now: Timestamp,
+) -> Result<Progress, Problem> {
+    let zone = catalog.zone(terms)?;
+    let day_of = |at: Timestamp| at.to_zoned(zone.clone()).date();
+    // what falls due while a row waits to be put right is owed, and so is what follows a period that has opened
+    let first = || progress.opened_until.unwrap_or_else(|| day_of(written).max(terms.anchor));
+    let not_before = terms.starts_on.max(progress.not_before).unwrap_or_else(first);
+    let progress = Progress { not_before: Some(not_before), ..progress };
+    Ok(if resumed { progress.resumed(day_of(now)) } else { progress })
 }
 
 /// The one function that says what a subscription does next.
 ///
 /// - The next period starts where the last opened one ends, whatever has changed since. For a subscription that has never
-///   been billed it is the end of its trial, or the first boundary on or after `not_before`; after a pause the latter too.
+///   been billed it is the end of its trial, or the first boundary on or after `not_before`.
+/// - A start in a gap is passed over: the next one is the first boundary after the gap, or the day of the return.
 /// - `next_plan` counts from the day on which it takes effect, unless that is one of its boundaries anyway.
 /// - An end wins over a period that would start on it.
 ///
@@ -206,7 +234,7 @@ pub fn next_period(catalog: &Catalog, terms: &Terms, progress: &Progress) -> Res
     if terms.max_periods.or(plan.max_periods).is_some_and(|most| progress.periods >= most) {
         return Ok(Next::Ended { why: Ending::MaxPeriods, on: progress.opened_until });
     }
-    let (start, anchor) = start(plan, terms, progress, trial_end)?;
+    let Settled { start, anchor, gaps, not_before, .. } = settle(plan, terms, progress, trial_end)?;
     if let Some(ends_on) = terms.ends_on.filter(|ends_on| start >= *ends_on) {
         return Ok(Next::Ended { why: Ending::EndsOn, on: Some(ends_on) });
     }
@@ -233,7 +261,9 @@ pub fn next_period(catalog: &Catalog, terms: &Terms, progress: &Progress) -> Res
     };
     let after = Progress {
         opened_until: Some(period.end),
-        not_before: progress.not_before,
+        not_before,
+        stopped_on: progress.stopped_on,
+        gaps,
         anchor: (anchor != terms.anchor).then_some(anchor),
         periods: progress.periods.saturating_add(1),
         walked: true,
@@ -241,15 +271,88 @@ pub fn next_period(catalog: &Catalog, terms: &Terms, progress: &Progress) -> Res
     Ok(Next::Period(next, after))
 }
 
-/// Where the next period starts, and what it is counted from.
-fn start(plan: &Plan, terms: &Terms, progress: &Progress, trial_end: Option<Date>) -> Result<(Date, Date), Problem> {
+/// Periods that start in a gap, and are never charged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PassedOver {
+    pub count: u32,
+    pub first: Date,
+    /// Where the next period starts.
+    pub until: Date,
+    /// Where the subscription stands once that has been told.
+    pub after: Progress,
+}
+
+/// What the gaps of a subscription pass over next and nobody has been told of. `None`: nothing, or a period from before the
+/// gap comes first.
+///
+/// # Errors
+/// The row or the config is wrong.
+pub fn passed_over(catalog: &Catalog, terms: &Terms, progress: &Progress) -> Result<Option<PassedOver>, Problem> {
+    if progress.gaps.is_empty() {
+        return Ok(None);
+    }
+    let plan = catalog.plan(terms)?;
+    let trial_end = if progress.opened_until.is_none() { trial_end(plan, terms) } else { None };
+    let settled = settle(plan, terms, progress, trial_end)?;
+    let after =
+        Progress { not_before: settled.not_before, gaps: settled.gaps, anchor: settled.moved.or(progress.anchor), ..*progress };
+    Ok(settled.passed.map(|(count, first)| PassedOver { count, first, until: settled.start, after }))
+}
+
+/// Where the next period starts.
+struct Settled {
+    start: Date,
+    /// What it is counted from.
+    anchor: Date,
+    /// The anchor that the end of a pause has set.
+    moved: Option<Date>,
+    /// The gaps and the first day from then on.
+    gaps: Gaps,
+    not_before: Option<Date>,
+    /// Periods that are passed over and have not been told, and the start of the first one.
+    passed: Option<(u32, Date)>,
+}
+
+fn settle(plan: &Plan, terms: &Terms, progress: &Progress, trial_end: Option<Date>) -> Result<Settled, Problem> {
+    let mut at = *progress;
+    let (mut passed, mut moved, mut floor) = (None, None, Date::MIN);
+    let (start, anchor) = loop {
+        let (start, anchor) = start(plan, terms, &at, trial_end, floor)?;
+        let Some(gap) = at.gaps.around(start) else { break (start, anchor) };
+        floor = gap.until;
+        if gap.told {
+            continue;
+        }
+        let (mut count, mut day) = (0, start);
+        while day < gap.until && count < MOST_MISSED {
+            day = plan.recurrence.period_starting(anchor, day).ok_or(Problem::OffTheCalendar)?.end;
+            count += 1;
+        }
+        let (before, first) = passed.unwrap_or((0, start));
+        passed = Some((before + count, first));
+        at.gaps.tell(gap);
+        at.not_before = at.not_before.max(Some(gap.until));
+        if terms.resume.unwrap_or(plan.resume) == Resume::Anchor {
+            // only here, where days were lost: what is paid for, or free of charge, runs its course
+            moved = Some(gap.until);
+            at.anchor = moved;
+        }
+    };
+    if let Some(end) = at.opened_until {
+        at.gaps.forget_until(end);
+    }
+    Ok(Settled { start, anchor, moved, gaps: at.gaps, not_before: at.not_before, passed })
+}
+
+/// Where the next period starts if no gap is in the way, and what it is counted from. Not before `floor`.
+fn start(plan: &Plan, terms: &Terms, progress: &Progress, trial_end: Option<Date>, floor: Date) -> Result<(Date, Date), Problem> {
     let keeps_anchor = terms.trial_anchor.unwrap_or(plan.trial_anchor) == TrialAnchor::Keep;
     let anchor = progress.anchor.unwrap_or(match trial_end {
         Some(end) if !keeps_anchor => end,
         _ => terms.anchor,
     });
     let first_from = |date: Date| plan.recurrence.first_start_from(anchor, date).ok_or(Problem::OffTheCalendar);
-    let not_before = progress.not_before.or(terms.starts_on).unwrap_or(anchor);
+    let not_before = progress.not_before.or(terms.starts_on).unwrap_or(anchor).max(floor);
     match (progress.opened_until, trial_end) {
         (Some(end), _) if end >= not_before => {
             let counts_anew = terms.next_plan.is_some() && first_from(end)? != end;

@@ -44,7 +44,7 @@ pub struct Terms {
     /// What the price is multiplied by, at least 1.
     pub quantity: u32,
     pub anchor: Date,
-    /// The earliest period start that may open; `None`: the day on which the row is first seen.
+    /// The earliest period start that may open; `None`: the day on which the row was written.
     pub starts_on: Option<Date>,
     /// No period starts on this day or after it.
     pub ends_on: Option<Date>,
@@ -67,6 +67,8 @@ pub struct Terms {
     pub prices: Vec<Price>,
     /// What is added to the next charge, once, from the table `adjustments`.
     pub adjustments: Vec<Adjustment>,
+    /// Why a part of them could not be read: nothing is billed without it.
+    pub unreadable: Option<String>,
 }
 
 /// A discount (below 0) or a surcharge of one charge, in minor units.
@@ -104,6 +106,7 @@ impl Terms {
             vat_amount: None,
             prices: Vec::new(),
             adjustments: Vec::new(),
+            unreadable: None,
         }
     }
 

@@ -188,7 +188,7 @@ pub fn is_same(standing: &Standing, old: &InForce, new: &InForce) -> bool {
 pub fn next(standing: &Standing, in_force: &InForce, now: Timestamp) -> Next {
     let (schedule, catalog) = (&standing.schedule, &in_force.catalog);
     let none = |problem: String| Next::None { problem };
-    let progress = match seen(catalog, &schedule.terms, schedule.progress, schedule.was_paused, now) {
+    let progress = match seen(catalog, &schedule.terms, schedule.progress, schedule.known_since, schedule.was_paused, now) {
         Ok(progress) => progress,
         Err(problem) => return none(problem.to_string()),
     };

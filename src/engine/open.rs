@@ -11,7 +11,7 @@ use super::charge::Batch;
 use super::{AccountRuntime, Engine, InForce};
 use crate::domain::attempt::digest;
 use crate::domain::charge::{self, Charge};
-use crate::domain::lifecycle::{Missed, Next, NextPeriod, Problem, Progress, missed, next_period, seen};
+use crate::domain::lifecycle::{Ending, Missed, Next, NextPeriod, Problem, Progress, missed, next_period, passed_over, seen};
 use crate::domain::period::instant;
 use crate::domain::plan::CatchUp;
 use crate::domain::subscription::{Payer, Status};
@@ -149,26 +149,41 @@ impl Engine {
 pub(super) fn step(in_force: &InForce, schedule: &DueSchedule, now: Timestamp) -> ScheduleStep {
     let terms = &schedule.terms;
     let step = |action, progress| ScheduleStep { subscription: terms.id, version: schedule.version, progress, action };
-    let parked = |paused| step(ScheduleAction::Park { paused }, schedule.progress);
+    let today = || now.to_zoned(in_force.catalog.zone(terms).unwrap_or(TimeZone::UTC)).date();
+    let parked = |paused| step(ScheduleAction::Park { paused }, stopped(schedule, today()));
     match terms.status {
         Status::Active => {}
         Status::Paused => return parked(true),
         Status::Cancelled => return parked(false),
     }
     let wrong = |problem: Problem, progress| step(ScheduleAction::Problem { text: problem.to_string() }, progress);
-    match seen(&in_force.catalog, terms, schedule.progress, schedule.was_paused, now) {
+    match seen(&in_force.catalog, terms, schedule.progress, schedule.known_since, schedule.was_paused, now) {
         Ok(progress) => match next(in_force, schedule, progress, now) {
+            Ok(action @ ScheduleAction::End { why, on }) => {
+                let day = match (why, on) {
+                    // a period that was waiting when it was cancelled had started before that
+                    (Ending::EndsOn, Some(on)) => on.min(today()),
+                    (_, Some(on)) if !schedule.was_waiting => on.min(today()),
+                    _ => today(),
+                };
+                step(action, stopped(schedule, day))
+            }
             Ok(action) => step(action, progress),
             // the day on which it was seen is kept: what falls due while it is wrong is owed once it has been put right
             Err(problem) => wrong(problem, progress),
         },
         Err(problem) => {
             // the end of a pause is kept even if its days cannot be counted yet
-            let end_of_pause = schedule.was_paused.then(|| now.to_zoned(TimeZone::UTC).date());
-            let not_before = schedule.progress.not_before.max(end_of_pause);
-            wrong(problem, Progress { not_before, ..schedule.progress })
+            let progress = schedule.progress;
+            wrong(problem, if schedule.was_paused { progress.resumed(today()) } else { progress })
         }
     }
+}
+
+/// Where a subscription stands that is paused or has ended, since a day; one that had stopped before stays as it was.
+fn stopped(schedule: &DueSchedule, day: Date) -> Progress {
+    let stopped_on = if schedule.was_paused { schedule.progress.stopped_on } else { Some(day) };
+    Progress { stopped_on, ..schedule.progress }
 }
 
 fn next(in_force: &InForce, schedule: &DueSchedule, progress: Progress, now: Timestamp) -> Result<ScheduleAction, Problem> {
@@ -183,6 +198,11 @@ fn next(in_force: &InForce, schedule: &DueSchedule, progress: Progress, now: Tim
             return Ok(end.map_or(ScheduleAction::End { why, on }, |until| ScheduleAction::Wait { until }));
         }
     };
+    if let Some(over) = passed_over(catalog, terms, &progress)? {
+        let (first, until, count, after) = (over.first, over.until, over.count, over.after);
+        let (why, changes_plan) = (PassedWhy::Paused, false);
+        return Ok(ScheduleAction::Pass(Passed { why, first, until, count, after, adjustments: Vec::new(), changes_plan }));
+    }
     if look_at(next.due_at) > now {
         return Ok(ScheduleAction::Wait { until: look_at(next.due_at) });
     }
@@ -200,6 +220,8 @@ fn next(in_force: &InForce, schedule: &DueSchedule, progress: Progress, now: Tim
         return Ok(ScheduleAction::Pass(passed));
     }
     let next_look = match following {
+        // what a pause passes over after it is told at once
+        Ok(Next::Period(..)) if passed_over(catalog, terms, &after)?.is_some() => Some(now),
         Ok(Next::Period(second, _)) => Some(look_at(second.due_at)),
         Ok(Next::Ended { on, .. }) => midnight(on.unwrap_or(next.period.end), &zone),
         // what is wrong with the period after this one is told when its time has come

@@ -126,7 +126,7 @@ pub fn outlook(standing: &Standing, in_force: &InForce, now: Timestamp, until: T
     for _ in 0..MOST_STEPS {
         let step = step(in_force, &schedule, at);
         schedule.progress = step.progress;
-        schedule.was_paused = false;
+        (schedule.was_paused, schedule.was_waiting) = (false, false);
         match step.action {
             ScheduleAction::Open { next, first_at, after, .. } => {
                 schedule.progress = after;

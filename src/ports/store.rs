@@ -44,6 +44,8 @@ pub struct DueSchedule {
     pub progress: Progress,
     /// Whether the schedule was parked because the subscription was paused or had ended.
     pub was_paused: bool,
+    /// Whether it was parked because its next period could not open: it was blocked, or there was a problem.
+    pub was_waiting: bool,
     /// When the row was made: what fell due before was asked for, and has not been missed.
     pub known_since: Timestamp,
     /// Missed periods that start before this day are opened without asking: an operator said so.
@@ -137,6 +139,8 @@ pub enum PassedWhy {
     Missed,
     /// Discounts leave nothing to charge.
     Free,
+    /// They started during a pause, or between an end and its being taken back.
+    Paused,
 }
 
 /// A claim (W1) that is made with the charge.

@@ -35,6 +35,7 @@ const VERSIONS: &[Version] = &[
     version!(5, "0005", "dunning"),
     version!(6, "0006", "findings"),
     version!(7, "0007", "plans"),
+    version!(8, "0008", "owed"),
 ];
 
 /// The newest version that this binary knows.

@@ -9,7 +9,7 @@ use crate::domain::charge::{
     AccountId, Charge, ChargeId, ChargeState, Course, Doubt, IdMode, PaidElsewhere, SubscriptionId, Waiting,
 };
 use crate::domain::decline::Class;
-use crate::domain::lifecycle::Progress;
+use crate::domain::lifecycle::{Gaps, Progress};
 use crate::domain::money::Money;
 use crate::domain::period::Period;
 use crate::domain::plan::{Resume, TrialAnchor};
@@ -170,6 +170,11 @@ pub(super) fn progress(row: &Row) -> Result<Progress, Fault> {
     Ok(Progress {
         opened_until: row.day_opt("opened_until")?,
         not_before: row.day_opt("not_before")?,
+        stopped_on: row.day_opt("stopped_on")?,
+        gaps: match row.text_opt("gaps")? {
+            Some(text) => text.parse().map_err(|why| Fault::Corrupt(format!("column `gaps`: {why}")))?,
+            None => Gaps::default(),
+        },
         anchor: row.day_opt("counted_from")?,
         periods: row.small("periods")?,
         walked: false,
@@ -194,13 +199,15 @@ pub(super) fn standing(row: &Row) -> Result<DueSchedule, Fault> {
 }
 
 fn schedule(row: &Row, payer: Payer) -> Result<DueSchedule, Fault> {
+    let (progress, parked) = (progress(row)?, row.text_opt("parked")?);
     Ok(DueSchedule {
         terms: terms(row)?,
         payer,
         account: AccountId(row.int("account_id")?),
-        progress: progress(row)?,
+        progress,
         // a cancelled subscription that is taken up again owes nothing for the time between either
-        was_paused: matches!(row.text_opt("parked")?.as_deref(), Some("paused" | "ended")),
+        was_paused: matches!(parked.as_deref(), Some("paused" | "ended")) || progress.stopped_on.is_some(),
+        was_waiting: matches!(parked.as_deref(), Some("blocked" | "problem")),
         known_since: row.at("created_at")?,
         caught_up: row.day_opt("caught_up")?,
         version: row.int("version")?,

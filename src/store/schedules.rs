@@ -13,7 +13,7 @@ use super::outbox::Told;
 use super::rows;
 use super::sql::{schedules, terms, writes};
 use crate::domain::attempt::{IdBase, IdNumber, Tag};
-use crate::domain::charge::{ChargeId, Waiting};
+use crate::domain::charge::{ChargeId, SubscriptionId, Waiting};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::lifecycle::Progress;
 use crate::domain::plan::WhilePastDue;
@@ -62,14 +62,35 @@ impl Database {
             match rows::due_schedule(row) {
                 Ok(schedule) => due.push(schedule),
                 // its neighbours are not concerned
-                Err(fault) => {
-                    let subscription = row.int("id").unwrap_or_default();
-                    tracing::error!(subscription.id = subscription, error = %fault, "a subscription cannot be read and is left alone");
-                }
+                Err(fault) => self.park_unreadable(now, row, &fault).await?,
             }
         }
         self.complete(due.iter_mut().map(|schedule| &mut schedule.terms)).await?;
         Ok(due)
+    }
+
+    /// Takes a row that cannot be read out of the index until it changes: at the head of it, it would be asked for without end.
+    async fn park_unreadable(&self, now: Timestamp, row: &Row, fault: &Fault) -> Result<(), Fault> {
+        let id = row.int("subscription_id")?;
+        tracing::error!(subscription.id = id, error = %fault, "a subscription cannot be read and is not billed");
+        let text = format!("the subscription cannot be read ({fault}): put its row right");
+        let step = ScheduleStep {
+            subscription: SubscriptionId(id),
+            version: row.int("version")?,
+            progress: Progress::default(),
+            action: ScheduleAction::Problem { text: text.clone() },
+        };
+        let mut tx = self.db.begin().await?;
+        let locked = lock(&mut tx, &[step]).await?;
+        let parked =
+            tx.query(&schedules::PARK_UNREADABLE, &[id.into(), row.int("version")?.into(), text.as_str().into()]).await?;
+        if let (Some(row), false) = (locked.get(&id), parked.is_empty())
+            && row.problem.as_deref() != Some(&text)
+        {
+            let event = problem(now, row, &text);
+            self.tell(&mut tx, now, &[Told { event: &event, subscription: Some(id), charge: None }]).await?;
+        }
+        tx.commit().await
     }
 
     /// Lets schedules that were parked because of a wrong row or config be looked at again: at the start of a daemon.
@@ -163,12 +184,15 @@ impl Database {
         for (step, planned) in steps.iter().zip(planned) {
             let Some(write) = &planned.write else { continue };
             let stands = write.after.unwrap_or(step.progress);
+            let gaps = (!stands.gaps.is_empty()).then(|| stands.gaps.to_string());
             batch
                 .row()
                 .int("id", step.subscription.0)
                 .at("next_look_at", write.next_look_at)
                 .day("opened_until", write.after.and_then(|after| after.opened_until))
-                .day("not_before", step.progress.not_before)
+                .day("not_before", stands.not_before)
+                .day("stopped_on", stands.stopped_on)
+                .text("gaps", gaps.as_deref())
                 .day("anchor", stands.anchor)
                 .int("periods", write.after.map(|after| i64::from(after.periods)))
                 .int("missed", write.missed.map(i64::from))
@@ -177,12 +201,10 @@ impl Database {
             if let (Some(text), Some(row)) = (write.problem, locked.get(&step.subscription.0))
                 && row.problem.as_deref() != Some(text)
             {
-                let data = json!({ "account": row.account_name, "external_ref": row.external_ref, "problem": text });
-                let facts = [row.account_name.as_str(), row.external_ref.as_str(), text, &now.to_string()];
-                events.push((Event::new(EventKind::SubscriptionProblem, &facts, data), step.subscription.0));
+                events.push((problem(now, row, text), step.subscription.0));
             }
             if let (Some(row), Stepped::Done) = (locked.get(&step.subscription.0), planned.result)
-                && let Some(event) = told(&step.action, row)
+                && let Some(event) = told(&step.action, row, step.version)
             {
                 events.push((event, step.subscription.0));
             }
@@ -355,8 +377,15 @@ async fn open(
     Ok(())
 }
 
+/// A row, or the config, is wrong.
+fn problem(now: Timestamp, row: &Locked, text: &str) -> Event {
+    let data = json!({ "account": row.account_name, "external_ref": row.external_ref, "problem": text });
+    let facts = [row.account_name.as_str(), row.external_ref.as_str(), text, &now.to_string()];
+    Event::new(EventKind::SubscriptionProblem, &facts, data)
+}
+
 /// What is told of a step that was done.
-fn told(action: &ScheduleAction, row: &Locked) -> Option<Event> {
+fn told(action: &ScheduleAction, row: &Locked, version: i64) -> Option<Event> {
     let of = [row.account_name.as_str(), row.external_ref.as_str()];
     match action {
         ScheduleAction::Pass(passed) => Some(skipped(of[0], of[1], passed)),
@@ -365,7 +394,9 @@ fn told(action: &ScheduleAction, row: &Locked) -> Option<Event> {
         ScheduleAction::End { why, on } => {
             let day = on.map(|day| day.to_string()).unwrap_or_default();
             let data = json!({ "account": of[0], "external_ref": of[1], "why": why.name(), "ended_on": on });
-            Some(Event::new(EventKind::SubscriptionEnded, &[of[0], of[1], why.name(), &day], data))
+            // by the row's version too: it may be taken back, and end again on the same day
+            let facts = [of[0], of[1], why.name(), &day, &version.to_string()];
+            Some(Event::new(EventKind::SubscriptionEnded, &facts, data))
         }
         _ => None,
     }
@@ -376,6 +407,7 @@ pub(super) fn skipped(account: &str, external_ref: &str, passed: &Passed) -> Eve
     let why = match passed.why {
         PassedWhy::Missed => "missed",
         PassedWhy::Free => "free",
+        PassedWhy::Paused => "paused",
     };
     let data = json!({
         "account": account,

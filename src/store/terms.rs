@@ -3,32 +3,53 @@
 use std::collections::HashMap;
 
 use super::Database;
+use super::codec::Row;
 use super::db::Fault;
 use super::sql::terms;
 use crate::domain::plan::Price;
 use crate::domain::subscription::{Adjustment, Terms};
 
-/// Dated prices, in the order of their days, and adjustments that no period has used.
-pub(super) type Dated = (Vec<Price>, Vec<Adjustment>);
+/// What is dated, or used once, of a subscription's terms.
+#[derive(Debug, Default)]
+pub(super) struct Dated {
+    /// In the order of their days.
+    pub prices: Vec<Price>,
+    /// Those that no period has used.
+    pub adjustments: Vec<Adjustment>,
+    /// Why one of them could not be read. The others are here all the same, to be shown.
+    pub unreadable: Option<String>,
+}
+
+impl Dated {
+    fn fails(&mut self, subscription: i64, table: &str, row: &Row, fault: &Fault) {
+        let id = row.int("id").unwrap_or_default();
+        tracing::error!(subscription.id = subscription, row.id = id, error = %fault, "a row of {table} cannot be read");
+        self.unreadable = Some(format!("row {id} of `{table}` cannot be read ({fault}): put it right or delete it"));
+    }
+}
 
 impl Database {
-    /// The dated parts of some subscriptions, by their ids.
+    /// The dated parts of some subscriptions, by their ids. A row that cannot be read concerns its own subscription alone.
     pub(super) async fn dated_of(&self, ids: Vec<i64>) -> Result<HashMap<i64, Dated>, Fault> {
         let mut dated: HashMap<i64, Dated> = HashMap::new();
         if ids.is_empty() {
             return Ok(dated);
         }
         for row in &self.read(&terms::PRICES_OF, &[ids.clone().into()]).await? {
-            dated.entry(row.int("subscription_id")?).or_default().0.push(Price {
-                from: row.day("from_date")?,
-                amount: row.int("amount")?,
-                tax_free: row.int_opt("tax_free")?,
-                vat_amount: row.int_opt("vat_amount")?,
-            });
+            let subscription = row.int("subscription_id")?;
+            let of_one = dated.entry(subscription).or_default();
+            match price(row) {
+                Ok(price) => of_one.prices.push(price),
+                Err(fault) => of_one.fails(subscription, "price_changes", row, &fault),
+            }
         }
         for row in &self.read(&terms::ADJUSTMENTS_OF, &[ids.into()]).await? {
-            let adjustment = Adjustment { id: row.int("id")?, amount: row.int("amount")? };
-            dated.entry(row.int("subscription_id")?).or_default().1.push(adjustment);
+            let subscription = row.int("subscription_id")?;
+            let of_one = dated.entry(subscription).or_default();
+            match adjustment(row) {
+                Ok(adjustment) => of_one.adjustments.push(adjustment),
+                Err(fault) => of_one.fails(subscription, "adjustments", row, &fault),
+            }
         }
         Ok(dated)
     }
@@ -39,9 +60,23 @@ impl Database {
         let mut dated = self.dated_of(rows.iter().map(|terms| terms.id.0).collect()).await?;
         if !dated.is_empty() {
             for terms in rows {
-                (terms.prices, terms.adjustments) = dated.remove(&terms.id.0).unwrap_or_default();
+                let of_one = dated.remove(&terms.id.0).unwrap_or_default();
+                (terms.prices, terms.adjustments, terms.unreadable) = (of_one.prices, of_one.adjustments, of_one.unreadable);
             }
         }
         Ok(())
     }
+}
+
+fn price(row: &Row) -> Result<Price, Fault> {
+    Ok(Price {
+        from: row.day("from_date")?,
+        amount: row.int("amount")?,
+        tax_free: row.int_opt("tax_free")?,
+        vat_amount: row.int_opt("vat_amount")?,
+    })
+}
+
+fn adjustment(row: &Row) -> Result<Adjustment, Fault> {
+    Ok(Adjustment { id: row.int("id")?, amount: row.int("amount")? })
 }

@@ -120,6 +120,9 @@ impl Gateway for Till {
     }
 }
 
+/// What the gateway says of a card without funds.
+const EMPTY: &str = "[1051]잔액부족";
+
 struct Quiet;
 
 #[async_trait]
@@ -215,6 +218,23 @@ impl World {
         rows
     }
 
+    /// Several of them on one connection.
+    pub async fn sql_together(&self, texts: &[&str]) {
+        let mut tx = self.db.begin_write().await.unwrap();
+        for text in texts {
+            let text: &'static str = Box::leak((*text).to_owned().into_boxed_str());
+            tx.query(&Statement::same("test", text), &[]).await.unwrap_or_else(|fault| panic!("{text}: {fault}"));
+        }
+        tx.commit().await.unwrap();
+    }
+
+    /// Whether the database refuses an operator's SQL.
+    pub async fn refuses(&self, text: &str) -> bool {
+        let text: &'static str = Box::leak(text.to_owned().into_boxed_str());
+        let mut tx = self.db.begin_write().await.unwrap();
+        tx.query(&Statement::same("test", text), &[]).await.is_err()
+    }
+
     /// A subscription that becomes known now: `columns` as `name = value, …` in SQL.
     pub async fn subscribe(&self, external_ref: &str, plan: &str, anchor: &str, columns: &[(&str, &str)]) {
         let now = self.clock.now();
@@ -268,6 +288,14 @@ impl World {
             tokens: Box::new(move || format!("life-{life}-{}", tokens.fetch_add(1, Ordering::SeqCst))),
             delivery_delay: |_, _| None,
         })
+    }
+
+    /// From now on a subscription's card has no funds, or has some again.
+    pub fn has_funds(&self, external_ref: &str, has: bool) {
+        let (mut refusals, card) = (self.till.refusals.lock().unwrap(), format!("card-{external_ref}"));
+        let old = if has { refusals.remove(&card) } else { refusals.insert(card, EMPTY.to_owned()) };
+        let changed = old.is_some() == has;
+        assert!(changed, "{external_ref} had them, or had none");
     }
 
     /// A daemon from now until then.

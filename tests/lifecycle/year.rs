@@ -13,7 +13,7 @@ async fn foretold(world: &World, until: &str) -> Vec<Charged> {
     let now = world.clock.now();
     let mut foretold = Vec::new();
     for due in world.db.due_schedules(now, 10_000).await.unwrap() {
-        let mut progress = seen(&world.catalog, &due.terms, due.progress, due.was_paused, now).unwrap();
+        let mut progress = seen(&world.catalog, &due.terms, due.progress, due.known_since, due.was_paused, now).unwrap();
         while let Next::Period(next, after) = next_period(&world.catalog, &due.terms, &progress).unwrap() {
             if next.due_at > at(until) {
                 break;

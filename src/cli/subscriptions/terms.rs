@@ -173,6 +173,6 @@ fn amount_of(opened: &Opened, row: &SubscriptionRow, terms: &Terms) -> Result<()
     }
     let catalog = &opened.catalog;
     let said = |problem: Problem| problem.to_string();
-    let progress = seen(catalog, terms, row.progress, row.was_paused(), opened.now).map_err(said)?;
+    let progress = seen(catalog, terms, row.progress, row.created_at, row.was_paused(), opened.now).map_err(said)?;
     next_period(catalog, terms, &progress).map(drop).map_err(said)
 }

@@ -49,7 +49,7 @@ fn walk(catalog: &Catalog, terms: &Terms, progress: Progress, most: usize) -> (V
 }
 
 fn first_seen(catalog: &Catalog, terms: &Terms, day: Date) -> Progress {
-    seen(catalog, terms, Progress::default(), false, at(day)).unwrap()
+    seen(catalog, terms, Progress::default(), at(day), false, at(day)).unwrap()
 }
 
 #[test]
@@ -93,11 +93,13 @@ fn the_months_of_a_pause_are_never_charged_for() {
     for starts_on in [None, Some(date(2026, 1, 1))] {
         let terms = Terms { starts_on, ..terms(date(2026, 1, 1)) };
         let progress = Progress { not_before: Some(date(2026, 1, 1)), ..Progress::default() };
-        let resumed = seen(&catalog, &terms, progress, true, at(date(2026, 4, 15))).unwrap();
-        assert_eq!(resumed.not_before, Some(date(2026, 4, 15)));
+        let resumed = seen(&catalog, &terms, progress, at(date(2026, 1, 1)), true, at(date(2026, 4, 15))).unwrap();
+        let over = passed_over(&catalog, &terms, &resumed).unwrap().unwrap();
+        assert_eq!((over.count, over.first, over.until), (4, date(2026, 1, 1), date(2026, 5, 1)));
+        let resumed = over.after;
+        assert_eq!(passed_over(&catalog, &terms, &resumed).unwrap(), None, "it is told once");
         // the pause is over and forgotten by the schedule, but what it was looked at with is kept
-        let later = seen(&catalog, &terms, resumed, false, at(date(2026, 5, 1))).unwrap();
-        assert_eq!(later.not_before, Some(date(2026, 4, 15)));
+        let later = seen(&catalog, &terms, resumed, at(date(2026, 1, 1)), false, at(date(2026, 5, 1))).unwrap();
         assert_eq!(walk(&catalog, &terms, later, 1).0, ["2026-05-01..2026-06-01"]);
     }
 }
@@ -106,7 +108,7 @@ fn the_months_of_a_pause_are_never_charged_for() {
 fn a_start_in_the_future_outlasts_a_pause() {
     let catalog = monthly();
     let terms = Terms { starts_on: Some(date(2026, 12, 1)), resume: Some(Resume::Anchor), ..terms(date(2026, 1, 1)) };
-    let resumed = seen(&catalog, &terms, Progress::default(), true, at(date(2026, 9, 1))).unwrap();
+    let resumed = seen(&catalog, &terms, Progress::default(), at(date(2026, 1, 1)), true, at(date(2026, 9, 1))).unwrap();
     assert_eq!((resumed.not_before, resumed.anchor), (Some(date(2026, 12, 1)), None));
 }
 
@@ -120,14 +122,14 @@ fn a_resumed_subscription_may_count_from_the_day_of_its_return() {
         periods: 1,
         ..Progress::default()
     };
-    let resumed = seen(&catalog, &terms, paid, true, at(date(2026, 4, 15))).unwrap();
+    let resumed = seen(&catalog, &terms, paid, at(date(2026, 1, 1)), true, at(date(2026, 4, 15))).unwrap();
     assert_eq!(walk(&catalog, &terms, resumed, 2).0, ["2026-04-15..2026-05-15", "2026-05-15..2026-06-15"]);
     // back before the paid period has ended: nothing was lost, nothing moves
-    let early = seen(&catalog, &terms, paid, true, at(date(2026, 2, 20))).unwrap();
+    let early = seen(&catalog, &terms, paid, at(date(2026, 1, 1)), true, at(date(2026, 2, 20))).unwrap();
     assert_eq!(walk(&catalog, &terms, early, 1).0, ["2026-02-28..2026-03-31"]);
     // nor during a trial
     let trial = Terms { trial_days: Some(30), ..terms };
-    let early = seen(&catalog, &trial, Progress::default(), true, at(date(2026, 2, 20))).unwrap();
+    let early = seen(&catalog, &trial, Progress::default(), at(date(2026, 1, 1)), true, at(date(2026, 2, 20))).unwrap();
     assert_eq!(walk(&catalog, &trial, early, 1).0, ["2026-03-02..2026-04-02"]);
 }
 
@@ -190,7 +192,7 @@ fn a_cancellation_at_the_periods_end_can_be_taken_back() {
     let cancelled = Terms { cancel_at_period_end: true, ..terms(date(2026, 1, 15)) };
     let ended = Next::Ended { why: Ending::CancelledAtPeriodEnd, on: Some(date(2026, 2, 15)) };
     assert_eq!(next_period(&catalog, &cancelled, &progress).unwrap(), ended);
-    let again = seen(&catalog, &terms(date(2026, 1, 15)), progress, true, at(date(2026, 2, 1))).unwrap();
+    let again = seen(&catalog, &terms(date(2026, 1, 15)), progress, at(date(2026, 1, 1)), true, at(date(2026, 2, 1))).unwrap();
     assert_eq!(walk(&catalog, &terms(date(2026, 1, 15)), again, 1).0, ["2026-02-15..2026-03-15"]);
 }
 
@@ -293,7 +295,7 @@ proptest! {
                 Some(Change::Pause { days, resume }) => {
                     row.resume = Some(resume);
                     let back = end.unwrap_or(begins).checked_add((days - 10).days()).unwrap();
-                    progress = seen(&catalog, &row, progress, true, at(back)).unwrap();
+                    progress = seen(&catalog, &row, progress, at(date(2026, 1, 1)), true, at(back)).unwrap();
                     if back > end.unwrap_or(begins) {
                         expected = (resume == Resume::Anchor).then_some(back);
                     }
@@ -337,5 +339,107 @@ proptest! {
             progress = Progress { walked: false, ..after };
             expected = Some(next.period.end);
         }
+    }
+}
+
+/// What happens to a subscription on one day, before it is looked at.
+#[derive(Debug, Clone, Copy)]
+enum Happens {
+    Pause,
+    Return,
+    /// No period can open: an unresolved charge holds it, or an operator is asked first.
+    Blocked,
+    Free,
+    /// `starts_on` is set and taken back.
+    StartTakenBack,
+    /// Nobody looks on the days that follow, or somebody does again.
+    Down,
+    Up,
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    use Happens::{Blocked, Down, Free, Pause, Return, StartTakenBack, Up};
+    prop::sample::select(vec![Pause, Return, Blocked, Free, StartTakenBack, Down, Up])
+}
+
+proptest! {
+    /// Day by day, as the daemon lives it: what opens is every period that starts from the day on which the row was written on
+    /// and in no pause, whatever has held it up; what does not open has been told.
+    #[test]
+    fn every_period_opens_that_starts_in_no_pause(
+        before in 0i64..100, every in prop::sample::select(vec!["monthly", "fortnight"]), unplanned in 0i64..60,
+        happenings in prop::collection::vec((0i64..400, happens()), 0..14),
+    ) {
+        let catalog = monthly();
+        let written = date(2026, 1, 1);
+        let mut row = Terms { plan: "nothing".to_owned(), ..terms(written.checked_sub(before.days()).unwrap()) };
+        let (mut progress, mut starts, mut told, mut pauses) = (Progress::default(), Vec::new(), 0, 0);
+        let (mut blocked, mut down) = (false, false);
+        let mut expected = Vec::new();
+        for n in 0..460 {
+            let today = written.checked_add(n.days()).unwrap();
+            // the end is quiet, so that everything is caught up with
+            for (_, happening) in happenings.iter().filter(|(on, _)| *on == n) {
+                match happening {
+                    // a pause that nobody sees begins when it is seen
+                    Happens::Pause if !down && n >= unplanned => row.status = Status::Paused,
+                    Happens::Return if !down => row.status = Status::Active,
+                    Happens::Pause | Happens::Return => {}
+                    Happens::Blocked => blocked = true,
+                    Happens::Free => blocked = false,
+                    Happens::StartTakenBack => progress.not_before = None,
+                    Happens::Down => down = true,
+                    Happens::Up => down = false,
+                }
+            }
+            if n == unplanned {
+                row.plan = every.to_owned();
+            }
+            if n == 400 {
+                (row.status, blocked, down) = (Status::Active, false, false);
+            }
+            // a pause or a return is of the day on which it is seen
+            let active = if down { progress.stopped_on.is_none() } else { row.status == Status::Active };
+            if active {
+                let recurrence = &catalog.plans[every].recurrence;
+                if recurrence.first_start_from(row.anchor, today) == Some(today) {
+                    expected.push(today);
+                }
+            }
+            if down {
+                continue;
+            }
+            if row.status == Status::Paused {
+                pauses += i32::from(progress.stopped_on.is_none());
+                progress.stopped_on = progress.stopped_on.or(Some(today));
+                continue;
+            }
+            let resumed = progress.stopped_on.is_some();
+            let Ok(now) = seen(&catalog, &row, progress, at(written), resumed, at(today)) else { continue };
+            progress = now;
+            loop {
+                if let Some(over) = passed_over(&catalog, &row, &progress).unwrap() {
+                    told += over.count;
+                    progress = over.after;
+                    // as the row keeps it
+                    prop_assert_eq!(progress.gaps.to_string().parse::<Gaps>().unwrap(), progress.gaps);
+                }
+                let Next::Period(next, after) = next_period(&catalog, &row, &progress).unwrap() else { panic!("it has no end") };
+                if blocked || next.due_at > at(today) {
+                    break;
+                }
+                starts.push(next.period.start);
+                progress = Progress { walked: false, ..after };
+            }
+        }
+        // more pauses at once than there are places are joined, and told as one
+        if pauses <= 4 {
+            prop_assert_eq!(&starts, &expected);
+        }
+        prop_assert!(starts.iter().all(|start| expected.contains(start)));
+        let recurrence = &catalog.plans[every].recurrence;
+        let day = |n: i64| written.checked_add(n.days()).unwrap();
+        let all = (0..460).filter(|n| recurrence.first_start_from(row.anchor, day(*n)) == Some(day(*n))).count();
+        prop_assert_eq!(starts.len() + told as usize, all, "what is not charged is told");
     }
 }

@@ -53,7 +53,7 @@ pub const COLUMNS: &[Column] = &[
     column("currency", Kind::Text(3, 3), "ISO 4217 code. Empty: the plan's."),
     column("name", Kind::Text(1, 40), "The order title that the payer sees. Empty: the plan's."),
     column("anchor", Kind::Date, "The local date from which all periods are counted."),
-    column("starts_on", Kind::Date, "The earliest period start to charge for. Empty: the day on which rebilld first sees the row. Periods before it are never charged."),
+    column("starts_on", Kind::Date, "The earliest period start to charge for. Empty: the day on which the row was written. Periods before it are never charged."),
     column("zone", Kind::Text(1, 64), "IANA time zone. Empty: the plan's."),
     column("charge_time", Kind::Text(5, 5), "Local time of day, `HH:MM`. Empty: the plan's."),
     column("tax_free", Kind::Int(0, MINOR), "Tax-free part of the amount, in minor units. Empty: the plan's."),

@@ -81,7 +81,11 @@ impl Import {
         }
         let mut existing = HashMap::new();
         for row in self.tx.query(&sql::EXISTING, &[keys.param()]).await? {
-            let values = values_of(&row)?;
+            let mut cannot = None;
+            let values = values_of(&row, |fault| cannot = Some(fault));
+            if let Some(fault) = cannot {
+                return Err(fault);
+            }
             existing.insert((values[ACCOUNT].clone(), values[EXTERNAL_REF].clone()), values);
         }
         let (mut new, mut changed) = (self.tx.json_batch(), self.tx.json_batch());
@@ -148,15 +152,15 @@ pub(super) fn differences(old: &[Option<String>], new: &[Option<String>]) -> Vec
     pairs.map(|(place, (old, new))| FieldChange::of(place, old.as_deref(), new.as_deref())).collect()
 }
 
-/// A row's cells, each in its canonical form.
-pub(super) fn values_of(row: &Row) -> Result<Vec<Option<String>>, Fault> {
+/// A row's cells, each in its canonical form. One that cannot be read is handed to `cannot`, and is empty.
+pub(super) fn values_of(row: &Row, mut cannot: impl FnMut(Fault)) -> Vec<Option<String>> {
     let value = |column: &super::columns::Column| match column.kind {
         Kind::Int(..) => Ok(row.int_opt(column.name)?.map(|number| number.to_string())),
         Kind::Flag => Ok(row.flag_opt(column.name)?.map(|flag| flag.to_string())),
         Kind::Date => Ok(row.day_opt(column.name)?.map(|day| day.to_string())),
         Kind::Text(..) | Kind::Choice(_) => row.text_opt(column.name),
     };
-    COLUMNS.iter().map(value).collect()
+    COLUMNS.iter().map(|column| value(column).map_err(&mut cannot).unwrap_or_default()).collect()
 }
 
 /// Adds a row to a batch.

@@ -158,7 +158,7 @@ macro_rules! record {
 
 macro_rules! schedule {
     () => {
-        "s.created_at, s.updated_at, d.next_look_at, d.opened_until, d.not_before, d.anchor AS counted_from,
+        "s.created_at, s.updated_at, d.next_look_at, d.opened_until, d.not_before, d.stopped_on, d.gaps, d.anchor AS counted_from,
             COALESCE(d.periods, 0) AS periods, d.missed, d.caught_up, d.parked, d.problem,
             COALESCE(d.version, 0) AS version"
     };

@@ -41,15 +41,21 @@ pub struct SubscriptionRow {
     /// `paused`, `ended`, `blocked` or `problem`.
     pub parked: Option<String>,
     pub problem: Option<String>,
+    /// Why a part of it could not be read; the rest is here to be shown.
+    pub unreadable: Option<String>,
 }
 
 impl SubscriptionRow {
     fn of(row: &Row) -> Result<Self, Fault> {
+        let mut unreadable = None;
+        let mut cannot = |fault: Fault| unreadable = Some(fault.to_string());
+        let values = values_of(row, &mut cannot);
+        let mut at = |column: &str| row.at(column).map_err(&mut cannot).unwrap_or(Timestamp::UNIX_EPOCH);
         Ok(Self {
             id: row.int("id")?,
-            values: values_of(row)?,
-            created_at: row.at("created_at")?,
-            updated_at: row.at("updated_at")?,
+            values,
+            created_at: at("created_at"),
+            updated_at: at("updated_at"),
             next_look_at: row.at_opt("next_look_at")?,
             progress: rows::progress(row)?,
             prices: Vec::new(),
@@ -59,6 +65,7 @@ impl SubscriptionRow {
             version: row.int("version")?,
             parked: row.text_opt("parked")?,
             problem: row.text_opt("problem")?,
+            unreadable,
         })
     }
 
@@ -76,13 +83,14 @@ impl SubscriptionRow {
 
     /// Whether the daemon last saw it paused, or ended.
     pub fn was_paused(&self) -> bool {
-        matches!(self.parked.as_deref(), Some("paused" | "ended"))
+        matches!(self.parked.as_deref(), Some("paused" | "ended")) || self.progress.stopped_on.is_some()
     }
 
     /// What says when it is billed and how much; `None` if the row holds what it cannot hold.
     pub fn terms(&self) -> Option<Terms> {
         let (prices, adjustments) = (self.prices.clone(), self.adjustments.clone());
-        Some(Terms { id: SubscriptionId(self.id), prices, adjustments, ..terms_of(&self.values)? })
+        let unreadable = self.unreadable.clone();
+        Some(Terms { id: SubscriptionId(self.id), prices, adjustments, unreadable, ..terms_of(&self.values)? })
     }
 }
 
@@ -143,7 +151,9 @@ impl Desk<'_> {
         let mut rows = rows.iter().map(SubscriptionRow::of).collect::<Result<Vec<_>, Fault>>()?;
         let mut dated = self.database.dated_of(rows.iter().map(|row| row.id).collect()).await?;
         for row in &mut rows {
-            (row.prices, row.adjustments) = dated.remove(&row.id).unwrap_or_default();
+            let of_one = dated.remove(&row.id).unwrap_or_default();
+            (row.prices, row.adjustments) = (of_one.prices, of_one.adjustments);
+            row.unreadable = row.unreadable.take().or(of_one.unreadable);
         }
         Ok(rows)
     }
@@ -177,6 +187,13 @@ impl Desk<'_> {
         let rows = tx.query(&sql::LOCK_SUBSCRIPTION, &[id.into()]).await?;
         let row = rows.first().ok_or_else(|| Fault::Corrupt(format!("subscription {id} has gone")))?;
         let old = SubscriptionRow::of(row)?;
+        if let Some(why) = &old.unreadable {
+            // all of its cells are written: one that cannot be read would be lost
+            return Err(Fault::Corrupt(format!(
+                "subscription `{}`: {why}: put that right with your own SQL",
+                old.external_ref()
+            )));
+        }
         let mut new = old.clone();
         for (place, value) in cells {
             new.values[*place].clone_from(value);

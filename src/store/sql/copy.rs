@@ -25,7 +25,7 @@ pub const BOOK: Statement = Statement::two(
             'cancel_at_period_end', s.cancel_at_period_end, 'trial_days', s.trial_days, 'trial_until', s.trial_until,
             'trial_anchor', s.trial_anchor, 'resume', s.resume, 'zone', s.zone, 'charge_time', s.charge_time,
             'tax_free', s.tax_free, 'vat_amount', s.vat_amount, 'created_at', s.created_at, 'next_look_at', h.next_look_at,
-            'opened_until', h.opened_until, 'not_before', h.not_before, 'counted_from', h.anchor, 'periods', h.periods,
+            'opened_until', h.opened_until, 'not_before', h.not_before, 'stopped_on', h.stopped_on, 'gaps', h.gaps, 'counted_from', h.anchor, 'periods', h.periods,
             'missed', h.missed, 'caught_up', h.caught_up, 'parked', h.parked, 'problem', h.problem) AS body
         FROM subscriptions s JOIN schedules h ON h.subscription_id = s.id
         WHERE s.id > $1 ORDER BY s.id LIMIT $2",
@@ -35,7 +35,7 @@ pub const BOOK: Statement = Statement::two(
         CROSS JOIN LATERAL (SELECT s.id, s.account, s.external_ref, s.status, s.plan, s.next_plan, s.amount, s.currency,
             s.quantity, s.anchor, s.starts_on, s.ends_on, s.max_periods, s.cancel_at_period_end, s.trial_days, s.trial_until,
             s.trial_anchor, s.resume, s.zone, s.charge_time, s.tax_free, s.vat_amount, h.opened_until, h.not_before,
-            h.anchor AS counted_from, h.periods, h.missed, h.caught_up, h.parked, h.problem) b
+            h.stopped_on, h.gaps, h.anchor AS counted_from, h.periods, h.missed, h.caught_up, h.parked, h.problem) b
         WHERE s.id > $1 ORDER BY s.id LIMIT $2",
 );
 
@@ -122,11 +122,12 @@ pub const PASTE_ADJUSTMENTS: Statement = Statement::two(
 pub const PASTE_SCHEDULES: Statement = Statement::two(
     "paste: schedules",
     "UPDATE schedules SET next_look_at = x.next_look_at, opened_until = x.opened_until, not_before = x.not_before,
-            anchor = x.counted_from, periods = x.periods, missed = x.missed, caught_up = x.caught_up, parked = x.parked,
+            stopped_on = x.stopped_on, gaps = x.gaps, anchor = x.counted_from, periods = x.periods, missed = x.missed, caught_up = x.caught_up, parked = x.parked,
             problem = x.problem
         FROM (
             SELECT CAST(value->>'id' AS INTEGER) AS id, value->>'opened_until' AS opened_until,
-                value->>'not_before' AS not_before, value->>'counted_from' AS counted_from, value->>'periods' AS periods,
+                value->>'not_before' AS not_before, value->>'stopped_on' AS stopped_on, value->>'gaps' AS gaps,
+                value->>'counted_from' AS counted_from, value->>'periods' AS periods,
                 value->>'missed' AS missed, value->>'caught_up' AS caught_up, value->>'problem' AS problem,
                 CASE WHEN value->>'parked' = 'blocked' AND NOT value->>'blocked' THEN NULL ELSE value->>'parked' END AS parked,
                 CASE WHEN value->>'parked' = 'blocked' AND NOT value->>'blocked' THEN 0 ELSE value->>'next_look_at' END

@@ -11,6 +11,7 @@ pub const ALL: &[&Statement] = &[
     &LAST_BEFORE,
     &INSERT_CHARGES,
     &UPDATE_SCHEDULES,
+    &PARK_UNREADABLE,
     &UNBLOCK,
     &RETRY_PROBLEMS,
 ];
@@ -23,7 +24,8 @@ pub const DUE_SCHEDULES: Statement = Statement::same(
         ", a.id AS account_id, (SELECT version FROM plans_version) AS plans_version, ",
         payer_columns!(),
         " FROM (
-            SELECT subscription_id, next_look_at, opened_until, not_before, anchor, periods, parked, caught_up, version
+            SELECT subscription_id, next_look_at, opened_until, not_before, stopped_on, gaps, anchor, periods, parked, caught_up,
+                    version
                 FROM schedules
                 WHERE next_look_at IS NOT NULL AND next_look_at <= $1 ORDER BY next_look_at LIMIT $2
         ) h
@@ -105,21 +107,29 @@ pub const INSERT_CHARGES: Statement = Statement::two(
 pub const UPDATE_SCHEDULES: Statement = Statement::two(
     "update schedules",
     "UPDATE schedules SET next_look_at = x.next_look_at, opened_until = COALESCE(x.opened_until, schedules.opened_until),
-            not_before = x.not_before, anchor = x.anchor, periods = COALESCE(x.periods, schedules.periods),
-            parked = x.parked, problem = x.problem, missed = x.missed, version = schedules.version + 1
+            not_before = x.not_before, stopped_on = x.stopped_on, gaps = x.gaps, anchor = x.anchor,
+            periods = COALESCE(x.periods, schedules.periods), parked = x.parked, problem = x.problem, missed = x.missed, version = schedules.version + 1
         FROM (
             SELECT CAST(value->>'$.id' AS INTEGER) AS id, value->>'$.next_look_at' AS next_look_at,
                 value->>'$.opened_until' AS opened_until, value->>'$.not_before' AS not_before,
-                value->>'$.anchor' AS anchor, value->>'$.periods' AS periods, value->>'$.missed' AS missed,
+                value->>'$.stopped_on' AS stopped_on, value->>'$.gaps' AS gaps, value->>'$.anchor' AS anchor, value->>'$.periods' AS periods, value->>'$.missed' AS missed,
                 value->>'$.parked' AS parked, value->>'$.problem' AS problem
             FROM jsonb_each($1)
         ) AS x WHERE schedules.subscription_id = x.id",
     "UPDATE schedules h SET next_look_at = x.next_look_at, opened_until = COALESCE(x.opened_until, h.opened_until),
-            not_before = x.not_before, anchor = x.anchor, periods = COALESCE(x.periods, h.periods), parked = x.parked,
-            problem = x.problem, missed = x.missed, version = h.version + 1
-        FROM unnest($1::bigint[], $2::timestamptz[], $3::date[], $4::date[], $5::date[], $6::bigint[], $7::bigint[], $8::text[],
-            $9::text[]) AS x(id, next_look_at, opened_until, not_before, anchor, periods, missed, parked, problem)
+            not_before = x.not_before, stopped_on = x.stopped_on, gaps = x.gaps, anchor = x.anchor,
+            periods = COALESCE(x.periods, h.periods), parked = x.parked, problem = x.problem, missed = x.missed, version = h.version + 1
+        FROM unnest($1::bigint[], $2::timestamptz[], $3::date[], $4::date[], $5::date[], $6::text[], $7::date[], $8::bigint[],
+            $9::bigint[], $10::text[], $11::text[])
+            AS x(id, next_look_at, opened_until, not_before, stopped_on, gaps, anchor, periods, missed, parked, problem)
         WHERE h.subscription_id = x.id",
+);
+
+/// Nothing else of it is touched: what it says cannot be read.
+pub const PARK_UNREADABLE: Statement = Statement::same(
+    "park unreadable",
+    "UPDATE schedules SET next_look_at = NULL, parked = 'problem', problem = $3, version = version + 1
+        WHERE subscription_id = $1 AND version = $2 RETURNING subscription_id",
 );
 
 /// Differs because lists are arrays on Postgres and JSON on SQLite.

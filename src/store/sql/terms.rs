@@ -18,7 +18,7 @@ pub const ALL: &[&Statement] = &[
 /// A subscription (`s`) and its schedule (`h`), as `rows::terms` and `rows::progress` read them.
 macro_rules! terms {
     () => {
-        "h.subscription_id, h.opened_until, h.not_before, h.anchor AS counted_from, h.periods, h.parked, h.caught_up, h.version,
+        "h.subscription_id, h.opened_until, h.not_before, h.stopped_on, h.gaps, h.anchor AS counted_from, h.periods, h.parked, h.caught_up, h.version,
             s.account, s.external_ref, s.status, s.plan, s.next_plan, s.amount, s.currency, s.quantity, s.anchor, s.starts_on,
             s.ends_on, s.max_periods, s.cancel_at_period_end, s.trial_days, s.trial_until, s.trial_anchor, s.resume, s.zone,
             s.charge_time, s.tax_free, s.vat_amount, s.created_at"
@@ -29,9 +29,9 @@ pub(in crate::store) use terms;
 /// Differs because lists are arrays on Postgres and JSON on SQLite.
 pub const PRICES_OF: Statement = Statement::two(
     "prices of",
-    "SELECT subscription_id, from_date, amount, tax_free, vat_amount FROM price_changes
+    "SELECT id, subscription_id, from_date, amount, tax_free, vat_amount FROM price_changes
         WHERE subscription_id IN (SELECT value FROM json_each($1)) ORDER BY subscription_id, from_date",
-    "SELECT subscription_id, from_date, amount, tax_free, vat_amount FROM price_changes
+    "SELECT id, subscription_id, from_date, amount, tax_free, vat_amount FROM price_changes
         WHERE subscription_id = ANY ($1) ORDER BY subscription_id, from_date",
 );
 
