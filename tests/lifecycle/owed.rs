@@ -13,14 +13,14 @@ fn plans() -> [Plan; 2] {
     ]
 }
 
-/// January is in dunning, so February waits since its first day.
+/// January is not settled, so February waits since its first day.
 async fn blocked(engine: Engine, name: &str) -> World {
     let world = World::new(engine, "2027-12-31T12:00", plans()).await;
     world.subscribe("s", name, "2028-01-01", &[]).await;
     world.has_funds("s", false);
-    // the ladder of days would be over by February
+    // the ladder of days would be over by February: an operator has it
     world.live_until("2028-01-01T12:00").await;
-    world.sql("UPDATE charges SET next_at = NULL, waiting = 'card'").await;
+    world.sql("UPDATE charges SET state = 'review', waiting = 'operator', next_at = NULL").await;
     world.live_until("2028-02-02T12:00").await;
     assert_eq!(world.count("SELECT count(*) AS n FROM schedules WHERE parked = 'blocked'").await, 1);
     world.live_until("2028-02-10T12:00").await;
@@ -30,7 +30,7 @@ async fn blocked(engine: Engine, name: &str) -> World {
 /// January is paid at last.
 async fn pays(world: &World) {
     world.has_funds("s", true);
-    let other = "UPDATE charges SET waiting = 'turn', refused_customer = NULL, next_at = due_at WHERE state = 'due'";
+    let other = "UPDATE charges SET state = 'due', waiting = 'turn', next_at = due_at WHERE state = 'review'";
     world.sql(other).await;
 }
 
