@@ -91,7 +91,11 @@ impl Settings {
         };
         let mut wrong = settings::Wrong { problem: &place, given: &|_| false, problems: Vec::new() };
         let plan = settings::plan_of(name, raw, &self.holidays, &mut wrong);
-        let found = found.borrow().join("; ");
+        let mut found = found.into_inner();
+        if let Some(dunning) = raw.dunning.as_ref().filter(|dunning| !self.dunning.contains_key(*dunning)) {
+            found.push(format!("column `dunning`: there is no `[dunning.{dunning}]` in the config"));
+        }
+        let found = found.join("; ");
         match plan {
             Some(plan) if found.is_empty() => Ok(plan),
             _ if found.is_empty() => Err("it cannot be read".to_owned()),
@@ -189,6 +193,11 @@ mod tests {
             ("g", json!({ "every": "1 day", "colour": "red", "prices": prices }), "column `colour`: "),
             ("h", json!({ "prices": prices }), "`every` is missing"),
             ("i", json!({ "every": "1 day", "amount": 100, "vat_amount": 101, "prices": prices }), "101 together"),
+            (
+                "j",
+                json!({ "every": "1 day", "dunning": "gentle", "prices": prices }),
+                "column `dunning`: there is no `[dunning.gentle]`",
+            ),
         ];
         let mut all: Vec<(&str, Json)> = wrong.iter().map(|(name, row, _)| (*name, row.clone())).collect();
         all.push(("gold", gold()));
