@@ -1,7 +1,7 @@
 //! F3: the database. One implementation of [`crate::ports::store::Store`] over two engines.
 //!
 //! The logic is written once, above [`db`] (pools and transactions of either engine) and [`codec`] (values). All SQL stands in
-//! [`sql`], by name, in both spellings. Writes come in batches: a batch is one JSON text, so that the number of statements
+//! [`sql`], by name, in both spellings. Writes come in batches: a batch is columns on Postgres and one JSON text on SQLite ([`batch`]), so that the number of statements
 //! in a transaction does not grow with the number of charges.
 
 mod batch;
