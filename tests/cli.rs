@@ -13,6 +13,7 @@ mod cli {
     mod desk;
     mod import;
     mod incidents;
+    mod journal;
     mod plans;
     mod terms;
 }

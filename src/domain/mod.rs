@@ -12,6 +12,7 @@ pub mod dunning;
 pub mod event;
 pub mod forecast;
 pub mod holidays;
+pub mod journal;
 pub mod lifecycle;
 pub mod money;
 pub mod outcome;

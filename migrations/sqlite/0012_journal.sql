@@ -1,0 +1,10 @@
+-- The journal becomes a chain. Only adds: the release before works on beside this one. Same tables and columns as
+-- migrations/postgres.
+
+-- `previous`: the hash of the entry before, `hash`: of the entry with it. Entries of older releases have neither; the next one
+-- that has covers them. `config_version`: the config in force when something was done.
+ALTER TABLE journal ADD COLUMN config_version INTEGER;
+ALTER TABLE journal ADD COLUMN previous TEXT CHECK (length(previous) = 64);
+ALTER TABLE journal ADD COLUMN hash TEXT CHECK (length(hash) = 64);
+-- No two entries follow the same one: the chain never forks.
+CREATE UNIQUE INDEX journal_chain ON journal (previous) WHERE previous IS NOT NULL;
