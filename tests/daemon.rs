@@ -5,6 +5,8 @@
 mod brakes;
 #[path = "daemon/charges.rs"]
 mod charges;
+#[path = "daemon/kill.rs"]
+mod kill;
 #[path = "daemon/plans.rs"]
 mod plans;
 #[path = "support/processes.rs"]

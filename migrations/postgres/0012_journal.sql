@@ -1,4 +1,4 @@
--- The journal becomes a chain. Only adds: the release before works on beside this one. Same tables and columns as
+-- The journal becomes a chain, and daemons say what stops them. Only adds: the release before works on beside this one. Same tables and columns as
 -- migrations/sqlite.
 
 -- `previous`: the hash of the entry before, `hash`: of the entry with it. Entries of older releases have neither; the next one
@@ -12,3 +12,6 @@ CREATE UNIQUE INDEX journal_chain ON journal (previous) WHERE previous IS NOT NU
 -- Differs because: SQLite has no TRUNCATE.
 CREATE TRIGGER journal_not_truncated BEFORE TRUNCATE ON journal
     FOR EACH STATEMENT EXECUTE FUNCTION rebilld_refuse('the journal is only ever added to');
+
+-- What stops this daemon alone, such as a file on its machine, for people.
+ALTER TABLE config_daemons ADD COLUMN stopped_by TEXT;

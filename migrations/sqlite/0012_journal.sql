@@ -1,4 +1,4 @@
--- The journal becomes a chain. Only adds: the release before works on beside this one. Same tables and columns as
+-- The journal becomes a chain, and daemons say what stops them. Only adds: the release before works on beside this one. Same tables and columns as
 -- migrations/postgres.
 
 -- `previous`: the hash of the entry before, `hash`: of the entry with it. Entries of older releases have neither; the next one
@@ -8,3 +8,6 @@ ALTER TABLE journal ADD COLUMN previous TEXT CHECK (length(previous) = 64);
 ALTER TABLE journal ADD COLUMN hash TEXT CHECK (length(hash) = 64);
 -- No two entries follow the same one: the chain never forks.
 CREATE UNIQUE INDEX journal_chain ON journal (previous) WHERE previous IS NOT NULL;
+
+-- What stops this daemon alone, such as a file on its machine, for people.
+ALTER TABLE config_daemons ADD COLUMN stopped_by TEXT;

@@ -7,13 +7,16 @@ pub mod chores;
 pub mod demo;
 mod errors;
 mod guard;
+mod kill_files;
 mod operate;
 mod reload;
 mod run;
 pub mod simulate;
+mod switch;
 
 pub use assemble::{Assembled, assemble};
 pub use errors::AppError;
+pub use kill_files::KillFiles;
 pub use operate::{Audited, audit, reconcile, release_hold, rule};
 pub use run::run;
 

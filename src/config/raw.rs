@@ -11,6 +11,8 @@ use super::dunning::{RawDeclines, RawDunning};
 pub struct Raw {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_dir: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kill_file: Option<String>,
     pub tag: String,
     pub database: RawDatabase,
     pub accounts: BTreeMap<String, RawAccount>,

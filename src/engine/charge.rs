@@ -366,6 +366,9 @@ impl Engine {
     /// What stops sends of an account, read at most a second ago.
     pub(crate) async fn brakes_for(&self, account: &AccountRuntime) -> Result<Option<NotBegun>, StoreError> {
         let id = account.account.id;
+        if self.killed_here.load(Ordering::Acquire) || self.switched_off(account).await {
+            return Ok(Some(NotBegun::Killed));
+        }
         if account.unaudited.load(Ordering::Acquire) {
             return Ok(Some(NotBegun::Held));
         }
@@ -381,6 +384,18 @@ impl Engine {
         let stop = brakes.stop(id, account.account.endpoint);
         self.brakes.set(id, read_at, stop);
         Ok(stop)
+    }
+
+    /// Whether the switch outside of the database stops an account, as read at most a second ago.
+    async fn switched_off(&self, account: &AccountRuntime) -> bool {
+        let id = account.account.id;
+        let now = self.clock.boot();
+        if let Some(stop) = self.switches.fresh(id, now) {
+            return stop.is_some();
+        }
+        let stop = self.switch.stopped(&account.account.name).await.map(|_| NotBegun::Killed);
+        self.switches.set(id, now, stop);
+        stop.is_some()
     }
 
     /// What an answer says about the account as a whole.

@@ -6,5 +6,6 @@ pub mod gateway;
 pub mod retry;
 pub mod secret;
 pub mod store;
+pub mod switch;
 pub mod wake;
 pub mod watermark;

@@ -279,6 +279,7 @@ impl World {
             clock: Arc::clone(&self.clock) as _,
             courier: Arc::new(Quiet),
             watermark: Arc::new(Quiet),
+            switch: Arc::new(rebilld::ports::switch::NoSwitch),
             accounts: vec![account],
             catalog: self.catalog.clone(),
             id_modes: BTreeMap::new(),
