@@ -60,8 +60,10 @@ impl Watch {
                 }
             }
             said = now;
-            if told.as_ref() != Some(&said.here) && self.tell(&said.here).await.is_ok() {
-                told = Some(said.here.clone());
+            let breakers = self.engine.breakers().into_iter().map(|(account, word)| format!("account {account}: {word}"));
+            let lines: Vec<String> = said.here.iter().cloned().chain(breakers).collect();
+            if told.as_ref() != Some(&lines) && self.tell(&lines).await.is_ok() {
+                told = Some(lines);
             }
             tokio::select! {
                 () = tokio::time::sleep(EVERY) => {}

@@ -214,7 +214,7 @@ fn both(one: Option<String>, other: Option<String>) -> Option<String> {
 fn of_daemon(what: String, why: String, zone: &TimeZone) -> Vec<Field> {
     vec![
         field("what", what),
-        field("state", "stopped"),
+        field("state", "braked"),
         field("killed", true).hidden(),
         field("held", false).hidden(),
         field("paused", false).hidden(),

@@ -5,6 +5,7 @@
 //! ([`relay`]). What all of them learn goes through [`record`], in batches.
 
 pub mod audit;
+pub mod breaker;
 pub mod change;
 pub mod charge;
 pub mod clock;
@@ -15,6 +16,7 @@ pub mod look;
 pub mod missed;
 pub mod open;
 pub mod outlook;
+mod probe;
 pub mod reconcile;
 pub mod record;
 pub mod relay;
@@ -251,6 +253,12 @@ impl Engine {
             stops.push((account.account.name.clone(), self.brakes_for(account).await?));
         }
         Ok(stops)
+    }
+
+    /// What the breaker does to each account's sends in this process, for people; closed ones are left out.
+    pub fn breakers(&self) -> Vec<(String, &'static str)> {
+        let word = |account: &Arc<AccountRuntime>| Some((account.account.name.clone(), account.limits.breaker_word()?));
+        self.accounts.iter().filter_map(word).collect()
     }
 
     /// Looks now whether an audit is due, instead of at the next round.

@@ -70,7 +70,7 @@ async fn a_file_stops_sends_within_a_second_and_its_removal_lets_them_go_on() {
     // whoever looks from another machine is told by the daemon
     let told = until("the daemon's row says so", SOON, async || {
         let rows = rig.home.json(&["kill", "status"]);
-        rows.as_array().and_then(|rows| rows.iter().find(|row| row["state"] == "stopped").cloned())
+        rows.as_array().and_then(|rows| rows.iter().find(|row| row["state"] == "braked").cloned())
     });
     assert!(told.await["why"].as_str().is_some_and(|why| why.contains("state/kill exists")));
     let lifted = rig.done(&["kill", "off", "--reason", "the file stays"]);

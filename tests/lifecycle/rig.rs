@@ -55,6 +55,19 @@ pub struct Till {
     pub posts: Mutex<Vec<Post>>,
     /// What a billing key refuses with.
     pub refusals: Mutex<BTreeMap<String, String>>,
+    /// When and how it fails as a whole.
+    pub outage: Mutex<Option<Outage>>,
+    /// What it was asked, in order: `true` for a charge.
+    pub calls: Mutex<Vec<(Timestamp, bool)>>,
+}
+
+/// From when to when a gateway fails.
+#[derive(Debug, Clone, Copy)]
+pub struct Outage {
+    pub from: Timestamp,
+    pub to: Timestamp,
+    /// Look-ups too; otherwise only charges are lost on their way.
+    pub all: bool,
 }
 
 impl Till {
@@ -73,6 +86,13 @@ impl Till {
         }
     }
 
+    /// Notes a call; whether it fails.
+    fn fails(&self, charge: bool) -> bool {
+        let now = self.clock.now();
+        self.calls.lock().unwrap().push((now, charge));
+        self.outage.lock().unwrap().is_some_and(|outage| outage.from <= now && now < outage.to && (charge || outage.all))
+    }
+
     fn of(&self, uid: &str) -> Vec<Record> {
         self.posts.lock().unwrap().iter().filter(|post| post.merchant_uid == uid).map(Self::record).collect()
     }
@@ -89,6 +109,14 @@ impl Gateway for Till {
     }
 
     async fn charge(&self, attempt: DurableAttempt) -> Answer {
+        if self.fails(true) {
+            let lost = if self.outage.lock().unwrap().is_some_and(|outage| outage.all) {
+                Wire::Answer(503, b"")
+            } else {
+                Wire::Broken("timed out")
+            };
+            return portone::judge(&attempt, lost, 1);
+        }
         let (merchant_uid, at) = (attempt.merchant_uid().as_str().to_owned(), self.clock.now());
         let refused = self.refusals.lock().unwrap().get(attempt.customer_uid()).cloned();
         let answer = json!({ "code": 0, "message": null, "response": {
@@ -103,10 +131,16 @@ impl Gateway for Till {
     }
 
     async fn look_up(&self, ids: &[MerchantUid]) -> Result<Vec<Record>, Unavailable> {
+        if self.fails(false) {
+            return Err(Unavailable::Overload(503));
+        }
         Ok(ids.iter().flat_map(|id| self.of(id.as_str())).collect())
     }
 
     async fn find_all(&self, id: &MerchantUid) -> Result<Vec<Record>, Unavailable> {
+        if self.fails(false) {
+            return Err(Unavailable::Overload(503));
+        }
         Ok(self.of(id.as_str()))
     }
 
@@ -197,7 +231,13 @@ impl World {
         let plans: BTreeMap<String, Plan> = plans.into_iter().map(|plan| (plan.name.clone(), plan)).collect();
         Self {
             db,
-            till: Arc::new(Till { clock: Arc::clone(&clock), posts: Mutex::default(), refusals: Mutex::default() }),
+            till: Arc::new(Till {
+                clock: Arc::clone(&clock),
+                posts: Mutex::default(),
+                refusals: Mutex::default(),
+                outage: Mutex::default(),
+                calls: Mutex::default(),
+            }),
             clock,
             catalog: Catalog { plans, accounts: accounts.into(), ..Catalog::default() },
             windows: Windows::ALWAYS,
