@@ -11,6 +11,7 @@ mod cli {
     mod config;
     mod declines;
     mod desk;
+    mod guards;
     mod import;
     mod incidents;
     mod journal;

@@ -11,6 +11,7 @@ mod doubt;
 pub mod dunning;
 pub mod event;
 pub mod forecast;
+pub mod guards;
 pub mod holidays;
 pub mod journal;
 pub mod lifecycle;
