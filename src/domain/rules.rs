@@ -332,6 +332,13 @@ pub(super) fn over_budget(charge: &Charge, until: Timestamp) -> Decision {
     decision
 }
 
+pub(super) fn fused(charge: &Charge, until: Timestamp) -> Decision {
+    let mut decision = Decision::of("the account's fuse does not let it through", charge.clone());
+    decision.charge.waiting = Waiting::Fuse;
+    decision.charge.next_at = Some(until);
+    decision
+}
+
 pub(super) fn window_closed(charge: &Charge, until: Timestamp) -> Decision {
     let mut decision = Decision::of("no charge may start at this hour", charge.clone());
     decision.charge.waiting = Waiting::Window;

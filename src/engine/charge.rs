@@ -237,6 +237,7 @@ impl Engine {
             budget_day: now.to_zoned(bounds.map_or(&account.account.budget_zone, |of| &of.budget_zone).clone()).date(),
             budget_count: bounds.map_or(account.account.budget_count, |of| of.budget_count),
             budget_sum: bounds.map_or(account.account.budget_sum, |of| of.budget_sum),
+            fuse: bounds.map_or(&account.account.fuse, |of| &of.fuse).clone(),
             intents,
         };
         let zones: Vec<Option<TimeZone>> = charges.iter().map(|claimed| in_force.zone_with_hours(claimed)).collect();
@@ -287,6 +288,11 @@ impl Engine {
                 NotBegun::OverBudget => {
                     let until = now.checked_add(SignedDuration::from_mins(10)).unwrap_or(now);
                     facts.push((claimed, Fact::OverBudget { until }));
+                }
+                NotBegun::Fuse { until } => {
+                    // blown in this very transaction, perhaps: the next look has to see it
+                    self.brakes.forget();
+                    facts.push((claimed, Fact::Fused { until: until.unwrap_or(now) }));
                 }
                 NotBegun::CardStopped { stop, until } => {
                     let live = claimed.charge.live.as_ref().map(|live| live.customer_uid.clone());
@@ -341,6 +347,7 @@ impl Engine {
         };
         drop(permit);
         self.heed(account, &answer.outcome).await;
+        self.weigh(account, &charge, &answer.outcome).await;
         let observation = Observation { source: "answer", send: Some(send), began_at: begun_at, detail: answer.kept };
         let fact = Fact::Answered { send, id_number, customer_uid, outcome: answer.outcome };
         self.judge(&charge, fact, Some(observation), token).await;
@@ -355,6 +362,8 @@ impl Engine {
             }
             () if !self.trusts_time() => Some("the clock has jumped"),
             () => match self.brakes_for(account).await {
+                // what was committed before the fuse blew was within its bounds
+                Ok(Some(NotBegun::Fuse { .. })) => None,
                 Ok(stop) => stop.map(brake_name),
                 Err(_) => Some("the brakes cannot be read"),
             },

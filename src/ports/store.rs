@@ -13,6 +13,7 @@ use crate::domain::charge::{AccountId, Charge, ChargeId, ChargeState, Subscripti
 use crate::domain::decide::{Decision, Incident};
 use crate::domain::dunning::KeyStop;
 use crate::domain::event::Event;
+use crate::domain::fuse::{Count, Fuse, FuseState};
 use crate::domain::lifecycle::{Ending, NextPeriod, Progress};
 use crate::domain::money::Money;
 use crate::domain::period::Period;
@@ -268,6 +269,7 @@ pub struct Begin {
     pub budget_count: Option<i64>,
     /// Minor units a day, per currency; `None`: no bound.
     pub budget_sum: Option<i64>,
+    pub fuse: Fuse,
     pub intents: Vec<Intent>,
 }
 
@@ -284,6 +286,11 @@ pub enum NotBegun {
     Held,
     Paused,
     OverBudget,
+    /// The fuse has blown, lets only the charges of a wave through, or does not know the day yet. `None`: until an operator
+    /// approves what is due.
+    Fuse {
+        until: Option<Timestamp>,
+    },
     /// Its billing key may not be asked before then.
     CardStopped {
         stop: KeyStop,
@@ -361,6 +368,8 @@ pub struct AccountBrakes {
     pub audited: bool,
     /// Where an operator has confirmed that it sends.
     pub endpoint: Option<i64>,
+    /// `None`: whole.
+    pub fuse: Option<FuseState>,
 }
 
 impl Brakes {
@@ -374,9 +383,18 @@ impl Brakes {
                 Some(NotBegun::Held)
             }
             () if of_account.paused => Some(NotBegun::Paused),
+            () if matches!(of_account.fuse, Some(FuseState::Blown | FuseState::Rejected)) => Some(NotBegun::Fuse { until: None }),
             () => None,
         }
     }
+}
+
+/// What is expected to be charged on an account's day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expectation {
+    pub account: AccountId,
+    pub day: Date,
+    pub count: Count,
 }
 
 /// An event on its way to one endpoint.

@@ -24,6 +24,7 @@ pub(super) fn brakes_of(rows: &[Row]) -> Result<Brakes, Fault> {
                 paused: row.flag("paused")?,
                 audited: row.flag_opt("audited")? == Some(true),
                 endpoint: row.int_opt("endpoint_id")?,
+                fuse: super::fuse::state_of(row)?,
             };
             brakes.accounts.insert(AccountId(account), of_account);
         }

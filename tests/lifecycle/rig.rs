@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use rebilld::domain::attempt::MerchantUid;
 use rebilld::domain::dunning::Dunnings;
+use rebilld::domain::fuse::Fuse;
 use rebilld::domain::money::{Currency, Money};
 use rebilld::domain::outcome::{Record, RecordStatus};
 use rebilld::domain::plan::{AccountTerms, Catalog, Plan};
@@ -156,6 +157,7 @@ pub struct World {
     pub windows: Windows,
     pub dunning: Dunnings,
     pub rate: Option<u32>,
+    pub fuse: Fuse,
     account: AccountRow,
     lives: AtomicU64,
     _directory: Option<tempfile::TempDir>,
@@ -203,6 +205,7 @@ impl World {
             windows: Windows::ALWAYS,
             dunning: Dunnings::default(),
             rate: None,
+            fuse: Fuse::NONE,
             account,
             lives: AtomicU64::new(0),
             _directory: directory,
@@ -263,6 +266,7 @@ impl World {
             budget_count: None,
             budget_sum: None,
             budget_zone: TimeZone::UTC,
+            fuse: self.fuse.clone(),
         };
         let mut tuning = Tuning::new("sb".parse().unwrap());
         tuning.interval = Duration::from_secs(6 * 3600);

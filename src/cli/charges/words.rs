@@ -15,6 +15,7 @@ pub fn waiting(waiting: Waiting) -> &'static str {
         Waiting::Backoff => "the gateway",
         Waiting::Resend => "its resend",
         Waiting::Budget => "the budget",
+        Waiting::Fuse => "the fuse",
         Waiting::Window => "its window",
         Waiting::Paused => "its subscription to be resumed",
         Waiting::LookUp => "a look-up",
@@ -63,6 +64,9 @@ pub fn next(opened: &Opened, story: &Story, status: Option<&Status>, account: Op
         }
         (ChargeState::Due, Waiting::Resend) => format!("The send was lost for certain; the same bytes are sent again {when}."),
         (ChargeState::Due, Waiting::Window) => format!("No charge starts before its window (`[windows]`): it is sent {when}."),
+        (ChargeState::Due, Waiting::Fuse) => {
+            format!("The account's fuse does not let it through (`rebilld wave show`); it is looked at again {when}.")
+        }
         (ChargeState::Due, Waiting::Budget) => format!("The day's budget is used up; it is sent {when}."),
         (ChargeState::Due, _) => format!("It is sent {when}."),
     }];
