@@ -297,6 +297,7 @@ fn facts() -> Vec<(&'static str, Fact)> {
         ("interrupted", Fact::Interrupted),
         ("unsendable", Fact::Unsendable("`name` is too long".to_owned())),
         ("over budget", Fact::OverBudget { until: at(300) }),
+        ("stopped by the fuse", Fact::Fused { until: at(300) }),
         ("card rests: another charge to it", stopped(KeyStop::Spacing, 80)),
         ("card rests: declined ten times", stopped(KeyStop::Month, 70 + 3 * 1440)),
         ("card rests: for longer than it lives", stopped(KeyStop::Month, 70 + 20 * 1440)),

@@ -27,6 +27,7 @@ mod review;
 mod sandbox;
 mod simulate;
 mod subscriptions;
+mod wave;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -107,6 +108,9 @@ enum Command {
     /// The kill switch: within a second nothing is sent any more
     #[command(subcommand)]
     Kill(brakes::Kill),
+    /// What is due of an account whose fuse has blown: shows it, releases exactly that, or keeps it stopped
+    #[command(subcommand)]
+    Wave(wave::Wave),
     /// Looks up what is in doubt, now
     Reconcile(daemon::Reconcile),
     /// Compares the database with the gateway's list of payments
@@ -175,6 +179,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Review(command) => command.run(context).await,
         Command::Hold(command) => command.run(context).await,
         Command::Kill(command) => command.run(context).await,
+        Command::Wave(command) => command.run(context).await,
         Command::Reconcile(command) => command.run(context).await,
         Command::Audit(command) => command.run(context).await,
         Command::Incidents(command) => command.run(context).await,

@@ -124,9 +124,9 @@ pub const KEYS: &[Key] = &[
         "`per_attempt`: a failed record uses its id up. `per_period`: one id for the whole period; only where your own test \
          channel shows that a declined id may be tried again. Fixed per charge when it opens."),
     key("accounts.*.budget.count", Kind::Integer { least: 1, most: 1_000_000_000 }, Default::None("no bound"),
-        "New attempts a day, at most: a fuse. What is over it waits for the next day."),
+        "New attempts a day, at most. What is over it waits for the next day; the fuse is another brake."),
     key("accounts.*.budget.sum", AMOUNT, Default::None("no bound"),
-        "Minor units (won) attempted a day and currency, at most: a fuse."),
+        "Minor units (won) attempted a day and currency, at most."),
     key("accounts.*.fuse.amount", AMOUNT, Default::Is("5000000"),
         "The most that one charge may be, in minor units: 5,000,000 won by default, as far above a subscription's price as an \
          amount with three zeros too many. See docs/brakes.md for this and all keys of the fuse."),

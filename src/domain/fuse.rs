@@ -207,6 +207,36 @@ impl<'a> Meter<'a> {
         reading
     }
 
+    /// Holds all that is due against the bounds, before the first of it is sent. `largest`: its largest charge in each
+    /// currency; `an_hour`: so many charges the account sends in an hour at most.
+    pub fn wave(&self, due: &Count, largest: &[Money], an_hour: Option<i64>) -> Option<Trip> {
+        let over = |amount: &&Money| self.fuse.amount.is_some_and(|bound| amount.minor() > bound);
+        if let Some(amount) = largest.iter().find(over) {
+            return Some(Trip::Amount { amount: *amount, bound: self.fuse.amount.unwrap_or_default() });
+        }
+        if due.count == 0 {
+            return None;
+        }
+        let soon = an_hour.unwrap_or(i64::MAX);
+        let count = self.hour.count.saturating_add(due.count.min(soon));
+        if let Some(bound) = self.fuse.hour_count.filter(|bound| count > *bound) {
+            return Some(Trip::HourCount { count, bound });
+        }
+        let all = |so_far: &Count, currency, sum: &i64| Money::new(so_far.sum(currency).saturating_add(*sum), currency);
+        let hours = due.sums.iter().filter(|_| due.count <= soon).map(|(currency, sum)| all(&self.hour, *currency, sum));
+        if let Some(bound) = self.fuse.hour_sum
+            && let Some(sum) = hours.into_iter().find(|sum| sum.minor() > bound)
+        {
+            return Some(Trip::HourSum { sum, bound });
+        }
+        let count = self.day.count.saturating_add(due.count);
+        let days = due.sums.iter().map(|(currency, sum)| all(&self.day, *currency, sum));
+        days.into_iter().find_map(|sum| match self.of_the_day(count, sum) {
+            Reading::Trips(trip) => Some(trip),
+            Reading::Go | Reading::Unknown => None,
+        })
+    }
+
     fn read(&self, amount: Money, period: i64, last: Option<Last>) -> Reading {
         let fuse = self.fuse;
         if let Some(trip) = self.alone(amount, period, last) {
@@ -222,6 +252,12 @@ impl<'a> Meter<'a> {
             return Reading::Trips(Trip::HourSum { sum: Money::new(sum, currency), bound });
         }
         let (count, sum) = after(&self.day);
+        self.of_the_day(count, Money::new(sum, currency))
+    }
+
+    /// Holds a day with so many charges, and so much in one currency, against what was expected of it.
+    fn of_the_day(&self, count: i64, sum: Money) -> Reading {
+        let (fuse, currency) = (self.fuse, sum.currency());
         let Some(times) = fuse.day_times.filter(|_| count > fuse.day_from) else { return Reading::Go };
         let Some(expected) = &self.expected else { return Reading::Unknown };
         let bound = times_of(times, expected.count).max(fuse.day_from);
@@ -230,8 +266,7 @@ impl<'a> Meter<'a> {
         }
         let bound = times_of(times, expected.sum(currency));
         // a day of few charges is bounded by its count alone, and so is the floor of a fuller one
-        if expected.count > fuse.day_from && sum > bound {
-            let sum = Money::new(sum, currency);
+        if expected.count > fuse.day_from && sum.minor() > bound {
             return Reading::Trips(Trip::DaySum { sum, bound, expected: expected.sum(currency) });
         }
         Reading::Go
@@ -342,6 +377,37 @@ mod tests {
         meter.day.sums.clear();
         assert_eq!([meter.take(krw(1), 31, None), meter.take(krw(1), 31, None)], [Reading::Go; 2], "4.5 is rounded up");
         assert_eq!(meter.take(krw(1), 31, None), Reading::Trips(Trip::DayCount { count: 6, bound: 5, expected: 3 }));
+    }
+
+    #[test]
+    fn a_wave_is_held_against_all_bounds_before_it_begins() {
+        let of = |count: i64, minor: i64| {
+            let mut due = Count::default();
+            due.add(count, krw(minor));
+            due
+        };
+        let fuse = Fuse { amount: Some(50_000), hour_count: Some(100), hour_sum: Some(900_000), ..Fuse::NONE };
+        let mut meter = Meter::new(&fuse);
+        assert_eq!(meter.wave(&of(100, 900_000), &[krw(50_000)], None), None);
+        let large = Trip::Amount { amount: krw(50_001), bound: 50_000 };
+        assert_eq!(meter.wave(&of(1, 50_001), &[krw(50_001)], None), Some(large));
+        assert_eq!(meter.wave(&of(101, 1), &[krw(1)], None), Some(Trip::HourCount { count: 101, bound: 100 }));
+        assert_eq!(meter.wave(&of(101, 1), &[krw(1)], Some(100)), None, "the rate lets no more through in an hour");
+        let sum = Trip::HourSum { sum: krw(900_001), bound: 900_000 };
+        assert_eq!(meter.wave(&of(50, 900_001), &[krw(1)], None), Some(sum));
+        meter.hour = of(40, 400_000);
+        assert_eq!(meter.wave(&of(61, 1), &[krw(1)], None), Some(Trip::HourCount { count: 101, bound: 100 }));
+
+        let fuse = Fuse { day_times: Some(2_000), day_from: 10, ..Fuse::NONE };
+        let mut meter = Meter::new(&fuse);
+        assert_eq!(meter.wave(&of(1_000, 1), &[krw(1)], None), None, "nobody knows: each charge says so by itself");
+        meter.expected = Some(of(20, 20_000));
+        assert_eq!(meter.wave(&of(40, 40_000), &[krw(1)], None), None);
+        let count = Trip::DayCount { count: 41, bound: 40, expected: 20 };
+        assert_eq!(meter.wave(&of(41, 1), &[krw(1)], None), Some(count));
+        meter.day = of(15, 20_000);
+        let sum = Trip::DaySum { sum: krw(40_001), bound: 40_000, expected: 20_000 };
+        assert_eq!(meter.wave(&of(5, 20_001), &[krw(1)], None), Some(sum));
     }
 
     #[test]

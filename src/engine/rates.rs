@@ -1,22 +1,29 @@
-//! How the sends of an account have ended in the last hour, in this process: too many declines or doubts pause the account.
+//! What an account's charges say together: how many are due before any is sent, and how the sends of the last hour have ended.
+//! Too many declines or doubts pause the account.
 //!
-//! Only in memory: a process that has just started has seen nothing yet, and several processes each judge by what they saw.
+//! The ends are only in memory: a process that has just started has seen nothing yet, and several processes each judge by what they saw.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use tracing::error;
 
 use super::{AccountRuntime, Engine};
 use crate::domain::charge::Charge;
 use crate::domain::fuse::Fuse;
 use crate::domain::outcome::Outcome;
+use crate::ports::store::{DueWave, StoreError};
 
 /// How far back is looked.
 const WINDOW: Duration = Duration::from_secs(3600);
 /// Ends are counted together for so long.
 const STEP: Duration = Duration::from_secs(60);
+
+/// How often all that is due is held against the fuse; what falls due before the next time belongs to it.
+pub(super) const MEASURED_EVERY: Duration = Duration::from_secs(60);
+const AHEAD: SignedDuration = SignedDuration::from_secs(60);
 
 /// Ends of sends in one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -83,6 +90,31 @@ impl Rates {
 }
 
 impl Engine {
+    /// Before a wave: all that is due now is held against the account's fuse before the first of it is claimed.
+    pub(super) async fn measure(&self, account: &AccountRuntime) -> Result<(), StoreError> {
+        let (in_force, now) = (self.in_force(), self.now());
+        let of = &account.account;
+        let bounds = in_force.bounds.get(&of.id);
+        let zone = bounds.map_or(&of.budget_zone, |bounds| &bounds.budget_zone);
+        let rate = bounds.map_or(of.rate, |bounds| bounds.rate);
+        let wave = DueWave {
+            account: of.id,
+            now,
+            due_until: now.checked_add(AHEAD).unwrap_or(now),
+            budget_day: now.to_zoned(zone.clone()).date(),
+            fuse: bounds.map_or(&of.fuse, |bounds| &bounds.fuse),
+            an_hour: rate.map(|rate| i64::from(rate) * 3600),
+        };
+        // what another brake stops is looked at when that is over
+        if *wave.fuse == Fuse::NONE || self.brakes_for(account).await?.is_some() {
+            return Ok(());
+        }
+        if self.store.measure(&wave).await? {
+            self.brakes.forget();
+        }
+        Ok(())
+    }
+
     /// What an answer says about all the account's charges together. `charge`: as it was sent.
     pub(super) async fn weigh(&self, account: &AccountRuntime, charge: &Charge, outcome: &Outcome) {
         let end = match outcome {

@@ -273,6 +273,20 @@ pub struct Begin {
     pub intents: Vec<Intent>,
 }
 
+/// All that is due of an account, before the first of it is sent.
+#[derive(Debug, Clone)]
+pub struct DueWave<'a> {
+    pub account: AccountId,
+    pub now: Timestamp,
+    /// What falls due until then belongs to it.
+    pub due_until: Timestamp,
+    /// The local day that budget and fuse count.
+    pub budget_day: Date,
+    pub fuse: &'a Fuse,
+    /// So many charges the account sends in an hour at most; `None`: no bound.
+    pub an_hour: Option<i64>,
+}
+
 /// Why an intent was not committed. Its neighbours are not concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NotBegun {
@@ -518,6 +532,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// A charge as it is now, without a claim.
     async fn load(&self, charges: &[ChargeId]) -> Result<Vec<Charge>, StoreError>;
+
+    /// Holds all that is due of an account against its fuse, and blows it if that is too much. Returns whether it blew.
+    async fn measure(&self, wave: &DueWave<'_>) -> Result<bool, StoreError>;
 
     /// Commits intents (W2). The attempts come back only once COMMIT has been acknowledged.
     async fn begin(&self, batch: Begin) -> Result<Begun, StoreError>;

@@ -11,6 +11,7 @@ pub mod sql;
 mod story;
 mod subscriptions;
 mod terms;
+mod wave;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -27,6 +28,7 @@ pub use outbox::{EventRow, JournalRow, Replay};
 pub use story::{AttemptRow, DeliveryRow, IncidentRow, ObservationRow, SendRow, Story, StoryEvent};
 pub use subscriptions::{SubscriptionFilter, SubscriptionRow, terms_of};
 pub use terms::{CatchUpStep, TermsChange};
+pub use wave::{Approved, BlownFuse, NotApproved, Wave, WaveCharge, WaveHash};
 
 /// Who changes something, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]

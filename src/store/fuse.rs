@@ -11,21 +11,23 @@ use jiff::tz::TimeZone;
 use serde_json::json;
 
 use super::Database;
-use super::codec::Row;
+use super::codec::{Param, Row};
 use super::db::{Fault, Tx};
 use super::outbox::Told;
 use super::sql::{fuse, outbox, writes};
 use crate::domain::attempt::{base32, digest};
 use crate::domain::decide::IncidentKind;
 use crate::domain::event::{Event, EventKind};
-use crate::domain::fuse::{Count, FuseState, Last, Meter, Reading, Trip, is_of_the_hour, step_of};
+use crate::domain::fuse::{Count, Fuse, FuseState, Last, Meter, Reading, Trip, is_of_the_hour, step_of};
 use crate::domain::money::{Currency, Money};
-use crate::ports::store::{Begin, Expectation, Intent, NotBegun};
+use crate::ports::store::{Begin, DueWave, Expectation, Intent, NotBegun};
 
 /// The place of the account's day beside the steps of the hour.
 const DAY_SLOT: i64 = 8;
 /// A charge that is not of the approved wave is looked at again after that long, in minutes.
 const NOT_OF_THE_WAVE: i64 = 10;
+/// Charges of a wave that are looked at before it begins, at most.
+const MOST_OF_A_WAVE: i64 = 200_000;
 /// One that waits for the day's expectation, in minutes.
 const NOT_KNOWN: i64 = 1;
 
@@ -154,7 +156,9 @@ impl Database {
         if !intents.iter().zip(refused.iter_mut()).any(|pair| is_new(&pair)) {
             return self.begin_members(tx, batch, intents, refused, stand).await;
         }
-        let (mut budget, mut meter) = read(tx, batch).await?;
+        let of = Of::of(batch);
+        let spent = tx.query(&fuse::SPENT, &of.key()).await?;
+        let (mut budget, mut meter) = read(&spent, &of)?;
         let measured = matches!(stand, Stand::Whole);
         let mut spent: BTreeMap<Currency, (i64, i64)> = BTreeMap::new();
         let (mut tripped, mut waits) = (None, false);
@@ -208,44 +212,79 @@ impl Database {
         tx: &mut Tx,
         batch: &Begin,
         intents: &[Intent],
-        refused: &[Option<NotBegun>],
+        refused: &mut [Option<NotBegun>],
         stand: &Stand,
     ) -> Result<(), Fault> {
         let Stand::Approved { wave, until, .. } = stand else { return Ok(()) };
         let begun: Vec<i64> =
-            intents.iter().zip(refused).filter(|(_, refusal)| refusal.is_none()).map(|(intent, _)| intent.charge.0).collect();
+            intents.iter().zip(&*refused).filter(|(_, refusal)| refusal.is_none()).map(|(intent, _)| intent.charge.0).collect();
         if begun.is_empty() {
             return Ok(());
         }
         tx.execute(&fuse::WAVE_BEGUN, &[(*wave).into(), begun.into()]).await?;
         if tx.query(&fuse::WAVE_OPEN, &[(*wave).into(), (*until).into()]).await?.is_empty() {
             mend(tx, batch.account.0, batch.now, *wave, "done").await?;
+            // its neighbours in this batch come next
+            for until in refused.iter_mut().filter_map(|refusal| match refusal {
+                Some(NotBegun::Fuse { until }) => until.as_mut(),
+                _ => None,
+            }) {
+                *until = batch.now;
+            }
         }
         Ok(())
+    }
+
+    /// Holds all that is due of an account against its fuse, before the first of it is claimed. Returns whether the fuse blew.
+    pub(super) async fn measure_wave(&self, wave: &DueWave<'_>) -> Result<bool, Fault> {
+        let due = [wave.account.0.into(), wave.now.into(), wave.due_until.into(), MOST_OF_A_WAVE.into()];
+        let (mut count, mut largest) = (Count::default(), Vec::new());
+        for row in &self.db.read(&fuse::DUE_WAVE, &due).await? {
+            let currency = row.text("currency")?;
+            count.add(row.int("count")?, money(&currency, row.int("sum")?)?);
+            largest.push(money(&currency, row.int("largest")?)?);
+        }
+        if count.count == 0 {
+            return Ok(false);
+        }
+        let of = Of { account: wave.account.0, now: wave.now, day: wave.budget_day, fuse: wave.fuse };
+        let spent = self.db.read(&fuse::SPENT, &of.key()).await?;
+        if read(&spent, &of)?.1.wave(&count, &largest, wave.an_hour).is_none() {
+            return Ok(false);
+        }
+        // once more under the lock: another process may have sent some of it meanwhile, or an operator may have approved it
+        let mut tx = self.db.begin().await?;
+        let stand = Stand::of(&tx.query(&writes::LOCK_BRAKES, &[of.account.into()]).await?)?;
+        let spent = tx.query(&fuse::SPENT, &of.key()).await?;
+        let trip = read(&spent, &of)?.1.wave(&count, &largest, wave.an_hour);
+        let (Stand::Whole, Some(trip)) = (stand, trip) else { return Ok(false) };
+        self.open_fuse(&mut tx, &of, &format!("{trip}, before any of what is due was sent"), trip.bound(), None).await?;
+        tx.commit().await?;
+        Ok(true)
     }
 
     async fn blow(&self, tx: &mut Tx, batch: &Begin, trip: &Trip, intent: &Intent) -> Result<(), Fault> {
         let (why, charge) = (trip.to_string(), intent.charge);
         let alone = matches!(trip, Trip::Amount { .. } | Trip::Times { .. });
         let why = if alone { format!("{why} (charge {charge})") } else { why };
-        self.open_fuse(tx, batch, &why, trip.bound(), alone.then_some(charge.0)).await
+        self.open_fuse(tx, &Of::of(batch), &why, trip.bound(), alone.then_some(charge.0)).await
     }
 
     async fn void(&self, tx: &mut Tx, batch: &Begin, wave: i64, why: &str) -> Result<Stand, Fault> {
         tx.execute(&fuse::END_WAVE, &[wave.into(), batch.now.into(), why.into()]).await?;
-        self.open_fuse(tx, batch, why, "wave", None).await?;
+        self.open_fuse(tx, &Of::of(batch), why, "wave", None).await?;
         Ok(Stand::Open)
     }
 
-    async fn open_fuse(&self, tx: &mut Tx, batch: &Begin, why: &str, bound: &str, charge: Option<i64>) -> Result<(), Fault> {
-        let now = batch.now;
-        let params = [batch.account.0.into(), why.into(), now.into(), u32::from(batch.fuse.approvers).into()];
+    async fn open_fuse(&self, tx: &mut Tx, of: &Of<'_>, why: &str, bound: &str, charge: Option<i64>) -> Result<(), Fault> {
+        let now = of.now;
+        let params = [of.account.into(), why.into(), now.into(), u32::from(of.fuse.approvers).into()];
         let rows = tx.query(&fuse::BLOW, &params).await?;
         let Some(row) = rows.first() else { return Ok(()) };
         let name = row.text("name")?;
         tracing::error!(account = %name, why, "the fuse has blown: nothing of the account is sent until an operator approves what is due (`rebilld wave show`)");
         let detail = format!("{now} {why}");
-        let params = [batch.account.0.into(), charge.into(), IncidentKind::FuseBlown.name().into(), detail.as_str().into(), now.into()];
+        let params = [of.account.into(), charge.into(), IncidentKind::FuseBlown.name().into(), detail.as_str().into(), now.into()];
         tx.execute(&outbox::OPEN_INCIDENT, &params).await?;
         let data = json!({ "account": name, "reason": why, "bound": bound });
         let event = Event::new(EventKind::AccountFuseBlown, &[&name, &detail], data);
@@ -306,11 +345,29 @@ fn money(code: &str, minor: i64) -> Result<Money, Fault> {
     Ok(Money::new(minor, currency))
 }
 
+/// Whose fuse, when, and on which of the account's days.
+struct Of<'a> {
+    account: i64,
+    now: Timestamp,
+    day: Date,
+    fuse: &'a Fuse,
+}
+
+impl<'a> Of<'a> {
+    fn of(batch: &'a Begin) -> Self {
+        Self { account: batch.account.0, now: batch.now, day: batch.budget_day, fuse: &batch.fuse }
+    }
+
+    fn key(&self) -> [Param; 2] {
+        [self.account.into(), self.day.into()]
+    }
+}
+
 /// The day's budget so far, and the fuse with what went through it.
-async fn read<'a>(tx: &mut Tx, batch: &'a Begin) -> Result<(Count, Meter<'a>), Fault> {
-    let (mut budget, mut meter) = (Count::default(), Meter::new(&batch.fuse));
-    let today = day_began(batch.budget_day);
-    for row in &tx.query(&fuse::SPENT, &[batch.account.0.into(), batch.budget_day.into()]).await? {
+fn read<'a>(rows: &[Row], of: &Of<'a>) -> Result<(Count, Meter<'a>), Fault> {
+    let (mut budget, mut meter) = (Count::default(), Meter::new(of.fuse));
+    let today = day_began(of.day);
+    for row in rows {
         let what = row.text("what")?;
         if what == "expected" {
             take_expected(meter.expected.get_or_insert_default(), row)?;
@@ -320,7 +377,7 @@ async fn read<'a>(tx: &mut Tx, batch: &'a Begin) -> Result<(Count, Meter<'a>), F
         match what.as_str() {
             "budget" => budget.add(count, sum),
             "day" if row.at("at")? == today => meter.day.add(count, sum),
-            "hour" if is_of_the_hour(row.at("at")?, batch.now) => meter.hour.add(count, sum),
+            "hour" if is_of_the_hour(row.at("at")?, of.now) => meter.hour.add(count, sum),
             _ => {}
         }
     }

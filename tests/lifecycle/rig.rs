@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use rebilld::app::expect;
 use rebilld::domain::attempt::MerchantUid;
 use rebilld::domain::dunning::Dunnings;
 use rebilld::domain::fuse::Fuse;
@@ -17,7 +18,7 @@ use rebilld::domain::outcome::{Record, RecordStatus};
 use rebilld::domain::plan::{AccountTerms, Catalog, Plan};
 use rebilld::domain::recurrence::Recurrence;
 use rebilld::domain::window::Windows;
-use rebilld::engine::{Account, Engine as Daemon, Parts, Tuning, worker};
+use rebilld::engine::{Account, Engine as Daemon, InForce, Parts, Tuning, worker};
 use rebilld::gateway::portone::{self, Wire};
 use rebilld::ports::clock::Clock;
 use rebilld::ports::courier::{Courier, Handover};
@@ -265,7 +266,7 @@ impl World {
             in_flight: 64,
             budget_count: None,
             budget_sum: None,
-            budget_zone: TimeZone::UTC,
+            budget_zone: seoul(),
             fuse: self.fuse.clone(),
         };
         let mut tuning = Tuning::new("sb".parse().unwrap());
@@ -292,6 +293,21 @@ impl World {
             tokens: Box::new(move || format!("life-{life}-{}", tokens.fetch_add(1, Ordering::SeqCst))),
             delivery_delay: |_, _| None,
         })
+    }
+
+    /// What of the config is in force, as far as looking ahead goes.
+    pub fn in_force(&self) -> InForce {
+        let mut tuning = Tuning::new("sb".parse().unwrap());
+        tuning.windows = self.windows.clone();
+        tuning.policy.dunning = self.dunning.clone();
+        let catalog = self.catalog.clone();
+        InForce { version: None, plans: None, catalog, id_modes: BTreeMap::new(), bounds: BTreeMap::new(), tuning }
+    }
+
+    /// The daemon's walk that tells what to expect of the days. Returns how many became known.
+    pub async fn expect(&self) -> usize {
+        let zones = [(self.account.id, seoul())];
+        expect::expect(&self.db, &self.in_force(), &zones, self.clock.now()).await.unwrap()
     }
 
     /// From now on a subscription's card has no funds, or has some again.

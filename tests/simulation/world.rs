@@ -219,7 +219,7 @@ impl World {
             budget_count: None,
             budget_sum: None,
             budget_zone: TimeZone::UTC,
-            fuse: Fuse::NONE,
+            fuse: Fuse { hour_count: Some(1_000_000), ..Fuse::NONE },
         }
     }
 

@@ -4,6 +4,7 @@ use super::story::zone;
 use crate::cli::context::Opened;
 use crate::cli::output::local;
 use crate::domain::charge::{ChargeState, Waiting};
+use crate::domain::fuse::FuseState;
 use crate::store::desk::{AccountStatus, Status, Story};
 
 pub fn waiting(waiting: Waiting) -> &'static str {
@@ -92,6 +93,19 @@ pub fn next(opened: &Opened, story: &Story, status: Option<&Status>, account: Op
             }
             if account.paused {
                 said.push(format!("But the account is paused{}: nothing is sent.", because(&account.pause_reason)));
+            }
+            let fuse = because(&account.fuse_why);
+            match account.fuse {
+                Some(FuseState::Blown) => said.push(format!(
+                    "But the account's fuse has blown{fuse}: nothing is sent until an operator approves what is due (`rebilld wave show`)."
+                )),
+                Some(FuseState::Rejected) => {
+                    said.push(format!("But an operator keeps the account stopped{fuse}: nothing is sent before `rebilld wave approve`."));
+                }
+                Some(FuseState::Approved) => said.push(
+                    "But the account sends the charges of an approved wave and nothing else, until that is over.".to_owned(),
+                ),
+                None => {}
             }
             if !account.audited {
                 said.push(

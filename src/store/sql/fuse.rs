@@ -4,6 +4,7 @@ use super::Statement;
 
 pub const ALL: &[&Statement] = &[
     &SPENT,
+    &DUE_WAVE,
     &SPEND_FUSE,
     &BLOW,
     &CLOSE_INCIDENTS,
@@ -15,6 +16,16 @@ pub const ALL: &[&Statement] = &[
     &WAVE_BEGUN,
     &EXPECT,
     &EXPECTED,
+    &FUSES,
+    &LOCK_FUSE,
+    &WAVE_PLAN,
+    &WAVE_ASKED,
+    &ADD_WAVE,
+    &SECOND_APPROVAL,
+    &ADD_WAVE_CHARGES,
+    &APPROVE,
+    &REJECT,
+    &FORGET_SPENT,
 ];
 
 /// All that a batch of intents is held against: the day's budget, what went through the fuse, what was expected of the day.
@@ -25,6 +36,15 @@ pub const SPENT: Statement = Statement::same(
             FROM fuse_spent WHERE account_id = $1
         UNION ALL SELECT 'expected', currency, count, sum, CAST(NULL AS TIMESTAMPTZ)
             FROM fuse_expected WHERE account_id = $1 AND day = $2",
+);
+
+/// What is due of an account and in nobody's hand, `$4` charges at most.
+pub const DUE_WAVE: Statement = Statement::same(
+    "due wave",
+    "SELECT currency, count(*) AS count, CAST(sum(amount) AS BIGINT) AS sum, max(amount) AS largest FROM (
+            SELECT currency, amount FROM charges WHERE account_id = $1 AND state = 'due' AND next_at IS NOT NULL
+                AND next_at <= $3 AND (claim_until IS NULL OR claim_until <= $2) ORDER BY next_at LIMIT $4
+        ) AS due GROUP BY currency",
 );
 
 /// Differs because batches are arrays on Postgres and JSON on SQLite.
@@ -121,3 +141,66 @@ pub const EXPECTED: Statement = Statement::same(
     "expected",
     "SELECT account_id, day, currency, count, sum FROM fuse_expected WHERE day >= $1 ORDER BY account_id, day, currency",
 );
+
+/// Accounts whose fuse is not whole.
+pub const FUSES: Statement = Statement::same(
+    "fuses",
+    "SELECT id, name, fuse, fuse_why, fuse_at, fuse_approvers, fuse_until FROM accounts WHERE fuse IS NOT NULL ORDER BY name",
+);
+
+/// Differs because SQLite has one writer and no row locks.
+pub const LOCK_FUSE: Statement = Statement::two(
+    "lock fuse",
+    "SELECT id, name, fuse, fuse_why, fuse_at, fuse_approvers, fuse_until FROM accounts WHERE name = $1",
+    "SELECT id, name, fuse, fuse_why, fuse_at, fuse_approvers, fuse_until FROM accounts WHERE name = $1 FOR NO KEY UPDATE",
+);
+
+/// What an account would send that was due by `$2`, in its order.
+pub const WAVE_PLAN: Statement = Statement::same(
+    "wave plan",
+    "SELECT c.id, s.account, s.external_ref, c.period_start, c.due_at, c.amount, c.currency, c.id_number, c.refused_customer,
+            s.customer_uid, a.id_number AS live_id_number, a.customer_uid AS live_customer, o.id AS send_id
+        FROM charges c
+        JOIN subscriptions s ON s.id = c.subscription_id
+        LEFT JOIN attempts a ON a.charge_id = c.id AND a.state IN ('live', 'paid')
+        LEFT JOIN sends o ON o.attempt_id = a.id AND o.state = 'open'
+        WHERE c.account_id = $1 AND c.state = 'due' AND c.next_at IS NOT NULL AND s.status = 'active'
+            AND (c.next_at <= $2 OR (c.waiting = 'fuse' AND c.due_at <= $2))
+        ORDER BY c.due_at, c.id",
+);
+
+/// What the first of two operators has approved; the newest.
+pub const WAVE_ASKED: Statement = Statement::same(
+    "wave asked",
+    "SELECT id, hash, first_by, asked_at, approved_at FROM waves WHERE account_id = $1 AND ended_at IS NULL ORDER BY id DESC LIMIT 1",
+);
+
+pub const ADD_WAVE: Statement = Statement::same(
+    "add wave",
+    "INSERT INTO waves (account_id, hash, charges, asked_at, first_by) VALUES ($1, $2, $3, $4, $5) RETURNING id",
+);
+
+pub const SECOND_APPROVAL: Statement =
+    Statement::same("second approval", "UPDATE waves SET approved_at = $2, second_by = $3 WHERE id = $1");
+
+/// Differs because batches are arrays on Postgres and JSON on SQLite.
+pub const ADD_WAVE_CHARGES: Statement = Statement::two(
+    "add wave charges",
+    "INSERT INTO wave_charges (wave_id, charge_id, merchant_uid, amount, currency, customer)
+        SELECT $1, value->>'$.charge', value->>'$.uid', value->>'$.amount', value->>'$.currency', value->>'$.customer'
+        FROM jsonb_each($2)",
+    "INSERT INTO wave_charges (wave_id, charge_id, merchant_uid, amount, currency, customer)
+        SELECT $1, x.charge, x.uid, x.amount, x.currency, x.customer
+        FROM unnest($2::bigint[], $3::text[], $4::bigint[], $5::text[], $6::text[]) AS x(charge, uid, amount, currency, customer)",
+);
+
+pub const APPROVE: Statement =
+    Statement::same("approve", "UPDATE accounts SET fuse = 'approved', fuse_wave = $2, fuse_until = $3 WHERE id = $1");
+
+pub const REJECT: Statement = Statement::same(
+    "reject",
+    "UPDATE accounts SET fuse = 'rejected', fuse_why = $2, fuse_wave = NULL, fuse_until = NULL WHERE id = $1",
+);
+
+/// The fuse counts anew: a person has looked.
+pub const FORGET_SPENT: Statement = Statement::same("forget spent", "DELETE FROM fuse_spent WHERE account_id = $1");
