@@ -46,3 +46,31 @@ pub(super) fn fuse_of(raw: &RawFuse) -> Fuse {
         approval: approval.unwrap_or(Fuse::NONE.approval),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_what_is_meant() {
+        let raw = serde_json::json!({
+            "amount": 20_000, "times": 2.5, "times_from": 1_000, "hour_count": 7, "hour_sum": 70_000, "day_times": 1.5, "day_from": 3,
+            "decline_rate": 0.25, "doubt_rate": 0.125, "sample": 9, "approvers": 2, "approval": "2h",
+        });
+        let meant = Fuse {
+            amount: Some(20_000),
+            times: Some(2_500),
+            times_from: 1_000,
+            hour_count: Some(7),
+            hour_sum: Some(70_000),
+            day_times: Some(1_500),
+            day_from: 3,
+            decline_rate: Some(250),
+            doubt_rate: Some(125),
+            sample: 9,
+            approvers: 2,
+            approval: SignedDuration::from_hours(2),
+        };
+        assert_eq!(fuse_of(&serde_json::from_value(raw).unwrap()), meant);
+    }
+}

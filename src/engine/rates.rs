@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn more_than_the_share_of_first_tries_declined_is_told_once() {
         let (rates, fuse) = (Rates::default(), fuse());
-        let ends = [End::Declined, End::Clear].repeat(10);
+        let ends = [End::Clear, End::Declined].repeat(10);
         assert!(ends.iter().all(|end| rates.count(MINUTE, *end, true, &fuse).is_none()), "half of them is not more than half");
         let told = rates.count(MINUTE, End::Declined, true, &fuse).unwrap();
         assert_eq!(told, "11 of 21 first tries in the last hour were declined");
