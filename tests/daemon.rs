@@ -5,6 +5,8 @@
 mod brakes;
 #[path = "daemon/charges.rs"]
 mod charges;
+#[path = "daemon/fuse.rs"]
+mod fuse;
 #[path = "daemon/plans.rs"]
 mod plans;
 #[path = "support/processes.rs"]

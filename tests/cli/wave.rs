@@ -24,6 +24,8 @@ async fn blown() -> [Rig; 2] {
             )
         };
         rig.sql(&charges("1770000000000000"), &charges("'2026-02-02T02:40:00Z'")).await;
+        let audited = "UPDATE accounts SET audited_incarnation = (SELECT incarnation FROM settings)";
+        rig.sql(audited, audited).await;
         blow(rig, "main").await;
     }
     rigs
@@ -77,7 +79,7 @@ async fn a_wave_is_shown_as_it_would_be_sent() {
         }
         assert!(!text.contains("card-1"), "no billing key");
         let rows = rig.csv(&["wave", "show"]);
-        assert_eq!((rows.len(), rows[1][2].as_str()), (4, "sub-1"));
+        assert!(rows.len() == 4 && rows.iter().any(|row| row[2] == "sub-1"), "{rows:?}");
         assert_eq!(rig.json(&["hold", "status"])[1]["state"], "fuse blown");
         assert!(rig.ok(&["explain", "sub-1"]).contains("the account's fuse has blown (501 charges in an hour, 500 at most)"));
         assert!(rig.ok(&["charges", "show", "sub-1:2026-01-31"]).contains("But the account's fuse has blown (501 charges"));

@@ -37,7 +37,7 @@ pub const LOCK_CHARGES: Statement = Statement::two(
 );
 
 /// The same rows for W2, each with what its subscription paid last: a probe of the index that opening has just walked. Differs
-/// because SQLite has one writer, no row locks and no LATERAL.
+/// because SQLite has one writer, no row locks and no LATERAL; for the words of the condition see [`UPDATE_ATTEMPTS`].
 pub const LOCK_TO_BEGIN: Statement = Statement::two(
     "lock charges to begin",
     "SELECT c.id, c.account_id, c.state, c.claim_token, c.elsewhere_imp_uid, c.period_start, c.period_end, c.currency,
@@ -50,7 +50,7 @@ pub const LOCK_TO_BEGIN: Statement = Statement::two(
             l.amount AS last_amount, l.currency AS last_currency, l.period_start AS last_start, l.period_end AS last_end
         FROM charges c LEFT JOIN LATERAL (
             SELECT p.amount, p.currency, p.period_start, p.period_end FROM charges p
-                WHERE p.subscription_id = c.subscription_id AND p.period_start < c.period_start AND p.state = 'paid'
+                WHERE p.subscription_id = c.subscription_id AND p.period_start < c.period_start AND p.state IS NOT DISTINCT FROM 'paid'
                 ORDER BY p.period_start DESC LIMIT 1) l ON TRUE
         WHERE c.id = ANY ($1) ORDER BY c.id FOR NO KEY UPDATE OF c",
 );
