@@ -102,11 +102,8 @@ pub async fn expect(
         }
     };
     ahead::walk(database, add, |_, _| {}).await?;
-    let expected: Vec<Expectation> = days
-        .into_values()
-        .flatten()
-        .map(|day| Expectation { account: day.account, day: day.day, count: day.count })
-        .collect();
+    let expected: Vec<Expectation> =
+        days.into_values().flatten().map(|day| Expectation { account: day.account, day: day.day, count: day.count }).collect();
     database.expect(now, &expected).await?;
     Ok(expected.len())
 }

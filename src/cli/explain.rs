@@ -124,7 +124,9 @@ impl Explain {
             brakes.extend(match account.fuse {
                 Some(FuseState::Blown) => Some(format!("the account's fuse has blown{}", because(&account.fuse_why))),
                 Some(FuseState::Rejected) => Some(format!("an operator keeps the account stopped{}", because(&account.fuse_why))),
-                Some(FuseState::Approved) => Some("only the charges of an approved wave are sent (`rebilld wave show`)".to_owned()),
+                Some(FuseState::Approved) => {
+                    Some("only the charges of an approved wave are sent (`rebilld wave show`)".to_owned())
+                }
                 None => None,
             });
             unaudited = !account.audited;

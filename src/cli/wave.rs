@@ -197,9 +197,12 @@ fn text(wave: &Due, opened: &Opened) -> String {
         lines.push(format!("Nothing that can be sent was due by {by}."));
     } else {
         let sums: Vec<String> = wave.sums().into_iter().map(|(currency, sum)| of(sum, currency)).collect();
-        let largest: Vec<String> =
-            wave.largest().iter().map(|one| format!("{} ({})", one.amount, one.external_ref)).collect();
-        lines.push(format!("Due by {by}: {count} charges, {} together, the largest {}", sums.join(" and "), largest.join(" and ")));
+        let largest: Vec<String> = wave.largest().iter().map(|one| format!("{} ({})", one.amount, one.external_ref)).collect();
+        lines.push(format!(
+            "Due by {by}: {count} charges, {} together, the largest {}",
+            sums.join(" and "),
+            largest.join(" and ")
+        ));
         lines.push(String::new());
         lines.push(Listing { rows: rows(wave, opened, false), none: "" }.lines());
         lines.push(String::new());
@@ -213,7 +216,8 @@ fn text(wave: &Due, opened: &Opened) -> String {
         (None, true) => lines.push("Two operators have to approve it.".to_owned()),
         _ => {}
     }
-    let what = if wave.charges.is_empty() { "To let the account send again:" } else { "To send exactly these, and nothing else:" };
+    let what =
+        if wave.charges.is_empty() { "To let the account send again:" } else { "To send exactly these, and nothing else:" };
     lines.push(format!("{what} rebilld wave approve {} --account {} --by NAME --why TEXT", wave.hash(), fuse.account));
     lines.push(format!("To keep the account stopped: rebilld wave reject --account {} --by NAME --why TEXT", fuse.account));
     lines.join("\n")
@@ -226,8 +230,7 @@ async fn approve(context: &Context, hash: &str, account: Option<String>, named: 
     let fuse = one(&opened, account.as_deref()).await?;
     let name = fuse.account.as_str();
     let config = opened.loaded.settings.accounts.get(name).map(|account| &account.fuse);
-    let (approvers, lasts) =
-        config.map_or((1, SignedDuration::from_hours(24)), |config| (config.approvers, config.approval));
+    let (approvers, lasts) = config.map_or((1, SignedDuration::from_hours(24)), |config| (config.approvers, config.approval));
     let done = opened.database.desk().approve_wave(opened.now, name, &hash, (approvers, lasts), &by, &signed).await??;
     let zone = opened.zone(name);
     let (state, until, told) = match &done {
@@ -273,7 +276,6 @@ fn tell(context: &Context, json: &Value, text: &str) -> Result<(), Failure> {
         _ => say(text),
     }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,7 @@
 //! What the engine asks of the database: the ledger of charges, the schedules, the brakes, the outbox.
 
+mod fuse;
+
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
@@ -13,12 +15,14 @@ use crate::domain::charge::{AccountId, Charge, ChargeId, ChargeState, Subscripti
 use crate::domain::decide::{Decision, Incident};
 use crate::domain::dunning::KeyStop;
 use crate::domain::event::Event;
-use crate::domain::fuse::{Count, Fuse, FuseState};
+use crate::domain::fuse::{Fuse, FuseState};
 use crate::domain::lifecycle::{Ending, NextPeriod, Progress};
 use crate::domain::money::Money;
 use crate::domain::period::Period;
 use crate::domain::plan::WhilePastDue;
 use crate::domain::subscription::{Payer, Terms};
+
+pub use fuse::{DueWave, Expectation};
 
 /// What can go wrong between the engine and the database, named for what the reader must do next.
 #[derive(Debug, thiserror::Error)]
@@ -273,20 +277,6 @@ pub struct Begin {
     pub intents: Vec<Intent>,
 }
 
-/// All that is due of an account, before the first of it is sent.
-#[derive(Debug, Clone)]
-pub struct DueWave<'a> {
-    pub account: AccountId,
-    pub now: Timestamp,
-    /// What falls due until then belongs to it.
-    pub due_until: Timestamp,
-    /// The local day that budget and fuse count.
-    pub budget_day: Date,
-    pub fuse: &'a Fuse,
-    /// So many charges the account sends in an hour at most; `None`: no bound.
-    pub an_hour: Option<i64>,
-}
-
 /// Why an intent was not committed. Its neighbours are not concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NotBegun {
@@ -401,14 +391,6 @@ impl Brakes {
             () => None,
         }
     }
-}
-
-/// What is expected to be charged on an account's day.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Expectation {
-    pub account: AccountId,
-    pub day: Date,
-    pub count: Count,
 }
 
 /// An event on its way to one endpoint.

@@ -132,7 +132,8 @@ impl Database {
                 Some((approved, false)) => {
                     let what = changed(approved, &terms);
                     refuse_all(refused);
-                    let told = format!("the approved wave was changed: charge {} has another {what}; before that: {why}", intent.charge);
+                    let told =
+                        format!("the approved wave was changed: charge {} has another {what}; before that: {why}", intent.charge);
                     return self.void(tx, batch, wave, &told).await;
                 }
                 _ => *refusal = Some(NotBegun::Fuse { until: Some(stranger) }),
@@ -165,7 +166,8 @@ impl Database {
         for (intent, refusal) in intents.iter().zip(refused.iter_mut()).filter(is_new) {
             let amount = intent.amount;
             let total = budget.sums.get(&amount.currency()).copied().unwrap_or_default().saturating_add(amount.minor());
-            let over = batch.budget_count.is_some_and(|bound| budget.count >= bound) || batch.budget_sum.is_some_and(|bound| total > bound);
+            let over = batch.budget_count.is_some_and(|bound| budget.count >= bound)
+                || batch.budget_sum.is_some_and(|bound| total > bound);
             if over {
                 *refusal = Some(NotBegun::OverBudget);
                 continue;
@@ -284,7 +286,8 @@ impl Database {
         let name = row.text("name")?;
         tracing::error!(account = %name, why, "the fuse has blown: nothing of the account is sent until an operator approves what is due (`rebilld wave show`)");
         let detail = format!("{now} {why}");
-        let params = [of.account.into(), charge.into(), IncidentKind::FuseBlown.name().into(), detail.as_str().into(), now.into()];
+        let params =
+            [of.account.into(), charge.into(), IncidentKind::FuseBlown.name().into(), detail.as_str().into(), now.into()];
         tx.execute(&outbox::OPEN_INCIDENT, &params).await?;
         let data = json!({ "account": name, "reason": why, "bound": bound });
         let event = Event::new(EventKind::AccountFuseBlown, &[&name, &detail], data);
@@ -298,7 +301,12 @@ impl Database {
         for Expectation { account, day, count } in expected {
             rows.row().int("account", account.0).day("day", *day).text("currency", "").int("count", count.count).int("sum", 0);
             for (currency, sum) in &count.sums {
-                rows.row().int("account", account.0).day("day", *day).text("currency", currency.code()).int("count", 0).int("sum", *sum);
+                rows.row()
+                    .int("account", account.0)
+                    .day("day", *day)
+                    .text("currency", currency.code())
+                    .int("count", 0)
+                    .int("sum", *sum);
             }
         }
         if !rows.is_empty() {
@@ -389,8 +397,7 @@ async fn spend(tx: &mut Tx, batch: &Begin, spent: &BTreeMap<Currency, (i64, i64)
     let mut steps = tx.batch();
     let ((slot, began), today) = (step_of(batch.now), day_began(batch.budget_day));
     for (currency, (count, sum)) in spent {
-        let params =
-            [batch.account.0.into(), batch.budget_day.into(), currency.code().into(), (*count).into(), (*sum).into()];
+        let params = [batch.account.0.into(), batch.budget_day.into(), currency.code().into(), (*count).into(), (*sum).into()];
         tx.execute(&writes::SPEND, &params).await?;
         for (slot, at) in [(slot, began), (DAY_SLOT, today)] {
             steps.row().int("slot", slot).text("currency", currency.code()).at("at", at).int("count", *count).int("sum", *sum);

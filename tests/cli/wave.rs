@@ -8,12 +8,9 @@ use super::rig::Rig;
 async fn blown() -> [Rig; 2] {
     let rigs = Rig::both().await;
     for rig in &rigs {
-        let rows: Vec<String> =
-            (1..=3).map(|n| format!("('main', 'sub-{n}', 'monthly', 'card-{n}', '2026-01-31')")).collect();
-        let rows = format!(
-            "INSERT INTO subscriptions (account, external_ref, plan, customer_uid, anchor) VALUES {}",
-            rows.join(", ")
-        );
+        let rows: Vec<String> = (1..=3).map(|n| format!("('main', 'sub-{n}', 'monthly', 'card-{n}', '2026-01-31')")).collect();
+        let rows =
+            format!("INSERT INTO subscriptions (account, external_ref, plan, customer_uid, anchor) VALUES {}", rows.join(", "));
         rig.sql(&rows, &rows).await;
         let charges = |due_at: &str| {
             format!(
@@ -33,7 +30,9 @@ async fn blown() -> [Rig; 2] {
 
 async fn blow(rig: &Rig, account: &str) {
     let blow = |at: &str| {
-        format!("UPDATE accounts SET fuse = 'blown', fuse_why = '501 charges in an hour, 500 at most', fuse_at = {at}, fuse_approvers = 1 WHERE name = '{account}'")
+        format!(
+            "UPDATE accounts SET fuse = 'blown', fuse_why = '501 charges in an hour, 500 at most', fuse_at = {at}, fuse_approvers = 1 WHERE name = '{account}'"
+        )
     };
     rig.sql(&blow("1770000000000000"), &blow("'2026-02-02T02:40:00Z'")).await;
 }
@@ -107,7 +106,10 @@ async fn whatever_has_changed_voids_what_was_shown() {
     for rig in blown().await {
         let before = hash(&rig);
         for (change, back) in [
-            ("UPDATE subscriptions SET customer_uid = 'x' WHERE external_ref = 'sub-1'", "UPDATE subscriptions SET customer_uid = 'card-1' WHERE external_ref = 'sub-1'"),
+            (
+                "UPDATE subscriptions SET customer_uid = 'x' WHERE external_ref = 'sub-1'",
+                "UPDATE subscriptions SET customer_uid = 'card-1' WHERE external_ref = 'sub-1'",
+            ),
             ("UPDATE charges SET id_number = 2 WHERE amount = 99000", "UPDATE charges SET id_number = 1 WHERE amount = 99000"),
             ("UPDATE charges SET state = 'void' WHERE amount = 99000", "UPDATE charges SET state = 'due' WHERE amount = 99000"),
         ] {
@@ -158,7 +160,10 @@ async fn where_two_have_to_approve_one_is_not_enough() {
         assert!(told.starts_with("approved by kim: one more operator has to approve "), "{told}");
         assert_eq!(rig.json(&["hold", "status"])[1]["state"], "fuse blown");
         let again = ["wave", "approve", &right, "--by", "KIM", "--why", "me again"];
-        assert!(rig.fails(65, &with_two(&again)).contains("KIM has approved this wave already: the second approval has to come from somebody else"));
+        assert!(
+            rig.fails(65, &with_two(&again))
+                .contains("KIM has approved this wave already: the second approval has to come from somebody else")
+        );
         let second = ["wave", "approve", &right, "--by", "lee", "--why", "I have looked too"];
         rig.ok(&with_two(&second));
         let actions: Vec<String> =

@@ -30,8 +30,7 @@ fn secrets_go_over_tls_or_stay_on_this_machine() {
     for fine in ["https://api.iamport.kr", "http://127.0.0.1:8765", "http://[::1]:80/x", "http://localhost"] {
         assert_eq!(http_url(fine), None, "{fine}");
     }
-    for wrong in ["http://api.iamport.kr", "ftp://x", "https://", "https://u:p@x", "https://a b", "http://127.0.0.1.evil.kr"]
-    {
+    for wrong in ["http://api.iamport.kr", "ftp://x", "https://", "https://u:p@x", "https://a b", "http://127.0.0.1.evil.kr"] {
         assert!(http_url(wrong).is_some(), "{wrong}");
     }
 }

@@ -230,8 +230,7 @@ impl Desk<'_> {
         let asked = tx.query(&fuse::WAVE_ASKED, &[of.id.into()]).await?;
         let wave = self.planned(of, hash.due_by, &rows, &asked).await?;
         if wave.hash() != *hash {
-            let sums: Vec<String> =
-                wave.sums().iter().map(|(currency, sum)| money(*sum, *currency).to_string()).collect();
+            let sums: Vec<String> = wave.sums().iter().map(|(currency, sum)| money(*sum, *currency).to_string()).collect();
             let how = format!("{} charges are due now ({})", wave.charges.len(), sums.join(", "));
             return Ok(Err(NotApproved::Changed { account: account.to_owned(), how }));
         }
@@ -275,7 +274,13 @@ impl Desk<'_> {
     }
 
     /// Keeps an account stopped, and says so. An approval of what is due then ends it.
-    pub async fn reject_wave(&self, now: Timestamp, account: &str, by: &str, signed: &Signed) -> Result<Result<(), NotApproved>, Fault> {
+    pub async fn reject_wave(
+        &self,
+        now: Timestamp,
+        account: &str,
+        by: &str,
+        signed: &Signed,
+    ) -> Result<Result<(), NotApproved>, Fault> {
         let mut tx = self.database.begin_write().await?;
         // a wave that is on its way is stopped as well
         let Some(of) = read_locked(&mut tx, account).await? else {

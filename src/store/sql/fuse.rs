@@ -96,7 +96,7 @@ pub const WAKE_FUSED: Statement = Statement::two(
         WHERE id = ANY (ARRAY (
             SELECT id FROM charges
                 WHERE account_id = $1 AND state = 'due' AND next_at IS NOT NULL AND next_at > $2 AND waiting = 'fuse'
-                ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+                ORDER BY next_at FOR NO KEY UPDATE SKIP LOCKED
         ))",
 );
 
