@@ -7,6 +7,7 @@ mod lifecycle {
     pub mod dunning;
     pub mod fuse;
     pub mod lanes;
+    pub mod late;
     pub mod owed;
     pub mod rig;
     pub mod terms;

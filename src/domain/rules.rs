@@ -103,6 +103,8 @@ pub(super) fn settle_elsewhere(mut decision: Decision) -> Decision {
     decision.rule = "the open send has ended: settled by the payment under another id";
     decision.is_truth = true;
     decision.events.clear();
+    // the decline that ends the ladder is no reason to pause or cancel what has been paid
+    decision.end = None;
     mark_paid(&mut decision, &before, &imp_uid);
     decision
 }
@@ -380,9 +382,8 @@ pub(super) fn card_stopped(
     };
     let mut decision = Decision::of(rule, charge.clone());
     let charge = &mut decision.charge;
-    let short = matches!(stop, KeyStop::Spacing | KeyStop::Day | KeyStop::Transient);
     let give_up = policy.dunning.of(&charge.account_name, &charge.plan).give_up_at(charge.first_declined_at.unwrap_or(now));
-    if short || (stop == KeyStop::Month && until < give_up) {
+    if stop.passes(until, give_up) {
         charge.waiting = Waiting::CardRest;
         charge.next_at = Some(until.max(now));
         return decision;

@@ -157,8 +157,8 @@ impl Database {
         if !intents.iter().zip(refused.iter_mut()).any(|pair| is_new(&pair)) {
             return self.begin_members(tx, batch, intents, refused, stand).await;
         }
-        let of = Of::of(batch);
-        let spent = tx.query(&fuse::SPENT, &of.key()).await?;
+        let of = Key::of(batch);
+        let spent = tx.query(&fuse::SPENT, &of.params()).await?;
         let (mut budget, mut meter) = read(&spent, &of)?;
         let measured = matches!(stand, Stand::Whole);
         let mut spent: BTreeMap<Currency, (i64, i64)> = BTreeMap::new();
@@ -249,15 +249,15 @@ impl Database {
         if count.count == 0 {
             return Ok(false);
         }
-        let of = Of { account: wave.account.0, now: wave.now, day: wave.budget_day, fuse: wave.fuse };
-        let spent = self.db.read(&fuse::SPENT, &of.key()).await?;
+        let of = Key { account: wave.account.0, now: wave.now, day: wave.budget_day, fuse: wave.fuse };
+        let spent = self.db.read(&fuse::SPENT, &of.params()).await?;
         if read(&spent, &of)?.1.wave(&count, &largest, wave.an_hour).is_none() {
             return Ok(false);
         }
         // once more under the lock: another process may have sent some of it meanwhile, or an operator may have approved it
         let mut tx = self.db.begin().await?;
         let stand = Stand::of(&tx.query(&writes::LOCK_BRAKES, &[of.account.into()]).await?)?;
-        let spent = tx.query(&fuse::SPENT, &of.key()).await?;
+        let spent = tx.query(&fuse::SPENT, &of.params()).await?;
         let trip = read(&spent, &of)?.1.wave(&count, &largest, wave.an_hour);
         let (Stand::Whole, Some(trip)) = (stand, trip) else { return Ok(false) };
         self.open_fuse(&mut tx, &of, &format!("{trip}, before any of what is due was sent"), trip.bound(), None).await?;
@@ -269,16 +269,16 @@ impl Database {
         let (why, charge) = (trip.to_string(), intent.charge);
         let alone = matches!(trip, Trip::Amount { .. } | Trip::Times { .. });
         let why = if alone { format!("{why} (charge {charge})") } else { why };
-        self.open_fuse(tx, &Of::of(batch), &why, trip.bound(), alone.then_some(charge.0)).await
+        self.open_fuse(tx, &Key::of(batch), &why, trip.bound(), alone.then_some(charge.0)).await
     }
 
     async fn void(&self, tx: &mut Tx, batch: &Begin, wave: i64, why: &str) -> Result<Stand, Fault> {
         tx.execute(&fuse::END_WAVE, &[wave.into(), batch.now.into(), why.into()]).await?;
-        self.open_fuse(tx, &Of::of(batch), why, "wave", None).await?;
+        self.open_fuse(tx, &Key::of(batch), why, "wave", None).await?;
         Ok(Stand::Open)
     }
 
-    async fn open_fuse(&self, tx: &mut Tx, of: &Of<'_>, why: &str, bound: &str, charge: Option<i64>) -> Result<(), Fault> {
+    async fn open_fuse(&self, tx: &mut Tx, of: &Key<'_>, why: &str, bound: &str, charge: Option<i64>) -> Result<(), Fault> {
         let now = of.now;
         let params = [of.account.into(), why.into(), now.into(), u32::from(of.fuse.approvers).into()];
         let rows = tx.query(&fuse::BLOW, &params).await?;
@@ -354,25 +354,25 @@ fn money(code: &str, minor: i64) -> Result<Money, Fault> {
 }
 
 /// Whose fuse, when, and on which of the account's days.
-struct Of<'a> {
+struct Key<'a> {
     account: i64,
     now: Timestamp,
     day: Date,
     fuse: &'a Fuse,
 }
 
-impl<'a> Of<'a> {
+impl<'a> Key<'a> {
     fn of(batch: &'a Begin) -> Self {
         Self { account: batch.account.0, now: batch.now, day: batch.budget_day, fuse: &batch.fuse }
     }
 
-    fn key(&self) -> [Param; 2] {
+    fn params(&self) -> [Param; 2] {
         [self.account.into(), self.day.into()]
     }
 }
 
 /// The day's budget so far, and the fuse with what went through it.
-fn read<'a>(rows: &[Row], of: &Of<'a>) -> Result<(Count, Meter<'a>), Fault> {
+fn read<'a>(rows: &[Row], of: &Key<'a>) -> Result<(Count, Meter<'a>), Fault> {
     let (mut budget, mut meter) = (Count::default(), Meter::new(of.fuse));
     let today = day_began(of.day);
     for row in rows {

@@ -172,11 +172,8 @@ impl Desk<'_> {
         let tag = self.database.tag().await?;
         let mut charges = Vec::with_capacity(rows.len());
         for row in rows {
-            let live = row.text_opt("live_customer")?;
-            let customer = match live {
-                Some(live) => live,
-                None => row.text("customer_uid")?,
-            };
+            // a live attempt that never left gives way to one with the payer's new card
+            let customer = row.text("customer_uid")?;
             // neither is sent: the one is asked about, the other waits for a new card
             if row.int_opt("send_id")?.is_some() || row.text_opt("refused_customer")?.as_deref() == Some(customer.as_str()) {
                 continue;

@@ -159,7 +159,7 @@ pub const LOCK_FUSE: Statement = Statement::two(
 pub const WAVE_PLAN: Statement = Statement::same(
     "wave plan",
     "SELECT c.id, s.account, s.external_ref, c.period_start, c.due_at, c.amount, c.currency, c.id_number, c.refused_customer,
-            s.customer_uid, a.id_number AS live_id_number, a.customer_uid AS live_customer, o.id AS send_id
+            s.customer_uid, a.id_number AS live_id_number, o.id AS send_id
         FROM charges c
         JOIN subscriptions s ON s.id = c.subscription_id
         LEFT JOIN attempts a ON a.charge_id = c.id AND a.state IN ('live', 'paid')
