@@ -6,6 +6,7 @@ mod cli {
     pub mod rig;
 
     mod ahead;
+    mod arm;
     mod calendar;
     mod charges;
     mod config;

@@ -14,7 +14,7 @@ use crate::store::desk::{AccountStatus, Reach, Status};
 
 #[derive(Debug, Subcommand)]
 pub enum Hold {
-    /// Shows what is held, paused or not yet audited, and why
+    /// Shows what is held, paused, not yet audited or not armed, and why
     Status,
     /// Stops sends until an operator ends the hold; look-ups go on
     Set {
@@ -159,6 +159,9 @@ async fn status(context: &Context, account: Option<String>) -> Result<(), Failur
             audited: true,
             audited_at: None,
             audited_quick_at: None,
+            live: false,
+            armed: true,
+            armed_at: None,
         };
         rows.push(brake(database, &Above { unsteady: above.unsteady, ..Above::default() }, &zone));
     }
@@ -186,6 +189,10 @@ impl Above {
 
 /// A row of `status`: the first thing that stops sends, and all reasons.
 fn brake(row: AccountStatus, above: &Above, zone: &TimeZone) -> Vec<Field> {
+    let unarmed = Some(format!(
+        "a live account that is not armed in this database: `rebilld arm --account {}`",
+        row.name.trim_start_matches("account ")
+    ));
     let state = match () {
         () if row.killed => "killed",
         () if row.held => "held",
@@ -194,6 +201,7 @@ fn brake(row: AccountStatus, above: &Above, zone: &TimeZone) -> Vec<Field> {
         () if above.unsteady.is_some() => "clock jumped",
         () if !row.audited => "not audited",
         () if row.paused => "paused",
+        () if !row.armed => "not armed",
         () => "sends",
     };
     let unaudited = Some("no complete audit in this incarnation of the database yet".to_owned());
@@ -204,6 +212,7 @@ fn brake(row: AccountStatus, above: &Above, zone: &TimeZone) -> Vec<Field> {
         (jumped.is_some(), jumped),
         (row.paused, row.pause_reason),
         (!row.audited, unaudited),
+        (!row.armed, unarmed),
     ];
     let reasons: Vec<String> = reasons.into_iter().filter(|(on, _)| *on).filter_map(|(_, why)| why).collect();
     vec![
@@ -213,9 +222,12 @@ fn brake(row: AccountStatus, above: &Above, zone: &TimeZone) -> Vec<Field> {
         field("held", row.held).hidden(),
         field("paused", row.paused).hidden(),
         field("audited", row.audited).hidden(),
+        field("live", row.live).hidden(),
+        field("armed", row.armed).hidden(),
         field("base_url", row.base_url).hidden(),
         field("why", reasons.join("; ")),
         at("held_since", row.held_at.or(row.paused_at), zone),
         at("audited_at", row.audited_at, zone),
+        at("armed_at", row.armed_at, zone).hidden(),
     ]
 }

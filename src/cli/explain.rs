@@ -120,6 +120,8 @@ impl Explain {
             brakes.extend(account.killed.then(|| format!("the account's kill switch is on{}", because(&account.kill_reason))));
             brakes.extend(account.held.then(|| format!("the account is held{}", because(&account.hold_reason))));
             brakes.extend(account.paused.then(|| format!("the account is paused{}", because(&account.pause_reason))));
+            let arm = || format!("the account is not armed in this database (`rebilld arm --account {}`)", account.name);
+            brakes.extend((!account.armed).then(arm));
             unaudited = !account.audited;
         }
         let far = opened.now.checked_add(jiff::SignedDuration::from_hours(24 * 366 * 10)).unwrap_or(Timestamp::MAX);

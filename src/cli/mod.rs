@@ -3,6 +3,7 @@
 //! Every command is a module; what they share is [`context`] (settings, database, who is asking), [`output`] (tables, JSON,
 //! CSV) and [`failure`] (one sentence and an exit code).
 
+mod arm;
 mod brakes;
 mod calendar;
 mod catch_up;
@@ -107,6 +108,8 @@ enum Command {
     /// The kill switch: within a second nothing is sent any more
     #[command(subcommand)]
     Kill(brakes::Kill),
+    /// Lets a live account charge from this database: asked once, by name
+    Arm(arm::Arm),
     /// Looks up what is in doubt, now
     Reconcile(daemon::Reconcile),
     /// Compares the database with the gateway's list of payments
@@ -175,6 +178,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Review(command) => command.run(context).await,
         Command::Hold(command) => command.run(context).await,
         Command::Kill(command) => command.run(context).await,
+        Command::Arm(command) => command.run(context).await,
         Command::Reconcile(command) => command.run(context).await,
         Command::Audit(command) => command.run(context).await,
         Command::Incidents(command) => command.run(context).await,

@@ -280,7 +280,7 @@ impl Engine {
             match why {
                 // what is unresolved is about to be looked up: given back at once, it would be claimed without end
                 NotBegun::ClaimLost | NotBegun::PaidElsewhere | NotBegun::Unresolved => {}
-                NotBegun::Killed | NotBegun::Held | NotBegun::Paused => {
+                NotBegun::Killed | NotBegun::Held | NotBegun::Paused | NotBegun::Unarmed => {
                     self.brakes.forget();
                     back.push(claimed);
                 }
@@ -474,6 +474,7 @@ fn brake_name(brake: NotBegun) -> &'static str {
         NotBegun::Killed => "the kill switch is on",
         NotBegun::Held => "on hold",
         NotBegun::Paused => "the account is paused",
+        NotBegun::Unarmed => "the account is not armed",
         _ => "braked",
     }
 }

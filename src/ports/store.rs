@@ -283,6 +283,8 @@ pub enum NotBegun {
     Killed,
     Held,
     Paused,
+    /// A live account that nobody has armed in this database (`rebilld arm`).
+    Unarmed,
     OverBudget,
     /// Its billing key may not be asked before then.
     CardStopped {
@@ -359,6 +361,8 @@ pub struct AccountBrakes {
     pub paused: bool,
     /// Whether a complete clean audit of 35 days has been made in this incarnation of the database.
     pub audited: bool,
+    /// Whether it may charge real cards from this incarnation of the database, or cannot because it is a sandbox.
+    pub armed: bool,
     /// Where an operator has confirmed that it sends.
     pub endpoint: Option<i64>,
 }
@@ -374,6 +378,7 @@ impl Brakes {
                 Some(NotBegun::Held)
             }
             () if of_account.paused => Some(NotBegun::Paused),
+            () if !of_account.armed => Some(NotBegun::Unarmed),
             () => None,
         }
     }

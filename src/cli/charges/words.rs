@@ -89,6 +89,10 @@ pub fn next(opened: &Opened, story: &Story, status: Option<&Status>, account: Op
             if account.paused {
                 said.push(format!("But the account is paused{}: nothing is sent.", because(&account.pause_reason)));
             }
+            if !account.armed {
+                let arm = format!("`rebilld arm --account {}`", account.name);
+                said.push(format!("But the account is not armed in this database: nothing is sent before {arm}."));
+            }
             if !account.audited {
                 said.push(
                     "But the account has had no complete audit in this incarnation of the database: nothing is sent before."
