@@ -5,6 +5,8 @@
 mod brakes;
 #[path = "daemon/charges.rs"]
 mod charges;
+#[path = "daemon/dry_run.rs"]
+mod dry_run;
 #[path = "daemon/plans.rs"]
 mod plans;
 #[path = "support/processes.rs"]

@@ -13,6 +13,7 @@ mod store {
     pub mod plan_rows;
     pub mod plans;
     pub mod races;
+    pub mod rehearsal;
     pub mod rig;
     pub mod rules;
     pub mod terms;

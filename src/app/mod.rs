@@ -8,6 +8,7 @@ pub mod demo;
 mod errors;
 mod guard;
 mod operate;
+mod rehearse;
 mod reload;
 mod run;
 pub mod simulate;
@@ -15,6 +16,7 @@ pub mod simulate;
 pub use assemble::{Assembled, assemble};
 pub use errors::AppError;
 pub use operate::{Audited, audit, reconcile, release_hold, rule};
+pub use rehearse::{DryRun, dry_run};
 pub use run::run;
 
 #[cfg(test)]

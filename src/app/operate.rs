@@ -34,7 +34,7 @@ pub struct Audited {
     pub summary: serde_json::Value,
 }
 
-async fn assembled(loaded: &Loaded) -> Result<Assembled, AppError> {
+pub(super) async fn assembled(loaded: &Loaded) -> Result<Assembled, AppError> {
     let database = open(&loaded.settings, false).await?;
     if !database.pending_migrations().await?.is_empty() {
         return Err(OpenError::NotMigrated.into());

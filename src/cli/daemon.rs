@@ -3,16 +3,23 @@
 use serde_json::json;
 
 use super::context::Context;
+use super::dry_run::DryRun;
 use super::failure::Failure;
 use super::logging;
 use super::output::{Listing, Output, field, print_json, say};
 use crate::app;
 
 #[derive(Debug, clap::Args)]
-pub struct Run {}
+pub struct Run {
+    #[command(flatten)]
+    dry: DryRun,
+}
 
 impl Run {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        if self.dry.dry_run {
+            return self.dry.run(context).await;
+        }
         let loaded = context.load()?;
         loaded.runnable()?;
         logging::start(&loaded.settings.log)?;

@@ -13,6 +13,7 @@ mod context;
 mod daemon;
 mod declines;
 mod demo;
+mod dry_run;
 mod events;
 mod explain;
 mod failure;

@@ -17,6 +17,7 @@ pub mod open;
 pub mod outlook;
 pub mod reconcile;
 pub mod record;
+pub mod rehearse;
 pub mod relay;
 pub mod rule;
 pub mod stats;
