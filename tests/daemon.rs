@@ -20,5 +20,7 @@ mod restored;
 #[path = "daemon/rig.rs"]
 mod rig;
 mod support;
+#[path = "daemon/takeover.rs"]
+mod takeover;
 #[path = "daemon/trouble.rs"]
 mod trouble;

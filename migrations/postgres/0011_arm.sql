@@ -15,3 +15,14 @@ UPDATE accounts SET armed_incarnation = (SELECT incarnation FROM settings)
             JOIN sends s ON s.endpoint_id = e.id
             WHERE n.id = accounts.endpoint_id
     );
+
+-- Billing keys that have bookings in PortOne's own schedule, as `rebilld takeover check` saw them last: they are not charged from here
+-- until those are gone. A key without bookings has no row.
+CREATE TABLE key_bookings (
+    account_id BIGINT NOT NULL,
+    customer_uid TEXT NOT NULL,
+    bookings BIGINT NOT NULL CHECK (bookings > 0),
+    first_at TIMESTAMPTZ,
+    checked_at TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY (customer_uid, account_id)
+);

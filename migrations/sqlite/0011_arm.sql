@@ -15,3 +15,14 @@ UPDATE accounts SET armed_incarnation = (SELECT incarnation FROM settings)
             JOIN sends s ON s.endpoint_id = e.id
             WHERE n.id = accounts.endpoint_id
     );
+
+-- Billing keys that have bookings in PortOne's own schedule, as `rebilld takeover check` saw them last: they are not charged from here
+-- until those are gone. A key without bookings has no row.
+CREATE TABLE key_bookings (
+    account_id INTEGER NOT NULL,
+    customer_uid TEXT NOT NULL,
+    bookings INTEGER NOT NULL CHECK (bookings > 0),
+    first_at INTEGER,
+    checked_at INTEGER NOT NULL,
+    PRIMARY KEY (customer_uid, account_id)
+) STRICT;

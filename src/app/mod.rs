@@ -12,6 +12,7 @@ mod rehearse;
 mod reload;
 mod run;
 pub mod simulate;
+pub mod takeover;
 
 pub use assemble::{Assembled, assemble};
 pub use errors::AppError;

@@ -49,7 +49,7 @@ fn named<'a>(assembled: &'a Assembled, name: &str) -> Result<&'a Arc<Account>, A
     account.ok_or_else(|| AppError::NoAccount(name.to_owned()))
 }
 
-fn chosen(assembled: &Assembled, name: Option<&str>) -> Result<Vec<Arc<Account>>, AppError> {
+pub(super) fn chosen(assembled: &Assembled, name: Option<&str>) -> Result<Vec<Arc<Account>>, AppError> {
     match name {
         None => match assembled.moved.first() {
             Some(held) if assembled.accounts.is_empty() => Err(AppError::NoAccount(held.name.clone())),

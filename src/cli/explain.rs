@@ -19,7 +19,7 @@ use crate::engine::InForce;
 use crate::engine::outlook::{Coming, End, Kind, Outlook, outlook};
 use crate::ports::store::{Pending, Standing};
 use crate::store::StoredVersion;
-use crate::store::desk::{ChargeFilter, ChargeRow, Story};
+use crate::store::desk::{BookedKey, ChargeFilter, ChargeRow, Story};
 
 /// Charges to come that are named.
 const NAMED: usize = 3;
@@ -61,6 +61,8 @@ struct Known {
     made_under: Option<StoredVersion>,
     brakes: Vec<String>,
     unaudited: bool,
+    /// PortOne's own schedule is going to charge its billing key.
+    booked: Option<BookedKey>,
     ahead: Outlook,
     asked: Option<Timestamp>,
 }
@@ -110,6 +112,7 @@ impl Explain {
             None => None,
         };
         let account = desk.accounts().await?.into_iter().find(|row| row.name == standing.schedule.terms.account);
+        let booked = desk.booking_of(row.id).await?;
         let (mut brakes, mut unaudited) = (Vec::new(), false);
         let because = |why: &Option<String>| why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
         if let Some(status) = desk.status().await? {
@@ -139,6 +142,7 @@ impl Explain {
             made_under,
             brakes,
             unaudited,
+            booked,
             ahead,
             asked,
         })
@@ -263,6 +267,9 @@ impl Known {
         }
         if self.brakes.is_empty() && terms.status == Status::Active {
             add("brake", "No kill switch, no hold and no pause of the account is in the way.".to_owned());
+        }
+        if let Some(booked) = &self.booked {
+            add("takeover", format!("{}.", words::bookings(booked, &self.zone)));
         }
         if self.unaudited {
             add("audit", "The account has had no complete audit yet: the daemon makes one before its first charge.".to_owned());

@@ -29,6 +29,7 @@ mod review;
 mod sandbox;
 mod simulate;
 mod subscriptions;
+mod takeover;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -111,6 +112,9 @@ enum Command {
     Kill(brakes::Kill),
     /// Lets a live account charge from this database: asked once, by name
     Arm(arm::Arm),
+    /// Billing keys that PortOne's own schedule is going to charge: not charged from here until that is taken away
+    #[command(subcommand)]
+    Takeover(takeover::Takeover),
     /// Looks up what is in doubt, now
     Reconcile(daemon::Reconcile),
     /// Compares the database with the gateway's list of payments
@@ -180,6 +184,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Hold(command) => command.run(context).await,
         Command::Kill(command) => command.run(context).await,
         Command::Arm(command) => command.run(context).await,
+        Command::Takeover(command) => command.run(context).await,
         Command::Reconcile(command) => command.run(context).await,
         Command::Audit(command) => command.run(context).await,
         Command::Incidents(command) => command.run(context).await,

@@ -356,7 +356,13 @@ pub enum KeyStop {
     Transient,
     /// The card company refused it for good, for another charge: nothing is sent until a new one comes.
     Refused,
+    /// PortOne's own schedule is going to charge it: nothing is sent from here until its bookings are gone.
+    Booked,
 }
+
+/// How long a charge rests whose billing key is booked elsewhere, before it is looked at again. What takes the bookings away
+/// (`rebilld takeover`) wakes it at once.
+pub const BOOKED_REST: SignedDuration = SignedDuration::from_hours(1);
 
 /// Whether a billing key may be asked now; otherwise why not, and until when. Tries that may still be declined count as declined.
 pub fn key_may_be_asked(tries: &[KeyTry], now: Timestamp) -> Result<(), (KeyStop, Timestamp)> {

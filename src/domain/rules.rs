@@ -370,10 +370,11 @@ pub(super) fn card_stopped(
         KeyStop::Month => "this card has been declined as often as it may be in 30 days",
         KeyStop::Transient => "outages have refused this card as often as it may be asked in a day",
         KeyStop::Refused => "this card was refused for good, for another charge",
+        KeyStop::Booked => "PortOne's own schedule is going to charge this card",
     };
     let mut decision = Decision::of(rule, charge.clone());
     let charge = &mut decision.charge;
-    let short = matches!(stop, KeyStop::Spacing | KeyStop::Day | KeyStop::Transient);
+    let short = matches!(stop, KeyStop::Spacing | KeyStop::Day | KeyStop::Transient | KeyStop::Booked);
     let give_up = policy.dunning.of(&charge.account_name, &charge.plan).give_up_at(charge.first_declined_at.unwrap_or(now));
     if short || (stop == KeyStop::Month && until < give_up) {
         charge.waiting = Waiting::CardRest;

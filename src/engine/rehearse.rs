@@ -234,6 +234,7 @@ fn turned_away(why: NotBegun) -> Fate {
     match why {
         NotBegun::OverBudget => Fate::Waits("the budget", None),
         NotBegun::CardStopped { stop: KeyStop::Refused, .. } => Fate::Waits("a new card", None),
+        NotBegun::CardStopped { stop: KeyStop::Booked, .. } => Fate::Waits("its bookings in PortOne's own schedule to go", None),
         NotBegun::CardStopped { until, .. } => Fate::Waits("its card to rest", Some(until)),
         NotBegun::ClaimLost => Fate::Waits("its turn: another worker has it in hand", None),
         NotBegun::PaidElsewhere | NotBegun::Unresolved => Fate::Waits("a look-up", None),

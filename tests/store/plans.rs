@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rebilld::ports::store::Store;
-use rebilld::store::sql::{Statement, charges, chores, missed, outlook, schedules, writes};
+use rebilld::store::sql::{Statement, cards, charges, chores, missed, outlook, schedules, writes};
 
 use super::rig::{Engine, World, now};
 
@@ -26,6 +26,8 @@ const HOT: &[(&Statement, &str)] = &[
     (&chores::PAID_SINCE, "charges_paid"),
     (&chores::UNRESOLVED_NOW, "charges_unresolved"),
     (&writes::LIVE_ATTEMPTS, "attempts_one"),
+    (&cards::TRIES_OF_CARDS, "card_tries"),
+    (&cards::TRIES_OF_CARDS, "key_bookings"),
     (&writes::UPDATE_CHARGES, "charges"),
     (&writes::UPDATE_ATTEMPTS, "attempts"),
     (&writes::END_SENDS, "sends"),
