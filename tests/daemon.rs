@@ -19,6 +19,8 @@ mod reload;
 mod restored;
 #[path = "daemon/rig.rs"]
 mod rig;
+#[path = "daemon/shadow.rs"]
+mod shadow;
 mod support;
 #[path = "daemon/takeover.rs"]
 mod takeover;

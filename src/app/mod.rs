@@ -11,6 +11,7 @@ mod operate;
 mod rehearse;
 mod reload;
 mod run;
+pub mod shadow;
 pub mod simulate;
 pub mod takeover;
 

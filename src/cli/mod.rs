@@ -27,6 +27,7 @@ mod plans;
 mod progress;
 mod review;
 mod sandbox;
+mod shadow;
 mod simulate;
 mod subscriptions;
 mod takeover;

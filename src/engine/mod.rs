@@ -20,6 +20,7 @@ pub mod record;
 pub mod rehearse;
 pub mod relay;
 pub mod rule;
+pub mod shadow;
 pub mod stats;
 mod window;
 pub mod worker;

@@ -27,7 +27,7 @@ const _: () = {
     let _ =
         (Gateway::book, Gateway::charges, Gateway::start_again, Gateway::stop, Gateway::set_faults, Gateway::tail, Tail::charges);
     let _ = (Home::layer, Home::command, Home::json, Home::sql, Home::books, Home::path, Home::log, Home::forget_layers);
-    let _ = (Daemon::kill, Daemon::terminate, Daemon::ended, Daemon::pid, Daemon::wrapped, WEBHOOK_SECRET);
+    let _ = (Daemon::start_with, Daemon::kill, Daemon::terminate, Daemon::ended, Daemon::pid, Daemon::wrapped, WEBHOOK_SECRET);
 };
 
 /// Asks until there is an answer, at most for so long.
@@ -348,7 +348,12 @@ pub struct Daemon {
 impl Daemon {
     /// Starts one that logs to `NAME.log`, after what was logged there before.
     pub fn start(home: &Home, name: &str) -> Self {
-        Self::spawn(home.rebilld(&["run"]), home.path(&format!("{name}.log")))
+        Self::start_with(home, name, &[])
+    }
+
+    /// The same, with options.
+    pub fn start_with(home: &Home, name: &str, options: &[&str]) -> Self {
+        Self::spawn(home.rebilld(&[&["run"], options].concat()), home.path(&format!("{name}.log")))
     }
 
     /// Starts one through a shell that prepares what is around it; `script` ends with `exec "$@"`.
