@@ -78,6 +78,9 @@ pub fn expected(standing: &Standing, in_force: &InForce, (from, to): (Timestamp,
     let since = standing.schedule.known_since.min(from);
     let mut standing = standing.clone();
     standing.schedule.known_since = since;
+    // what has opened here is counted by its own row, and what its card has been through is not the old system's
+    standing.pending.clear();
+    standing.key_tries.clear();
     let terms = &standing.schedule.terms;
     let ahead = outlook(&standing, in_force, since, to);
     let coming = ahead.charges.into_iter().filter(|coming| coming.kind == Kind::Period && coming.at >= from);

@@ -10,6 +10,7 @@ pub const ALL: &[&Statement] = &[
     &WAKE_KEYS,
     &BOOKING_OF,
     &TRIES_OF_CARDS,
+    &TRIES_OF_SUBSCRIPTIONS,
     &CARDS_BEGUN,
     &CARDS_REFUSED,
     &FORGET_TRIES,
@@ -30,6 +31,25 @@ pub const TRIES_OF_CARDS: Statement = Statement::two(
     UNION ALL SELECT 0, b.customer_uid, 0, b.checked_at, NULL, 'booked' FROM key_bookings b
         WHERE b.account_id = $1 AND b.customer_uid = ANY ($2)",
 );
+
+/// What the keys of subscriptions have been through. Differs because lists are arrays on Postgres and JSON on SQLite.
+pub const TRIES_OF_SUBSCRIPTIONS: Statement = Statement::two(
+    "tries of subscriptions",
+    concat!(tries_of_subscriptions!(), "IN (SELECT value FROM json_each($1))"),
+    concat!(tries_of_subscriptions!(), "= ANY ($1)"),
+);
+
+macro_rules! tries_of_subscriptions {
+    () => {
+        "SELECT s.id AS subscription_id, k.charge_id, k.at, k.class, a.state
+        FROM subscriptions s
+        JOIN accounts c ON c.name = s.account
+        JOIN card_tries k ON k.customer_uid = s.customer_uid AND k.account_id = c.id
+        JOIN attempts a ON a.id = k.attempt_id
+        WHERE s.id "
+    };
+}
+use tries_of_subscriptions;
 
 /// Differs because batches are arrays on Postgres and JSON on SQLite.
 pub const CARDS_BEGUN: Statement = Statement::two(
