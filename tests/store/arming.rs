@@ -70,6 +70,7 @@ both! {
         world.db.sync_accounts(&[idle], now()).await.unwrap();
         world.one_begun("t").await;
         for step in [
+            "DROP TABLE key_bookings",
             "ALTER TABLE accounts DROP COLUMN live",
             "ALTER TABLE accounts DROP COLUMN armed_incarnation",
             "ALTER TABLE accounts DROP COLUMN armed_at",
