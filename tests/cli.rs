@@ -7,6 +7,7 @@ mod cli {
     pub mod wave;
 
     mod ahead;
+    mod arm;
     mod calendar;
     mod charges;
     mod config;

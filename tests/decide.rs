@@ -302,6 +302,7 @@ fn facts() -> Vec<(&'static str, Fact)> {
         ("card rests: another charge to it", stopped(KeyStop::Spacing, 80)),
         ("card rests: declined ten times", stopped(KeyStop::Month, 70 + 3 * 1440)),
         ("card rests: for longer than it lives", stopped(KeyStop::Month, 70 + 20 * 1440)),
+        ("card rests: booked at PortOne", stopped(KeyStop::Booked, 70 + 60)),
         ("card refused for another charge", stopped(KeyStop::Refused, 70 + 30 * 1440)),
         ("outside its window", Fact::WindowClosed { until: at(300) }),
         ("card not replaced", Fact::CardNotReplaced),

@@ -3,6 +3,7 @@
 mod support;
 
 mod store {
+    pub mod arming;
     pub mod books;
     pub mod cards;
     pub mod deeds;
@@ -13,6 +14,7 @@ mod store {
     pub mod plan_rows;
     pub mod plans;
     pub mod races;
+    pub mod rehearsal;
     pub mod rig;
     pub mod rules;
     pub mod terms;

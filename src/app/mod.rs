@@ -9,13 +9,17 @@ mod errors;
 pub mod expect;
 mod guard;
 mod operate;
+mod rehearse;
 mod reload;
 mod run;
+pub mod shadow;
 pub mod simulate;
+pub mod takeover;
 
 pub use assemble::{Assembled, assemble};
 pub use errors::AppError;
 pub use operate::{Audited, audit, reconcile, release_hold, rule};
+pub use rehearse::{DryRun, dry_run};
 pub use run::run;
 
 #[cfg(test)]

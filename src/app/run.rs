@@ -11,9 +11,10 @@ use super::errors::AppError;
 use super::expect;
 use super::reload::{Reloader, instance};
 use crate::config::{Loaded, Sources};
-use crate::engine::worker;
+use crate::engine::{Account, worker};
 use crate::ports::clock::Clock;
 use crate::ports::store::Store;
+use crate::store::Database;
 use crate::time::SystemClock;
 
 /// Runs the daemon until SIGTERM or SIGINT; then finishes what is in flight within `worker.shutdown_grace`. A second SIGINT
@@ -41,6 +42,9 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
         async move { database.listen(wake, plans).await }
     });
     let names: Vec<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
+    for name in unarmed(&database, &accounts).await? {
+        warn!(account = %name, "this live account is not armed in this database: nothing is sent for it. `rebilld run --dry-run` shows what would be, `rebilld arm --account {name}` lets it");
+    }
     info!(database = %up.database, accounts = %names.join(", "), plans = up.plans, "rebilld is up");
 
     let reloading = tokio::spawn(reloader.run(hangup));
@@ -80,6 +84,13 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
 
 fn listen_for(kind: SignalKind) -> Result<tokio::signal::unix::Signal, AppError> {
     signal(kind).map_err(|why| AppError::Internal(format!("signals cannot be listened for: {why}")))
+}
+
+/// Accounts that nobody has armed here, by name.
+async fn unarmed(database: &Database, accounts: &[Arc<Account>]) -> Result<Vec<String>, AppError> {
+    let brakes = database.brakes().await?;
+    let armed = |account: &Account| brakes.accounts.get(&account.id).is_some_and(|of_account| of_account.armed);
+    Ok(accounts.iter().filter(|account| !armed(account)).map(|account| account.name.clone()).collect())
 }
 
 /// What is said once it is up.

@@ -20,7 +20,7 @@ use crate::engine::InForce;
 use crate::engine::outlook::{Coming, End, Kind, Outlook, outlook};
 use crate::ports::store::{Pending, Standing};
 use crate::store::StoredVersion;
-use crate::store::desk::{ChargeFilter, ChargeRow, Story};
+use crate::store::desk::{BookedKey, ChargeFilter, ChargeRow, Story};
 
 /// Charges to come that are named.
 const NAMED: usize = 3;
@@ -62,6 +62,8 @@ struct Known {
     made_under: Option<StoredVersion>,
     brakes: Vec<String>,
     unaudited: bool,
+    /// PortOne's own schedule is going to charge its billing key.
+    booked: Option<BookedKey>,
     ahead: Outlook,
     asked: Option<Timestamp>,
 }
@@ -111,6 +113,7 @@ impl Explain {
             None => None,
         };
         let account = desk.accounts().await?.into_iter().find(|row| row.name == standing.schedule.terms.account);
+        let booked = desk.booking_of(row.id).await?;
         let (mut brakes, mut unaudited) = (Vec::new(), false);
         let because = |why: &Option<String>| why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
         if let Some(status) = desk.status().await? {
@@ -129,6 +132,8 @@ impl Explain {
                 }
                 None => None,
             });
+            let arm = || format!("the account is not armed in this database (`rebilld arm --account {}`)", account.name);
+            brakes.extend((!account.armed).then(arm));
             unaudited = !account.audited;
         }
         let far = opened.now.checked_add(jiff::SignedDuration::from_hours(24 * 366 * 10)).unwrap_or(Timestamp::MAX);
@@ -146,6 +151,7 @@ impl Explain {
             made_under,
             brakes,
             unaudited,
+            booked,
             ahead,
             asked,
         })
@@ -201,6 +207,11 @@ impl Known {
             (_, Some(next)) if !self.brakes.is_empty() => {
                 format!("{} is due {}, and nothing is sent at the moment: {}.", next.amount, self.when(next.at), self.brakes[0])
             }
+            (_, Some(next)) if self.booked.is_some() => format!(
+                "{} is due {}, and is not charged from here: PortOne's own schedule is going to charge its billing key.",
+                next.amount,
+                self.when(next.at)
+            ),
             (_, Some(next)) => {
                 let again = if next.kind == Kind::Retry { " again, after a decline" } else { "" };
                 format!("{} is charged {}{again}.", next.amount, self.when(next.at))
@@ -293,6 +304,9 @@ impl Known {
         }
         if self.brakes.is_empty() && terms.status == Status::Active {
             add("brake", "No kill switch, no hold, no pause and no blown fuse of the account is in the way.".to_owned());
+        }
+        if let Some(booked) = &self.booked {
+            add("takeover", format!("{}.", words::bookings(booked, &self.zone)));
         }
         if self.unaudited {
             add("audit", "The account has had no complete audit yet: the daemon makes one before its first charge.".to_owned());

@@ -356,13 +356,19 @@ pub enum KeyStop {
     Transient,
     /// The card company refused it for good, for another charge: nothing is sent until a new one comes.
     Refused,
+    /// PortOne's own schedule is going to charge it: nothing is sent from here until its bookings are gone.
+    Booked,
 }
+
+/// How long a charge rests whose billing key is booked elsewhere, before it is looked at again. What takes the bookings away
+/// (`rebilld takeover`) wakes it at once.
+pub const BOOKED_REST: SignedDuration = SignedDuration::from_hours(1);
 
 impl KeyStop {
     /// Whether a charge that lives until `give_up` waits for the stop to end, at `until`. Otherwise only another card helps it.
     pub fn passes(self, until: Timestamp, give_up: Timestamp) -> bool {
         match self {
-            Self::Spacing | Self::Day | Self::Transient => true,
+            Self::Spacing | Self::Day | Self::Transient | Self::Booked => true,
             Self::Month => until < give_up,
             Self::Refused => false,
         }

@@ -17,6 +17,7 @@ pub mod lifecycle;
 pub mod money;
 pub mod outcome;
 pub mod period;
+pub mod place;
 pub mod plan;
 pub mod price;
 pub mod proof;

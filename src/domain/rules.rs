@@ -379,6 +379,7 @@ pub(super) fn card_stopped(
         KeyStop::Month => "this card has been declined as often as it may be in 30 days",
         KeyStop::Transient => "outages have refused this card as often as it may be asked in a day",
         KeyStop::Refused => "this card was refused for good, for another charge",
+        KeyStop::Booked => "PortOne's own schedule is going to charge this card",
     };
     let mut decision = Decision::of(rule, charge.clone());
     let charge = &mut decision.charge;

@@ -293,6 +293,8 @@ pub enum NotBegun {
     Killed,
     Held,
     Paused,
+    /// A live account that nobody has armed in this database (`rebilld arm`).
+    Unarmed,
     OverBudget,
     /// The fuse has blown, lets only the charges of a wave through, or does not know the day yet. `None`: until an operator
     /// approves what is due.
@@ -374,6 +376,8 @@ pub struct AccountBrakes {
     pub paused: bool,
     /// Whether a complete clean audit of 35 days has been made in this incarnation of the database.
     pub audited: bool,
+    /// Whether it may charge real cards from this incarnation of the database, or cannot because it is a sandbox.
+    pub armed: bool,
     /// Where an operator has confirmed that it sends.
     pub endpoint: Option<i64>,
     /// `None`: whole.
@@ -391,6 +395,7 @@ impl Brakes {
                 Some(NotBegun::Held)
             }
             () if of_account.paused => Some(NotBegun::Paused),
+            () if !of_account.armed => Some(NotBegun::Unarmed),
             () if matches!(of_account.fuse, Some(FuseState::Blown | FuseState::Rejected)) => Some(NotBegun::Fuse { until: None }),
             () => None,
         }

@@ -15,7 +15,7 @@ use crate::domain::attempt::{AttemptId, AttemptState, SendId};
 use crate::domain::charge::ChargeId;
 use crate::domain::decide::{Decision, LiveChange};
 use crate::domain::decline::Class;
-use crate::domain::dunning::{KEY_SPACING, KEY_WINDOW, KeyEnd, KeyStop, KeyTry, key_may_be_asked};
+use crate::domain::dunning::{BOOKED_REST, KEY_SPACING, KEY_WINDOW, KeyEnd, KeyStop, KeyTry, key_may_be_asked};
 use crate::ports::store::{Begin, Intent, NotBegun};
 
 /// Billing keys of a batch that were declined before.
@@ -37,7 +37,12 @@ pub(super) async fn stop_cards(
     let since = batch.now.saturating_sub(KEY_WINDOW).unwrap_or(Timestamp::MIN);
     let found = tx.query(&cards::TRIES_OF_CARDS, &[batch.account.0.into(), keys.into(), since.into()]).await?;
     let mut tries: HashMap<String, Vec<(i64, ChargeId, KeyTry)>> = HashMap::new();
+    let mut booked: HashSet<String> = HashSet::new();
     for row in &found {
+        if row.text("state")? == "booked" {
+            booked.insert(row.text("customer_uid")?);
+            continue;
+        }
         let of_key = tries.entry(row.text("customer_uid")?).or_default();
         if let Some((charge, one)) = try_of(row)? {
             of_key.push((row.int("attempt_id")?, charge, one));
@@ -55,7 +60,12 @@ pub(super) async fn stop_cards(
             .collect();
         let stopped = key_may_be_asked(&seen, batch.now).err();
         let place = before.entry(intent.customer_uid.as_str()).or_default();
+        let elsewhere = booked.contains(&intent.customer_uid);
         *refusal = match stopped {
+            _ if elsewhere => {
+                let until = batch.now.saturating_add(BOOKED_REST).unwrap_or(batch.now);
+                Some(NotBegun::CardStopped { stop: KeyStop::Booked, until })
+            }
             Some((stop, until)) => Some(NotBegun::CardStopped { stop, until }),
             None if *place > 0 => {
                 let until = batch.now.saturating_add(KEY_SPACING.saturating_mul(*place)).unwrap_or(batch.now);
@@ -63,7 +73,7 @@ pub(super) async fn stop_cards(
             }
             None => None,
         };
-        if stopped.is_none() {
+        if stopped.is_none() && !elsewhere {
             *place += 1;
         }
     }

@@ -10,6 +10,7 @@ mod outbox;
 pub mod sql;
 mod story;
 mod subscriptions;
+mod takeover;
 mod terms;
 mod wave;
 
@@ -27,6 +28,7 @@ pub use incidents::{Closing, Incidence, IncidentFilter};
 pub use outbox::{EventRow, JournalRow, Replay};
 pub use story::{AttemptRow, DeliveryRow, IncidentRow, ObservationRow, SendRow, Story, StoryEvent};
 pub use subscriptions::{SubscriptionFilter, SubscriptionRow, terms_of};
+pub use takeover::{BookedKey, Key};
 pub use terms::{CatchUpStep, TermsChange};
 pub use wave::{Approved, BlownFuse, NotApproved, Wave, WaveCharge, WaveHash};
 

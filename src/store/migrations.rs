@@ -37,6 +37,7 @@ const VERSIONS: &[Version] = &[
     version!(7, "0007", "plans"),
     version!(8, "0008", "owed"),
     version!(10, "0010", "fuse"),
+    version!(11, "0011", "arm"),
 ];
 
 /// The newest version that this binary knows.

@@ -71,6 +71,12 @@ impl Database {
 
     /// Takes a row that cannot be read out of the index until it changes: at the head of it, it would be asked for without end.
     async fn park_unreadable(&self, now: Timestamp, row: &Row, fault: &Fault) -> Result<(), Fault> {
+        let mut tx = self.db.begin().await?;
+        self.park_in(&mut tx, now, row, fault).await?;
+        tx.commit().await
+    }
+
+    pub(super) async fn park_in(&self, tx: &mut Tx, now: Timestamp, row: &Row, fault: &Fault) -> Result<(), Fault> {
         let id = row.int("subscription_id")?;
         tracing::error!(subscription.id = id, error = %fault, "a subscription cannot be read and is not billed");
         let text = format!("the subscription cannot be read ({fault}): put its row right");
@@ -80,17 +86,16 @@ impl Database {
             progress: Progress::default(),
             action: ScheduleAction::Problem { text: text.clone() },
         };
-        let mut tx = self.db.begin().await?;
-        let locked = lock(&mut tx, &[step]).await?;
+        let locked = lock(tx, &[step]).await?;
         let parked =
             tx.query(&schedules::PARK_UNREADABLE, &[id.into(), row.int("version")?.into(), text.as_str().into()]).await?;
         if let (Some(row), false) = (locked.get(&id), parked.is_empty())
             && row.problem.as_deref() != Some(&text)
         {
             let event = problem(now, row, &text);
-            self.tell(&mut tx, now, &[Told { event: &event, subscription: Some(id), charge: None }]).await?;
+            self.tell(tx, now, &[Told { event: &event, subscription: Some(id), charge: None }]).await?;
         }
-        tx.commit().await
+        Ok(())
     }
 
     /// Lets schedules that were parked because of a wrong row or config be looked at again: at the start of a daemon.
@@ -139,7 +144,7 @@ impl Database {
         }
     }
 
-    async fn step_once(
+    pub(super) async fn step_once(
         &self,
         tx: &mut Tx,
         now: Timestamp,

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rebilld::ports::store::Store;
-use rebilld::store::sql::{Statement, charges, chores, fuse, missed, outlook, schedules, writes};
+use rebilld::store::sql::{Statement, cards, charges, chores, fuse, missed, outlook, schedules, writes};
 
 use super::rig::{Engine, World, now};
 
@@ -33,6 +33,8 @@ const HOT: &[(&Statement, &str)] = &[
     (&fuse::WAVE_OPEN, "wave_charges"),
     (&fuse::WAKE_FUSED, "charges_send"),
     (&fuse::WAVE_PLAN, "charges_send"),
+    (&cards::TRIES_OF_CARDS, "card_tries"),
+    (&cards::TRIES_OF_CARDS, "key_bookings"),
     (&writes::UPDATE_CHARGES, "charges"),
     (&writes::UPDATE_ATTEMPTS, "attempts"),
     (&writes::END_SENDS, "sends"),

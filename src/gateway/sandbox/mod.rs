@@ -20,6 +20,7 @@ mod gateway;
 mod journal;
 mod ledger;
 mod lookup;
+mod schedules;
 mod server;
 mod tokens;
 mod wire;
@@ -40,6 +41,7 @@ pub use call::Endpoint;
 pub use cards::{CardBehaviour, Decline};
 pub use faults::{Fault, FaultPlan, Malformed, Matcher, Rates, Rule, Seeded};
 pub use ledger::{Cancellation, Details, LedgerSnapshot, PaymentRecord, PaymentStatus, PostRecord, Processed};
+pub use schedules::{BookingRecord, BookingStatus};
 
 use crate::ports::clock::Clock;
 use connection::Gate;

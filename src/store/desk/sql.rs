@@ -355,7 +355,8 @@ pub const STATUS: Statement = Statement::same(
 pub const ACCOUNTS: Statement = Statement::same(
     "desk: accounts",
     "SELECT a.name, a.killed, a.kill_reason, a.held, a.hold_reason, a.held_at, a.paused, a.pause_reason, a.paused_at,
-            a.audited_at, a.audited_quick_at, e.base_url, a.fuse, a.fuse_why, a.fuse_at,
+            a.audited_at, a.audited_quick_at, a.live, a.armed_at, e.base_url, a.fuse, a.fuse_why, a.fuse_at,
+            COALESCE(NOT a.live OR a.armed_incarnation = (SELECT incarnation FROM settings), 1 = 0) AS armed,
             COALESCE(a.audited_incarnation = (SELECT incarnation FROM settings), 1 = 0) AS audited
         FROM accounts a LEFT JOIN endpoints e ON e.id = a.endpoint_id ORDER BY a.name",
 );
@@ -376,6 +377,13 @@ pub const RELEASE_ACCOUNT: Statement = Statement::two(
     "UPDATE accounts SET held = 0, hold_reason = NULL, held_at = NULL, paused = 0, pause_reason = NULL, paused_at = NULL WHERE name = $1",
     "UPDATE accounts SET held = false, hold_reason = NULL, held_at = NULL, paused = false, pause_reason = NULL, paused_at = NULL
         WHERE name = $1",
+);
+
+/// Nothing to change: it is armed already, or is no live account.
+pub const ARM: Statement = Statement::same(
+    "desk: arm",
+    "UPDATE accounts SET armed_incarnation = (SELECT incarnation FROM settings), armed_at = $2
+        WHERE name = $1 AND live AND armed_incarnation IS DISTINCT FROM (SELECT incarnation FROM settings)",
 );
 
 /// Differs because SQLite has no way to wake another process: its daemon looks again within seconds.

@@ -61,10 +61,12 @@ pub const LOCK_TO_BEGIN: Statement = Statement::two(
 pub const LOCK_BRAKES: Statement = Statement::two(
     "lock brakes",
     "SELECT s.killed AS all_killed, s.held AS all_held, a.id, a.killed, a.held, a.paused, a.endpoint_id,
-            a.audited_incarnation = s.incarnation AS audited, a.fuse, a.fuse_why, a.fuse_wave, a.fuse_until
+            a.audited_incarnation = s.incarnation AS audited, NOT a.live OR a.armed_incarnation = s.incarnation AS armed,
+            a.fuse, a.fuse_why, a.fuse_wave, a.fuse_until
         FROM accounts a CROSS JOIN settings s WHERE a.id = $1",
     "SELECT s.killed AS all_killed, s.held AS all_held, a.id, a.killed, a.held, a.paused, a.endpoint_id,
-            a.audited_incarnation = s.incarnation AS audited, a.fuse, a.fuse_why, a.fuse_wave, a.fuse_until
+            a.audited_incarnation = s.incarnation AS audited, NOT a.live OR a.armed_incarnation = s.incarnation AS armed,
+            a.fuse, a.fuse_why, a.fuse_wave, a.fuse_until
         FROM accounts a CROSS JOIN settings s WHERE a.id = $1 FOR NO KEY UPDATE OF a",
 );
 
