@@ -8,6 +8,7 @@ mod lifecycle {
     pub mod lanes;
     pub mod owed;
     pub mod rig;
+    pub mod states;
     pub mod terms;
     pub mod windows;
     pub mod year;

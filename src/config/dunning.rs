@@ -29,6 +29,8 @@ pub struct RawDunning {
     pub preferred_days: Vec<RawDay>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub give_up: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace: Option<String>,
     pub end: String,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub classes: BTreeMap<String, RawLadder>,
@@ -138,6 +140,7 @@ fn dunning_of(name: &str, raw: &RawDunning, wrong: &mut Wrong<'_>) -> Dunning {
         hours: raw.hours.parse().unwrap_or(default.hours),
         preferred_days: raw.preferred_days.iter().filter_map(|day| day.to_string().parse().ok()).collect(),
         give_up,
+        grace: raw.grace.as_deref().map_or(default.grace, signed),
         end: End::from_name(&raw.end).unwrap_or_default(),
     }
 }

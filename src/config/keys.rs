@@ -219,6 +219,8 @@ pub const KEYS: &[Key] = &[
          before: paydays in Korea are `[10, 15, 20, 25, \"last\"]`."),
     key("dunning.*.give_up", Kind::Span { least: "1d", most: "60d" }, Default::None("`\"14d\"`; with `preset`, its own"),
         "After the first decline: no try, and no new card is waited for beyond it. Then the charge is `unpaid`."),
+    key("dunning.*.grace", Kind::Span { least: "0s", most: "30d" }, Default::None("`\"0s\"`, at once"),
+        "Time after the first decline before the subscription is `past_due`; the charge itself is told as declined at once."),
     key("dunning.*.end", Kind::Choice(&End::NAMES), Default::Is("\"keep\""),
         "What becomes of the subscription when a charge is given up: `keep` charges the next period as usual, `pause` and \
          `cancel` do that to it."),

@@ -143,6 +143,8 @@ pub struct Dunning {
     pub preferred_days: Vec<BillingDay>,
     /// After the first decline: no try and no new card is waited for beyond it.
     pub give_up: SignedDuration,
+    /// After the first decline, before the subscription is `past_due`.
+    pub grace: SignedDuration,
     pub end: End,
 }
 
@@ -183,7 +185,7 @@ impl Preset {
 }
 
 impl Default for Dunning {
-    /// 1, 3, 5 and 7 days after the first decline, 09:00 to 18:00, given up after 14 days.
+    /// 1, 3, 5 and 7 days after the first decline, 09:00 to 18:00, given up after 14 days; past due at once.
     fn default() -> Self {
         Self {
             ladder: PRESETS[0].ladder(),
@@ -191,6 +193,7 @@ impl Default for Dunning {
             hours: Hours::between(9, 18),
             preferred_days: Vec::new(),
             give_up: days(14),
+            grace: SignedDuration::ZERO,
             end: End::Keep,
         }
     }
@@ -301,6 +304,11 @@ impl Default for Dunnings {
 }
 
 impl Dunnings {
+    /// How long a subscription of a plan stays as it was after a first decline.
+    pub fn grace(&self, plan: &str) -> SignedDuration {
+        self.plans.get(plan).map_or(&self.default, |plan| &plan.dunning).grace
+    }
+
     pub fn of(&self, account: &str, plan: &str) -> Local {
         let plan = self.plans.get(plan);
         let zone = plan.and_then(|plan| plan.zone.as_ref()).or_else(|| self.zones.get(account)).cloned();

@@ -35,11 +35,12 @@ pub enum EventKind {
     SubscriptionChanged,
     SubscriptionEnded,
     SubscriptionSkipped,
+    SubscriptionStateChanged,
     AccountPaused,
 }
 
 impl EventKind {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::ChargePaid,
         Self::ChargeDeclined,
         Self::ChargeUnpaid,
@@ -52,6 +53,7 @@ impl EventKind {
         Self::SubscriptionChanged,
         Self::SubscriptionEnded,
         Self::SubscriptionSkipped,
+        Self::SubscriptionStateChanged,
         Self::AccountPaused,
     ];
 
@@ -69,6 +71,7 @@ impl EventKind {
             Self::SubscriptionChanged => "subscription.changed",
             Self::SubscriptionEnded => "subscription.ended",
             Self::SubscriptionSkipped => "subscription.skipped",
+            Self::SubscriptionStateChanged => "subscription.state_changed",
             Self::AccountPaused => "account.paused",
         }
     }

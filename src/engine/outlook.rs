@@ -145,7 +145,7 @@ pub fn outlook(standing: &Standing, in_force: &InForce, now: Timestamp, until: T
                 }
             }
             ScheduleAction::Pass(passed) => schedule.progress = passed.after,
-            ScheduleAction::Wait { until: look } if look < until && look > at => at = look,
+            ScheduleAction::Wait { until: look, .. } if look < until && look > at => at = look,
             ScheduleAction::Wait { .. } => break,
             ScheduleAction::Hold { missed, .. } => {
                 ahead.end = End::Missed(missed);

@@ -17,6 +17,7 @@ use crate::domain::lifecycle::{Ending, NextPeriod, Progress};
 use crate::domain::money::Money;
 use crate::domain::period::Period;
 use crate::domain::plan::WhilePastDue;
+use crate::domain::state::{Facts, Followed, SubscriptionState};
 use crate::domain::subscription::{Payer, Terms};
 
 /// What can go wrong between the engine and the database, named for what the reader must do next.
@@ -106,8 +107,8 @@ pub enum ScheduleAction {
     },
     /// These periods are never charged, and the row is looked at again at once.
     Pass(Passed),
-    /// Nothing to open before then.
-    Wait { until: Timestamp },
+    /// Nothing to open before then. `trial`: that is a trial's first charge.
+    Wait { until: Timestamp, trial: bool },
     /// Paused or cancelled: until the row changes.
     Park { paused: bool },
     /// As the row and the plan say: until they change. Told as an event.
@@ -184,13 +185,15 @@ pub struct NextDue {
     pub look_up: Option<Timestamp>,
     pub look_up_later: Option<Timestamp>,
     pub delivery: Option<Timestamp>,
+    /// A subscription's state to be derived anew.
+    pub state: Option<Timestamp>,
     /// When the first claim ends, in case its worker has died. Only told when nothing else is due.
     pub claim_end: Option<Timestamp>,
 }
 
 impl NextDue {
     pub fn first(&self) -> Option<Timestamp> {
-        [self.schedule, self.send, self.look_up, self.delivery, self.claim_end].into_iter().flatten().min()
+        [self.schedule, self.send, self.look_up, self.delivery, self.state, self.claim_end].into_iter().flatten().min()
     }
 }
 
@@ -465,6 +468,31 @@ pub struct Unscheduled {
     pub last: Option<SubscriptionId>,
 }
 
+/// A subscription's state as it was last told, and what it follows from now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StateFacts {
+    pub subscription: SubscriptionId,
+    pub account: String,
+    pub external_ref: String,
+    pub plan: String,
+    pub before: Option<SubscriptionState>,
+    pub since: Option<Timestamp>,
+    pub look_at: Option<Timestamp>,
+    /// What it was when it was read, 0 without a row: a step is refused if it has changed since.
+    pub version: i64,
+    /// Without the trial and the grace, which the config says.
+    pub facts: Facts,
+    /// What a trial follows from, of an active subscription that has never been billed.
+    pub unopened: Option<DueSchedule>,
+}
+
+/// A state to be kept, and told if it is another one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StateStep {
+    pub seen: StateFacts,
+    pub followed: Followed,
+}
+
 /// The database, as the engine sees it.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -506,6 +534,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Commits observations, states and events (W3). Each entry stands alone. A written decision gives the claim back.
     async fn record(&self, now: Timestamp, entries: &[Entry]) -> Result<Vec<Recorded>, StoreError>;
+
+    /// Subscriptions whose state is to be derived anew, the most overdue first.
+    async fn due_states(&self, now: Timestamp, limit: u32) -> Result<Vec<StateFacts>, StoreError>;
+
+    /// Keeps states, each change with its event. Returns how many were kept: one whose facts have changed since stays due.
+    async fn keep_states(&self, now: Timestamp, steps: &[StateStep]) -> Result<u64, StoreError>;
 
     /// Puts charges whose send was left open by an ended claim into doubt, so that they are looked up even while nothing
     /// may be sent. Returns how many.

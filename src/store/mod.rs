@@ -30,6 +30,7 @@ mod record;
 mod rows;
 mod schedules;
 pub mod sql;
+mod states;
 mod terms;
 mod versions;
 

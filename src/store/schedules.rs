@@ -12,6 +12,7 @@ use super::db::{Fault, Tx};
 use super::outbox::Told;
 use super::rows;
 use super::sql::{schedules, terms, writes};
+use super::states;
 use crate::domain::attempt::{IdBase, IdNumber, Tag};
 use crate::domain::charge::{ChargeId, SubscriptionId, Waiting};
 use crate::domain::event::{Event, EventKind};
@@ -168,6 +169,10 @@ impl Database {
         open(tx, steps, &mut planned, &locked, self.tag().await?, ids_may_exist).await?;
         take_plans(tx, now, steps, &planned).await?;
         self.write(tx, now, steps, &planned, &locked).await?;
+        let marked = steps.iter().zip(&planned).filter(|(step, planned)| {
+            planned.result == Stepped::Done && changes_state(&step.action, locked.get(&step.subscription.0))
+        });
+        states::mark(tx, now, marked.map(|(step, _)| (step.subscription, step.progress.opened_until.is_none()))).await?;
         Ok(planned.iter().map(|planned| planned.result).collect())
     }
 
@@ -216,6 +221,18 @@ impl Database {
         let told: Vec<Told<'_>> =
             events.iter().map(|(event, id)| Told { event, subscription: Some(*id), charge: None }).collect();
         self.tell(tx, now, &told).await
+    }
+}
+
+/// Whether a step may be another state of its subscription: derived anew at once, by all its facts.
+fn changes_state(action: &ScheduleAction, row: Option<&Locked>) -> bool {
+    let had_ended = row.is_some_and(|row| row.parked.as_deref() == Some("ended"));
+    match action {
+        ScheduleAction::End { .. } => !had_ended,
+        ScheduleAction::Wait { trial: true, .. } => true,
+        // cancelled by its status: the row's own change says so
+        ScheduleAction::Park { .. } => false,
+        _ => had_ended,
     }
 }
 
@@ -301,7 +318,7 @@ fn plan<'a>(
             }
         },
         ScheduleAction::Pass(passed) => Write { after: Some(passed.after), ..look(now) },
-        ScheduleAction::Wait { until } => look(*until),
+        ScheduleAction::Wait { until, .. } => look(*until),
         ScheduleAction::End { .. } => parked(Some("ended")),
         ScheduleAction::Hold { missed, text } => Write { problem: Some(text), missed: Some(*missed), ..parked(Some("problem")) },
         ScheduleAction::Park { paused: true } => parked(Some("paused")),

@@ -1,6 +1,6 @@
 //! What the tests do with the store, in the words of the domain.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use jiff::civil::{Date, date};
 use rebilld::domain::attempt::{AttemptState, SendEnd};
 use rebilld::domain::charge::{Charge, ChargeState, IdMode, Waiting};
@@ -95,6 +95,7 @@ pub fn decided(charge: &Charge, change: impl FnOnce(&mut Decision)) -> Decision 
         incidents: Vec::new(),
         refusal: None,
         end: None,
+        grace: SignedDuration::ZERO,
         pause: None,
         is_truth: false,
     };

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rebilld::ports::store::Store;
-use rebilld::store::sql::{Statement, charges, chores, missed, outlook, schedules, writes};
+use rebilld::store::sql::{Statement, charges, chores, missed, outlook, schedules, states, writes};
 
 use super::rig::{Engine, World, now};
 
@@ -25,6 +25,10 @@ const HOT: &[(&Statement, &str)] = &[
     (&outlook::PENDING, "charges_unresolved"),
     (&chores::PAID_SINCE, "charges_paid"),
     (&chores::UNRESOLVED_NOW, "charges_unresolved"),
+    (&states::DUE_STATES, "subscription_states_look"),
+    (&charges::NEXT_DUE, "subscription_states_look"),
+    (&states::STATE_FACTS, "charges_unresolved"),
+    (&writes::LOCK_TO_RECORD, "subscription_states"),
     (&writes::LIVE_ATTEMPTS, "attempts_one"),
     (&writes::UPDATE_CHARGES, "charges"),
     (&writes::UPDATE_ATTEMPTS, "attempts"),
@@ -86,6 +90,8 @@ async fn grow(world: &World) {
         .await
         .unwrap();
     for sql in [
+        "INSERT INTO subscription_states (subscription_id, state, since)
+            SELECT id, CASE WHEN id % 100 = 0 THEN 'past_due' ELSE 'paused' END, created_at FROM subscriptions WHERE id % 5 = 0",
         "INSERT INTO attempts (charge_id, number, id_number, amount, customer_uid, state)
             SELECT id, 1, 1, amount, 'card', 'live' FROM charges",
         "INSERT INTO sends (attempt_id, endpoint_id, state, begun_at, body_hash)

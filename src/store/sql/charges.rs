@@ -180,7 +180,8 @@ pub const NEXT_DUE: Statement = Statement::same(
             SELECT c.next_at FROM charges c WHERE c.account_id = a.id AND c.state IN ('doubt', 'review', 'unpaid', 'void')
                 AND c.next_at IS NOT NULL AND (c.claim_until IS NULL OR c.claim_until <= $1) ORDER BY c.next_at LIMIT 1
         )) FROM accounts a) AS look_up,
-        (SELECT next_at FROM deliveries WHERE state = 'pending' ORDER BY next_at LIMIT 1) AS delivery",
+        (SELECT next_at FROM deliveries WHERE state = 'pending' ORDER BY next_at LIMIT 1) AS delivery,
+        (SELECT look_at FROM subscription_states WHERE look_at IS NOT NULL ORDER BY look_at LIMIT 1) AS state",
 );
 
 /// When the first claim ends, among the charges that stand before the first free one of their lane (`$2`, `$3`).

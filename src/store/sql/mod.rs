@@ -12,6 +12,7 @@ pub mod outbox;
 pub mod outlook;
 pub mod plans;
 pub mod schedules;
+pub mod states;
 pub mod terms;
 pub mod versions;
 pub mod writes;
@@ -43,6 +44,7 @@ pub const ALL: &[&[&Statement]] = &[
     charges::ALL,
     missed::ALL,
     schedules::ALL,
+    states::ALL,
     terms::ALL,
     writes::ALL,
     outbox::ALL,
