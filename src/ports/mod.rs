@@ -5,6 +5,7 @@ pub mod courier;
 pub mod gateway;
 pub mod retry;
 pub mod secret;
+pub mod states;
 pub mod store;
 pub mod wake;
 pub mod watermark;

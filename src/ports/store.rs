@@ -8,6 +8,7 @@ use jiff::civil::Date;
 use serde_json::Value;
 
 use super::gateway::DurableAttempt;
+pub use super::states::{StateFacts, StateStep};
 use crate::domain::attempt::{AttemptId, AttemptState, IdNumber, MerchantUid, SendId};
 use crate::domain::charge::{AccountId, Charge, ChargeId, ChargeState, SubscriptionId, Waiting};
 use crate::domain::decide::{Decision, Incident};
@@ -17,7 +18,6 @@ use crate::domain::lifecycle::{Ending, NextPeriod, Progress};
 use crate::domain::money::Money;
 use crate::domain::period::Period;
 use crate::domain::plan::WhilePastDue;
-use crate::domain::state::{Facts, Followed, SubscriptionState};
 use crate::domain::subscription::{Payer, Terms};
 
 /// What can go wrong between the engine and the database, named for what the reader must do next.
@@ -466,31 +466,6 @@ pub struct Unscheduled {
     pub found: u64,
     /// The last subscription of the page; `None`: there is none after it.
     pub last: Option<SubscriptionId>,
-}
-
-/// A subscription's state as it was last told, and what it follows from now.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StateFacts {
-    pub subscription: SubscriptionId,
-    pub account: String,
-    pub external_ref: String,
-    pub plan: String,
-    pub before: Option<SubscriptionState>,
-    pub since: Option<Timestamp>,
-    pub look_at: Option<Timestamp>,
-    /// What it was when it was read, 0 without a row: a step is refused if it has changed since.
-    pub version: i64,
-    /// Without the trial and the grace, which the config says.
-    pub facts: Facts,
-    /// What a trial follows from, of an active subscription that has never been billed.
-    pub unopened: Option<DueSchedule>,
-}
-
-/// A state to be kept, and told if it is another one.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StateStep {
-    pub seen: StateFacts,
-    pub followed: Followed,
 }
 
 /// The database, as the engine sees it.

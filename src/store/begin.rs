@@ -103,10 +103,10 @@ impl Database {
             *refusal = refusal.or(stop).or(resolved.map_or(Some(NotBegun::Unresolved), |()| None));
         }
         reserve_ids(tx, intents, &mut refused).await?;
-        let declined = stop_cards(tx, batch, intents, &mut refused).await?;
+        let kept = stop_cards(tx, batch, intents, &mut refused).await?;
         reserve_budget(tx, batch, intents, &mut refused).await?;
         let pending = insert(tx, batch, intents, &refused).await?;
-        write_begun(tx, batch, intents, &pending, &declined).await?;
+        write_begun(tx, batch, intents, &pending, &kept).await?;
         Ok(pending)
     }
 }

@@ -4,15 +4,22 @@ use super::Statement;
 
 pub const ALL: &[&Statement] = &[&TRIES_OF_CARDS, &CARDS_BEGUN, &CARDS_REFUSED, &FORGET_TRIES];
 
-/// Differs because lists are arrays on Postgres and JSON on SQLite.
+/// With a row without a try for each key that several subscriptions share: its tries are kept from the first one on. Differs
+/// because lists are arrays on Postgres and JSON on SQLite.
 pub const TRIES_OF_CARDS: Statement = Statement::two(
     "tries of cards",
     "SELECT k.attempt_id, k.customer_uid, k.charge_id, k.at, k.class, a.state
         FROM card_tries k JOIN attempts a ON a.id = k.attempt_id
-        WHERE k.account_id = $1 AND k.customer_uid IN (SELECT value FROM json_each($2)) AND k.at > $3",
+        WHERE k.account_id = $1 AND k.customer_uid IN (SELECT value FROM json_each($2)) AND k.at > $3
+    UNION ALL
+    SELECT NULL, d.customer_uid, NULL, NULL, NULL, NULL FROM shared_cards d
+        WHERE d.account = (SELECT name FROM accounts WHERE id = $1) AND d.customer_uid IN (SELECT value FROM json_each($2))",
     "SELECT k.attempt_id, k.customer_uid, k.charge_id, k.at, k.class, a.state
         FROM card_tries k JOIN attempts a ON a.id = k.attempt_id
-        WHERE k.account_id = $1 AND k.customer_uid = ANY ($2) AND k.at > $3",
+        WHERE k.account_id = $1 AND k.customer_uid = ANY ($2) AND k.at > $3
+    UNION ALL
+    SELECT NULL, d.customer_uid, NULL, NULL, NULL, NULL FROM shared_cards d
+        WHERE d.account = (SELECT name FROM accounts WHERE id = $1) AND d.customer_uid = ANY ($2)",
 );
 
 /// Differs because batches are arrays on Postgres and JSON on SQLite.
