@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::signal::unix::Signal;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{error, info, warn};
 
 use super::assemble::{Assembled, in_force};
@@ -114,6 +114,8 @@ impl Reloader {
         approvals.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut rounds: u32 = 0;
         let plans = self.engine.plans_changed.clone();
+        // outlives the other branches: a wait that each of them began anew would never end
+        let mut looked = Instant::now();
         loop {
             let watch = self.running.settings.reload.watch;
             let every = self.running.settings.reload.every;
@@ -123,7 +125,10 @@ impl Reloader {
                     self.seen = self.files();
                     self.attempt("SIGHUP").await;
                 }
-                () = tokio::time::sleep(every), if watch => self.look_at_files("watch").await,
+                () = tokio::time::sleep_until(looked + every), if watch => {
+                    looked = Instant::now();
+                    self.look_at_files("watch").await;
+                }
                 () = plans.heard() => self.look_at_plans().await,
                 _ = approvals.tick() => {
                     self.look_at_plans().await;

@@ -175,8 +175,23 @@ impl Known {
         self.ahead.charges.iter().min_by_key(|coming| coming.at)
     }
 
+    /// The first charge that nothing is sent for, because the billing key was refused for good, if it comes before all others.
+    fn stopped(&self) -> Option<&Coming> {
+        let first = self.ahead.without_card.iter().min_by_key(|coming| coming.at)?;
+        self.next().is_none_or(|next| first.at <= next.at).then_some(first)
+    }
+
     /// The answer in one sentence.
     fn verdict(&self) -> String {
+        if let Some(stopped) = self.stopped() {
+            let otherwise = self
+                .next()
+                .map_or_else(String::new, |next| format!("; without one, {} is charged {}", next.amount, self.when(next.at)));
+            return format!(
+                "{} for {} waits for a new billing key, because the card company refused this one for good{otherwise}.",
+                stopped.amount, stopped.period.start
+            );
+        }
         match (&self.ahead.end, self.next()) {
             (_, Some(next)) if !self.brakes.is_empty() => {
                 format!("{} is due {}, and nothing is sent at the moment: {}.", next.amount, self.when(next.at), self.brakes[0])
@@ -262,6 +277,14 @@ impl Known {
         }
         for pending in &self.standing.pending {
             add("unresolved", self.pending(pending, plan));
+        }
+        if self.stopped().is_some() {
+            add(
+                "card",
+                "Its billing key was refused for good, so nothing is sent to it; a new one (`rebilld subscriptions set REF --customer-uid …`) \
+                 is charged at once."
+                    .to_owned(),
+            );
         }
         if let Some(problem) = &self.problem {
             add("problem", format!("The daemon has set it aside: {problem}."));

@@ -366,6 +366,17 @@ pub enum KeyStop {
     Refused,
 }
 
+impl KeyStop {
+    /// Whether a charge that lives until `give_up` waits for the stop to end, at `until`. Otherwise only another card helps it.
+    pub fn passes(self, until: Timestamp, give_up: Timestamp) -> bool {
+        match self {
+            Self::Spacing | Self::Day | Self::Transient => true,
+            Self::Month => until < give_up,
+            Self::Refused => false,
+        }
+    }
+}
+
 /// Whether a billing key may be asked now; otherwise why not, and until when. Tries that may still be declined count as declined.
 pub fn key_may_be_asked(tries: &[KeyTry], now: Timestamp) -> Result<(), (KeyStop, Timestamp)> {
     let within = |window: SignedDuration| move |one: &&KeyTry| now.duration_since(one.at) < window;

@@ -8,7 +8,6 @@ use jiff::tz::TimeZone;
 
 use super::InForce;
 use super::outlook::{Coming, End, Kind, outlook};
-use crate::domain::charge::ChargeState;
 use crate::domain::forecast::Sum;
 use crate::domain::lifecycle::Ending;
 use crate::domain::money::Currency;
@@ -50,7 +49,7 @@ pub struct NotCounted {
     pub in_review: u64,
     /// Charges in doubt or in review: they may have been paid.
     pub unclear: BTreeMap<Currency, Sum>,
-    /// Charges that wait for a new card.
+    /// Charges that wait for a new card, or will.
     pub without_card: BTreeMap<Currency, Sum>,
 }
 
@@ -94,9 +93,11 @@ impl Forecast {
             }
         }
         let not = &mut self.not_counted;
-        for pending in &ahead.unclear {
-            let sums = if pending.state == ChargeState::Due { &mut not.without_card } else { &mut not.unclear };
-            sums.entry(pending.amount.currency()).or_default().add(pending.amount.minor());
+        for coming in &ahead.without_card {
+            not.without_card.entry(coming.amount.currency()).or_default().add(coming.amount.minor());
+        }
+        for pending in &ahead.undecided {
+            not.unclear.entry(pending.amount.currency()).or_default().add(pending.amount.minor());
         }
         match ahead.end {
             End::Horizon => {}

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 
 use super::InForce;
 use super::open::{seed, step};
-use crate::domain::charge::{ChargeState, Waiting};
+use crate::domain::charge::{ChargeId, ChargeState, Waiting};
+use crate::domain::dunning::{KeyTry, Local, key_may_be_asked};
 use crate::domain::lifecycle::Ending;
 use crate::domain::money::Money;
 use crate::domain::period::Period;
@@ -17,6 +18,9 @@ use crate::ports::store::{Pending, ScheduleAction, Standing};
 
 /// Steps that are looked ahead at most: a period a day for a century.
 const MOST_STEPS: u32 = 80_000;
+
+/// Kinds of stops of a billing key that a try can cause, one after the other.
+const STOPS: usize = 5;
 
 /// What kind of charge is to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,17 +63,20 @@ pub enum End {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outlook {
     pub charges: Vec<Coming>,
-    /// Charges that may or may not be paid: in doubt, in review, waiting for a new card.
-    pub unclear: Vec<Pending>,
+    /// Charges that nothing is sent for, because their billing key was refused for good: each would be sent then with a new one.
+    pub without_card: Vec<Coming>,
+    /// Charges in doubt or in review: they may have been paid.
+    pub undecided: Vec<Pending>,
     pub end: End,
 }
 
 /// Looks ahead to `until`.
 ///
 /// It takes every try for paid at the first go: then a period that waits for another charge opens at that charge's next
-/// try. A doubt is taken for ended now; a charge that waits for a new card is taken for given up when its time is over.
+/// try. A doubt is taken for ended now. No new card is taken for granted: a charge that waits for one is taken for given up when its
+/// time is over, and so is one whose billing key may not be asked.
 pub fn outlook(standing: &Standing, in_force: &InForce, now: Timestamp, until: Timestamp) -> Outlook {
-    let mut ahead = Outlook { charges: Vec::new(), unclear: Vec::new(), end: End::Horizon };
+    let mut ahead = Outlook { charges: Vec::new(), without_card: Vec::new(), undecided: Vec::new(), end: End::Horizon };
     let terms = &standing.schedule.terms;
     match terms.status {
         Status::Active => {}
@@ -87,26 +94,43 @@ pub fn outlook(standing: &Standing, in_force: &InForce, now: Timestamp, until: T
     let starts = |at: Timestamp| {
         if windows.is_open(at, &zone) { at } else { windows.first_start(at, &zone, seed(&terms.account, &terms.external_ref)) }
     };
+    let key = Key { tries: &standing.key_tries, local: in_force.tuning.policy.dunning.of(&terms.account, &terms.plan) };
+    let gives_up = key.local.dunning.end.status();
     let (mut free_from, mut in_review) = (now, false);
+    // a charge that is given up may pause or cancel the subscription
+    let mut stops_at: Option<Timestamp> = None;
+    let stop = |stops_at: &mut Option<Timestamp>, at: Timestamp| {
+        *stops_at = gives_up.map(|_| stops_at.map_or(at, |earlier| earlier.min(at)));
+    };
     for pending in &standing.pending {
         let at = pending.next_at.unwrap_or(now).max(now);
+        let kind = if pending.tries > 0 { Kind::Retry } else { Kind::Opened };
+        let Pending { period, due_at, amount, .. } = *pending;
+        let coming = |at| Coming { at, due_at, period, amount, kind };
         match (pending.state, pending.waiting) {
             (ChargeState::Due, Waiting::Card) => {
-                ahead.unclear.push(pending.clone());
+                ahead.without_card.push(coming(now));
+                stop(&mut stops_at, at);
                 free_from = free_from.max(at);
             }
-            (ChargeState::Due, _) => {
-                let at = starts(at);
-                let kind = if pending.tries > 0 { Kind::Retry } else { Kind::Opened };
-                free_from = free_from.max(at);
-                if at < until {
-                    let Pending { period, due_at, amount, .. } = *pending;
-                    ahead.charges.push(Coming { at, due_at, period, amount, kind });
+            (ChargeState::Due, _) => match key.asked(Some(pending), starts(at), starts) {
+                Ok(at) => {
+                    free_from = free_from.max(at);
+                    if at < until {
+                        ahead.charges.push(coming(at));
+                    }
                 }
-            }
+                Err(stopped) => {
+                    free_from = free_from.max(stopped.given_up);
+                    stop(&mut stops_at, stopped.given_up);
+                    if stopped.at < until {
+                        ahead.without_card.push(coming(stopped.at));
+                    }
+                }
+            },
             (state, _) => {
                 in_review |= state == ChargeState::Review;
-                ahead.unclear.push(pending.clone());
+                ahead.undecided.push(pending.clone());
             }
         }
     }
@@ -135,13 +159,30 @@ pub fn outlook(standing: &Standing, in_force: &InForce, now: Timestamp, until: T
                     continue;
                 }
                 let start = starts(first_at.max(at));
+                let asked = key.asked(None, start, starts);
+                let start = asked.unwrap_or_else(|stopped| stopped.at);
                 if start >= until {
                     break;
                 }
-                let (due_at, period, amount) = (next.due_at, next.period, next.amount);
-                ahead.charges.push(Coming { at: start, due_at, period, amount, kind: Kind::Period });
+                if stops_at.is_some_and(|stop| stop <= start) {
+                    ahead.end = if gives_up == Some(Status::Cancelled) { End::Ended(Ending::Cancelled) } else { End::Paused };
+                    break;
+                }
+                let coming =
+                    Coming { at: start, due_at: next.due_at, period: next.period, amount: next.amount, kind: Kind::Period };
+                let done = match asked {
+                    Ok(at) => {
+                        ahead.charges.push(coming);
+                        at
+                    }
+                    Err(stopped) => {
+                        ahead.without_card.push(coming);
+                        stop(&mut stops_at, stopped.given_up);
+                        stopped.given_up
+                    }
+                };
                 if holds {
-                    at = at.max(start);
+                    at = at.max(done);
                 }
             }
             ScheduleAction::Pass(passed) => schedule.progress = passed.after,
@@ -163,4 +204,44 @@ pub fn outlook(standing: &Standing, in_force: &InForce, now: Timestamp, until: T
         }
     }
     ahead
+}
+
+/// The billing key, as W2 will see it.
+struct Key<'a> {
+    tries: &'a [(ChargeId, KeyTry)],
+    local: Local,
+}
+
+/// A charge whose billing key is not asked.
+#[derive(Debug, Clone, Copy)]
+struct Stopped {
+    at: Timestamp,
+    given_up: Timestamp,
+}
+
+impl Key<'_> {
+    /// When a charge that could start at `at` is asked for. Without tries the answer is at hand: nearly all keys have none.
+    fn asked(
+        &self,
+        charge: Option<&Pending>,
+        at: Timestamp,
+        starts: impl Fn(Timestamp) -> Timestamp,
+    ) -> Result<Timestamp, Stopped> {
+        if self.tries.is_empty() {
+            return Ok(at);
+        }
+        let own = charge.map(|charge| charge.id);
+        let tries: Vec<KeyTry> = self.tries.iter().map(|(of, one)| KeyTry { own: Some(*of) == own, ..*one }).collect();
+        let mut at = at;
+        // each stop ends when one of the tries leaves its window
+        for _ in 0..=tries.len() * STOPS {
+            let Err((stop, until)) = key_may_be_asked(&tries, at) else { return Ok(at) };
+            let given_up = self.local.give_up_at(charge.and_then(|charge| charge.first_declined_at).unwrap_or(at)).max(at);
+            if !stop.passes(until, given_up) {
+                return Err(Stopped { at, given_up });
+            }
+            at = starts(until.max(at));
+        }
+        Ok(at)
+    }
 }

@@ -12,7 +12,7 @@ pub use super::states::{StateFacts, StateStep};
 use crate::domain::attempt::{AttemptId, AttemptState, IdNumber, MerchantUid, SendId};
 use crate::domain::charge::{AccountId, Charge, ChargeId, ChargeState, SubscriptionId, Waiting};
 use crate::domain::decide::{Decision, Incident};
-use crate::domain::dunning::KeyStop;
+use crate::domain::dunning::{KeyStop, KeyTry};
 use crate::domain::event::Event;
 use crate::domain::lifecycle::{Ending, NextPeriod, Progress};
 use crate::domain::money::Money;
@@ -63,11 +63,14 @@ pub struct Standing {
     pub schedule: DueSchedule,
     /// Its charges that are not final, the oldest period first.
     pub pending: Vec<Pending>,
+    /// What its billing key has been through, with the charge of each try; `own` is not set.
+    pub key_tries: Vec<(ChargeId, KeyTry)>,
 }
 
 /// A charge that has opened and is not final.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pending {
+    pub id: ChargeId,
     pub period: Period,
     pub due_at: Timestamp,
     pub amount: Money,
@@ -76,6 +79,7 @@ pub struct Pending {
     pub next_at: Option<Timestamp>,
     /// Declined tries so far.
     pub tries: u8,
+    pub first_declined_at: Option<Timestamp>,
 }
 
 /// What becomes of a schedule.

@@ -13,6 +13,7 @@ use super::db::{Fault, Tx};
 use super::rows;
 use super::sql::cards;
 use crate::domain::attempt::{AttemptId, AttemptState, SendId};
+use crate::domain::charge::ChargeId;
 use crate::domain::decide::{Decision, LiveChange};
 use crate::domain::decline::Class;
 use crate::domain::dunning::{KEY_SPACING, KEY_WINDOW, KeyEnd, KeyStop, KeyTry, key_may_be_asked};
@@ -36,15 +37,15 @@ pub(super) async fn stop_cards(
     let keys: Vec<String> = keys.into_iter().map(str::to_owned).collect();
     let since = batch.now.saturating_sub(KEY_WINDOW).unwrap_or(Timestamp::MIN);
     let found = tx.query(&cards::TRIES_OF_CARDS, &[batch.account.0.into(), keys.into(), since.into()]).await?;
-    let mut tries: HashMap<String, Vec<(i64, i64, KeyTry)>> = HashMap::new();
+    let mut tries: HashMap<String, Vec<(i64, ChargeId, KeyTry)>> = HashMap::new();
     for row in &found {
         let of_key = tries.entry(row.text("customer_uid")?).or_default();
         if row.int_opt("attempt_id")?.is_none() {
+            // a shared key, with or without tries
             continue;
         }
-        if let Some(end) = end_of(row)? {
-            let one = KeyTry { at: row.at("at")?, own: false, end };
-            of_key.push((row.int("attempt_id")?, row.int("charge_id")?, one));
+        if let Some((charge, one)) = try_of(row)? {
+            of_key.push((row.int("attempt_id")?, charge, one));
         }
     }
     // how many of this batch ask the same key before this one
@@ -55,7 +56,7 @@ pub(super) async fn stop_cards(
         let seen: Vec<KeyTry> = of_key
             .iter()
             .filter(|(of, ..)| Some(*of) != attempt)
-            .map(|(_, charge, one)| KeyTry { own: *charge == intent.charge.0, ..*one })
+            .map(|(_, charge, one)| KeyTry { own: *charge == intent.charge, ..*one })
             .collect();
         let stopped = key_may_be_asked(&seen, batch.now).err();
         let place = before.entry(intent.customer_uid.as_str()).or_default();
@@ -74,7 +75,13 @@ pub(super) async fn stop_cards(
     Ok(tries.into_keys().collect())
 }
 
-/// What a try came to; `None`: nothing of it left.
+/// A try and its charge; `None`: nothing of it left.
+pub(super) fn try_of(row: &Row) -> Result<Option<(ChargeId, KeyTry)>, Fault> {
+    let Some(end) = end_of(row)? else { return Ok(None) };
+    Ok(Some((ChargeId(row.int("charge_id")?), KeyTry { at: row.at("at")?, own: false, end })))
+}
+
+/// What a try came to.
 fn end_of(row: &Row) -> Result<Option<KeyEnd>, Fault> {
     let class = row.text_opt("class")?.as_deref().and_then(Class::from_name);
     Ok(match row.word("state", rows::attempt_state)? {

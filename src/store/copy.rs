@@ -1,13 +1,16 @@
 //! Copies a book into a SQLite file of its own, for a simulation. The source is only read.
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Database;
+use super::cards::try_of;
 use super::codec::{Param, Row};
 use super::db::Fault;
-use super::sql::copy;
+use super::sql::{cards, copy};
 use crate::domain::charge::ChargeState;
+use crate::domain::decline::Class;
+use crate::domain::dunning::KeyEnd;
 
 /// Subscriptions that are copied together.
 const PAGE: u32 = 1_000;
@@ -26,8 +29,9 @@ pub struct ResultRow {
 }
 
 impl Database {
-    /// Copies all subscriptions into `target`, with their schedules, dated terms and open charges. Personal fields, billing
-    /// keys and titles are not read at all: `card` says which card a subscription has in the copy. Returns how many.
+    /// Copies all subscriptions into `target`, with their schedules, dated terms, open charges, and what their billing keys
+    /// have been through. Personal fields, billing keys and titles are not read at all: `card` says which card a subscription has in the
+    /// copy. Returns how many.
     ///
     /// # Errors
     /// Either database fails, or `target` is not a SQLite file that is empty but for its accounts.
@@ -41,7 +45,7 @@ impl Database {
             return Err(Fault::Integrity("a book is copied into a SQLite file only".to_owned()));
         }
         let whole = u64::try_from(self.last_subscription().await?).unwrap_or(0);
-        let (mut after, mut copied) = (0, 0);
+        let (mut after, mut copied, mut tries_before) = (0, 0, 0);
         loop {
             let rows = self.db.read(&copy::BOOK, &[after.into(), PAGE.into()]).await?;
             let Some(last) = rows.last() else { return Ok(copied) };
@@ -49,7 +53,10 @@ impl Database {
             let range = [after.into(), last.int("id")?.into()];
             let prices = array(&self.db.read(&copy::PRICES, &range).await?)?;
             let adjustments = array(&self.db.read(&copy::ADJUSTMENTS, &range).await?)?;
-            let charges = bodies(&self.db.read(&copy::OPEN_CHARGES, &[ids.into()]).await?)?;
+            let charges = bodies(&self.db.read(&copy::OPEN_CHARGES, &[ids.clone().into()]).await?)?;
+            let tries = tries(&self.db.read(&cards::TRIES_OF_SUBSCRIPTIONS, &[ids.into()]).await?, &charges, tries_before)?;
+            tries_before += tries.len();
+            let tries = Value::Array(tries).to_string();
             let waits = |id: &Value| charges.iter().any(|charge| charge["subscription"] == *id);
             let mut book = bodies(&rows)?;
             for row in &mut book {
@@ -64,6 +71,8 @@ impl Database {
                 (&copy::PASTE_PRICES, &prices),
                 (&copy::PASTE_ADJUSTMENTS, &adjustments),
                 (&copy::PASTE_CHARGES, &charges),
+                (&copy::PASTE_ATTEMPTS, &tries),
+                (&copy::PASTE_TRIES, &tries),
                 (&copy::PASTE_SCHEDULES, &book),
             ] {
                 tx.execute(statement, &[rows.as_str().into()]).await?;
@@ -99,6 +108,37 @@ fn bodies(rows: &[Row]) -> Result<Vec<Value>, Fault> {
         serde_json::from_str(&text).map_err(|why| Fault::Corrupt(format!("a row cannot be copied: {why}")))
     };
     rows.iter().map(read).collect()
+}
+
+/// Declined tries, numbered from `before` on. A key that was refused for good and paid later is not refused any more; what is not decided
+/// yet is taken for ended, as `forecast` does.
+fn tries(rows: &[Row], charges: &[Value], before: usize) -> Result<Vec<Value>, Fault> {
+    let mut found = Vec::new();
+    for row in rows {
+        let subscription = row.int("subscription_id")?;
+        found.extend(try_of(row)?.map(|(charge, one)| (subscription, charge, one)));
+    }
+    let paid = |subscription: i64| {
+        let of_it = found.iter().filter(|(of, _, one)| *of == subscription && one.end == KeyEnd::Paid);
+        of_it.map(|(.., one)| one.at).max()
+    };
+    let mut tries = Vec::new();
+    for (subscription, charge, one) in &found {
+        let (state, class) = match one.end {
+            KeyEnd::Declined(class) => ("declined", class),
+            KeyEnd::Transient => ("refused", Class::Transient),
+            KeyEnd::Open | KeyEnd::Paid => continue,
+        };
+        if class == Class::HardCard && paid(*subscription).is_some_and(|paid| paid >= one.at) {
+            continue;
+        }
+        let own = charges.iter().find(|body| body["id"] == charge.0 && body["subscription"] == *subscription);
+        tries.push(json!({
+            "n": before + tries.len() + 1, "subscription": subscription, "state": state, "class": class.name(),
+            "at": one.at.as_microsecond(), "period_start": own.map(|body| &body["period_start"]),
+        }));
+    }
+    Ok(tries)
 }
 
 fn array(rows: &[Row]) -> Result<String, Fault> {

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::Database;
+use super::cards::try_of;
 use super::codec::Row;
 use super::db::Fault;
 use super::rows;
-use super::sql::outlook;
-use crate::domain::charge::{ChargeState, Waiting};
+use super::sql::{cards, outlook};
+use crate::domain::charge::{ChargeId, ChargeState, Waiting};
+use crate::domain::dunning::KeyTry;
 use crate::domain::forecast::{History, Sum};
 use crate::domain::money::Currency;
 use crate::domain::period::Period;
@@ -58,17 +60,26 @@ impl Database {
         let mut pending: HashMap<i64, Vec<Pending>> = HashMap::new();
         let ids = found.iter().map(|row| row.int("subscription_id")).collect::<Result<Vec<i64>, _>>()?;
         // after the schedules: a period that opens in between is then seen twice, and told apart by its start
-        for row in &self.db.read(&outlook::PENDING, &[ids.into()]).await? {
+        for row in &self.db.read(&outlook::PENDING, &[ids.clone().into()]).await? {
             pending.entry(row.int("subscription_id")?).or_default().push(pending_of(row)?);
+        }
+        let mut tries: HashMap<i64, Vec<(ChargeId, KeyTry)>> = HashMap::new();
+        for row in &self.db.read(&cards::TRIES_OF_SUBSCRIPTIONS, &[ids.into()]).await? {
+            tries.entry(row.int("subscription_id")?).or_default().extend(try_of(row)?);
         }
         for of_one in pending.values_mut() {
             of_one.sort_by_key(|pending| pending.period.start);
         }
         for row in found {
             match rows::standing(row) {
-                Ok(schedule) => page
-                    .subscriptions
-                    .push(Standing { pending: pending.remove(&schedule.terms.id.0).unwrap_or_default(), schedule }),
+                Ok(schedule) => {
+                    let id = schedule.terms.id.0;
+                    page.subscriptions.push(Standing {
+                        pending: pending.remove(&id).unwrap_or_default(),
+                        key_tries: tries.remove(&id).unwrap_or_default(),
+                        schedule,
+                    });
+                }
                 Err(fault) => {
                     page.unreadable += 1;
                     let subscription = row.int("subscription_id").unwrap_or_default();
@@ -105,6 +116,7 @@ impl Database {
 
 fn pending_of(row: &Row) -> Result<Pending, Fault> {
     Ok(Pending {
+        id: ChargeId(row.int("id")?),
         period: Period { start: row.day("period_start")?, end: row.day("period_end")? },
         due_at: row.at("due_at")?,
         amount: rows::money(row)?,
@@ -112,5 +124,6 @@ fn pending_of(row: &Row) -> Result<Pending, Fault> {
         waiting: row.word("waiting", Waiting::from_name)?,
         next_at: row.at_opt("next_at")?,
         tries: row.small("tries")?,
+        first_declined_at: row.at_opt("first_declined_at")?,
     })
 }

@@ -135,6 +135,45 @@ async fn a_charge_is_explained_with_what_was_decided() {
     }
 }
 
+/// Billing keys that a charge of long ago was refused for good with.
+async fn refused_for_good(rig: &Rig, references: &[&str], second: i64) {
+    for (place, reference) in references.iter().enumerate() {
+        let id = 7_000 + place;
+        let rows = |at: &str, own_id: &str| {
+            format!(
+                "INSERT INTO attempts (id, charge_id, number, id_number, amount, customer_uid, state) {own_id}
+                    SELECT {id}, {id}, 1, 1, 100, customer_uid, 'declined' FROM subscriptions WHERE external_ref = '{reference}';
+                INSERT INTO card_tries (attempt_id, account_id, customer_uid, charge_id, at, class)
+                    SELECT {id}, a.id, s.customer_uid, {id}, {at}, 'HARD_CARD' FROM subscriptions s JOIN accounts a ON a.name = s.account
+                    WHERE s.external_ref = '{reference}'"
+            )
+        };
+        let postgres = rows(&format!("to_timestamp({second})"), "OVERRIDING SYSTEM VALUE");
+        rig.sql(&rows(&format!("{second}000000"), ""), &postgres).await;
+    }
+}
+
+fn forecast_of(sums: &Value, currency: &Value) -> i64 {
+    let of_it = sums.as_array().unwrap().iter().find(|sum| sum["currency"] == *currency);
+    of_it.map_or(0, |sum| sum["charges"].as_i64().unwrap_or_else(|| panic!("{sum}")))
+}
+
+#[tokio::test]
+async fn a_billing_key_that_was_refused_for_good_is_explained_before_its_next_charge() {
+    for rig in filled(Rig::both().await, BOOK) {
+        // a week before its first charge
+        refused_for_good(&rig, &["f-2"], 1_893_200_400).await;
+        let told = rig.json(&["explain", "f-2"]);
+        let verdict = "9,900 KRW for 2030-01-05 waits for a new billing key, because the card company refused this one for good; \
+                       without one, 9,900 KRW is charged on Tue 5 Feb 2030 10:00 KST.";
+        assert_eq!(told["verdict"], verdict);
+        let text = rig.ok(&["explain", "f-2"]);
+        assert!(text.contains("subscriptions set REF --customer-uid"), "{text}");
+        rig.ok(&["subscriptions", "set", "f-2", "--customer-uid", "another", "--reason", "a new card", "--quiet"]);
+        assert_eq!(rig.json(&["explain", "f-2"])["verdict"], "9,900 KRW is charged on Sat 5 Jan 2030 10:00 KST.");
+    }
+}
+
 /// Figures that are counted here by other means: dates by jiff's own calendar, prices by hand.
 #[tokio::test]
 async fn a_plan_is_what_an_independent_count_comes_to() {
@@ -255,6 +294,7 @@ async fn a_simulation_charges_what_the_forecast_says_and_reaches_nobody() {
             "rebilld.toml",
             config.replace("[accounts.second]", &format!("[accounts.second]\nbase_url = \"http://{address}\"")),
         );
+        refused_for_good(&rig, &["s-3", "s-6", "s-10"], SystemClock::new().now().as_second()).await;
         // no key can be read: a simulation needs none
         for name in ["main.key", "main.secret", "hook.secret"] {
             std::fs::remove_file(rig.path().join(name)).unwrap();
@@ -262,15 +302,21 @@ async fn a_simulation_charges_what_the_forecast_says_and_reaches_nobody() {
         let simulated = rig.json(&["simulate", "--months", "2", "--declines", "0"]);
         let date = |name: &str| simulated[name].as_str().unwrap().parse::<Date>().unwrap();
         let days = (date("until") - date("from")).get_days().to_string();
-        let forecast = rig.json(&["forecast", "--days", &days]);
+        let forecast_book = rig.json(&["forecast", "--days", &days]);
         assert_eq!(simulated["subscriptions"], 60);
-        for (simulated, forecast) in simulated["total"].as_array().unwrap().iter().zip(forecast["total"].as_array().unwrap()) {
+        let mut without_card = 0;
+        for (simulated, forecast) in simulated["total"].as_array().unwrap().iter().zip(forecast_book["total"].as_array().unwrap())
+        {
             assert_eq!(simulated["currency"], forecast["currency"]);
             assert_eq!((&simulated["charged"], &simulated["charged_sum"]), (&forecast["charges"], &forecast["sum"]));
-            assert_eq!((&simulated["declined"], &simulated["open"]), (&0.into(), &0.into()));
+            assert_eq!(simulated["declined"], 0);
+            let stopped = forecast_of(&forecast_book["not_counted"]["without_card"], &forecast["currency"]);
+            assert_eq!(simulated["unpaid"].as_i64().unwrap() + simulated["open"].as_i64().unwrap(), stopped, "{simulated}");
+            without_card += stopped;
             assert!(simulated["charged"].as_i64().unwrap() > 10, "{simulated}");
         }
         assert_eq!(simulated["total"].as_array().unwrap().len(), 2);
+        assert!(without_card >= 3, "keys that were refused for good: {forecast_book}");
 
         let declined = rig.json(&["simulate", "--months", "2", "--declines", "40"]);
         let total = &declined["total"][0];

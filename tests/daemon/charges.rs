@@ -39,7 +39,15 @@ async fn a_row_written_by_hand_is_charged_on_sqlite() {
 #[tokio::test]
 async fn a_row_written_by_hand_wakes_an_idle_daemon_on_postgres() {
     let database = postgres::database().await;
-    let mut rig = Rig::new(Some(&database.url));
+    a_row_written_by_hand_wakes_an_idle_daemon(Rig::new(Some(&database.url))).await;
+}
+
+#[tokio::test]
+async fn a_row_written_by_hand_wakes_an_idle_daemon_on_sqlite() {
+    a_row_written_by_hand_wakes_an_idle_daemon(Rig::new(None)).await;
+}
+
+async fn a_row_written_by_hand_wakes_an_idle_daemon(mut rig: Rig) {
     rig.home.layer("quiet", QUIET_JOBS);
     let _daemon = Daemon::start(&rig.home, "daemon");
     rig.until_logged("both ledgers agree").await;
@@ -49,8 +57,8 @@ async fn a_row_written_by_hand_wakes_an_idle_daemon_on_postgres() {
     rig.until_asked(1).await;
     let took = clock.boot() - inserted;
     rig.until_paid(1).await;
-    println!("{took:?} from INSERT to POST, by NOTIFY");
-    assert!(took < Duration::from_secs(10), "{took:?}: found by chance and not by NOTIFY");
+    println!("{took:?} from INSERT to POST");
+    assert!(took < Duration::from_secs(60), "{took:?}: found by chance, and not because it was written");
 }
 
 #[tokio::test]

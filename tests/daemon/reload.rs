@@ -203,7 +203,7 @@ async fn a_charge_time_that_moves_earlier_is_kept() {
 #[tokio::test]
 async fn a_watched_link_that_points_elsewhere_is_taken() {
     let mut rig = Rig::new(None);
-    rig.edit("[jobs]", "[reload]\nwatch = true\nevery = \"1s\"\n[jobs]");
+    rig.edit("[jobs]", "[reload]\nwatch = true\nevery = \"3s\"\n[jobs]");
     // as Kubernetes mounts a ConfigMap: the file is a link through `..data`, which is swapped
     let file = rig.home.files[0].clone();
     let text = std::fs::read_to_string(&file).expect("the config");

@@ -6,10 +6,11 @@ use serde_json::Value;
 
 use super::rig::{Engine, World, both, plan};
 
-fn plans() -> [Plan; 2] {
+fn plans() -> [Plan; 3] {
     [
         plan("monthly", "1 month", 9_900),
         Plan { resume: Resume::Anchor, catch_up: CatchUp::All { most: 3 }, ..plan("anew", "1 month", 9_900) },
+        Plan { catch_up: CatchUp::All { most: 3 }, ..plan("all", "1 month", 9_900) },
     ]
 }
 
@@ -71,6 +72,24 @@ both! {
             let until = &next[..10];
             assert_eq!(skipped(&world.events("subscription.skipped").await), [format!("paused 2 2028-03-01..{until}")], "{name}");
         }
+    }
+
+    async fn two_pauses_while_a_charge_is_unresolved_leave_what_started_between_them(engine) {
+        let world = blocked(engine, "all").await;
+        for (paused, active) in [("2028-02-20T12:00", "2028-03-05T12:00"), ("2028-04-20T12:00", "2028-05-05T12:00")] {
+            world.live_until(paused).await;
+            world.sql("UPDATE subscriptions SET status = 'paused'").await;
+            world.live_until(active).await;
+            world.sql("UPDATE subscriptions SET status = 'active'").await;
+        }
+        world.live_until("2028-05-06T12:00").await;
+        pays(&world).await;
+        world.live_until("2028-06-02T12:00").await;
+        let starts: Vec<String> =
+            world.periods("s").await.iter().map(|period| period[..10].to_owned()).collect();
+        assert_eq!(starts, ["2028-01-01", "2028-02-01", "2028-04-01", "2028-06-01"]);
+        let told = ["paused 1 2028-03-01..2028-04-01", "paused 1 2028-05-01..2028-06-01"];
+        assert_eq!(skipped(&world.events("subscription.skipped").await), told);
     }
 
     async fn missed_periods_still_wait_for_an_operator_after_a_pause(engine) {

@@ -2,7 +2,7 @@
 
 use super::Statement;
 
-pub const ALL: &[&Statement] = &[&TRIES_OF_CARDS, &CARDS_BEGUN, &CARDS_REFUSED, &FORGET_TRIES];
+pub const ALL: &[&Statement] = &[&TRIES_OF_CARDS, &TRIES_OF_SUBSCRIPTIONS, &CARDS_BEGUN, &CARDS_REFUSED, &FORGET_TRIES];
 
 /// With a row without a try for each key that several subscriptions share: its tries are kept from the first one on. Differs
 /// because lists are arrays on Postgres and JSON on SQLite.
@@ -21,6 +21,25 @@ pub const TRIES_OF_CARDS: Statement = Statement::two(
     SELECT NULL, d.customer_uid, NULL, NULL, NULL, NULL FROM shared_cards d
         WHERE d.account = (SELECT name FROM accounts WHERE id = $1) AND d.customer_uid = ANY ($2)",
 );
+
+/// What the keys of subscriptions have been through. Differs because lists are arrays on Postgres and JSON on SQLite.
+pub const TRIES_OF_SUBSCRIPTIONS: Statement = Statement::two(
+    "tries of subscriptions",
+    concat!(tries_of_subscriptions!(), "IN (SELECT value FROM json_each($1))"),
+    concat!(tries_of_subscriptions!(), "= ANY ($1)"),
+);
+
+macro_rules! tries_of_subscriptions {
+    () => {
+        "SELECT s.id AS subscription_id, k.charge_id, k.at, k.class, a.state
+        FROM subscriptions s
+        JOIN accounts c ON c.name = s.account
+        JOIN card_tries k ON k.customer_uid = s.customer_uid AND k.account_id = c.id
+        JOIN attempts a ON a.id = k.attempt_id
+        WHERE s.id "
+    };
+}
+use tries_of_subscriptions;
 
 /// Differs because batches are arrays on Postgres and JSON on SQLite.
 pub const CARDS_BEGUN: Statement = Statement::two(

@@ -13,6 +13,8 @@ pub const ALL: &[&Statement] = &[
     &PASTE_ADJUSTMENTS,
     &PASTE_SCHEDULES,
     &PASTE_CHARGES,
+    &PASTE_ATTEMPTS,
+    &PASTE_TRIES,
     &RESULTS,
 ];
 
@@ -62,7 +64,7 @@ pub const ADJUSTMENTS: Statement = Statement::two(
 /// What is in doubt is taken for ended, as `forecast` does. Differs because each engine builds JSON in its own words.
 pub const OPEN_CHARGES: Statement = Statement::two(
     "copy: open charges",
-    "SELECT json_object('subscription', c.subscription_id, 'account', a.name, 'period_start', c.period_start,
+    "SELECT json_object('id', c.id, 'subscription', c.subscription_id, 'account', a.name, 'period_start', c.period_start,
             'period_end', c.period_end, 'due_at', c.due_at, 'amount', c.amount, 'currency', c.currency, 'tax_free', c.tax_free,
             'vat_amount', c.vat_amount, 'id_mode', c.id_mode, 'state', c.state, 'waiting', c.waiting, 'next_at', c.next_at,
             'id_number', c.id_number, 'attempts', c.attempts, 'tries', c.tries, 'first_declined_at', c.first_declined_at,
@@ -70,7 +72,7 @@ pub const OPEN_CHARGES: Statement = Statement::two(
         FROM charges c JOIN accounts a ON a.id = c.account_id
         WHERE c.subscription_id IN (SELECT value FROM json_each($1)) AND c.state IN ('due', 'doubt', 'review') AND c.state <> 'doubt'
         ORDER BY c.id",
-    "SELECT json_build_object('subscription', c.subscription_id, 'account', a.name, 'period_start', c.period_start,
+    "SELECT json_build_object('id', c.id, 'subscription', c.subscription_id, 'account', a.name, 'period_start', c.period_start,
             'period_end', c.period_end, 'due_at', (extract(epoch FROM c.due_at) * 1000000)::bigint, 'amount', c.amount,
             'currency', c.currency, 'tax_free', c.tax_free, 'vat_amount', c.vat_amount, 'id_mode', c.id_mode, 'state', c.state,
             'waiting', c.waiting, 'next_at', (extract(epoch FROM c.next_at) * 1000000)::bigint, 'id_number', c.id_number,
@@ -149,6 +151,28 @@ pub const PASTE_CHARGES: Statement = Statement::two(
             CASE WHEN value->>'refused' THEN (SELECT customer_uid FROM subscriptions WHERE id = value->>'subscription') END,
             value->>'newest_send_at'
         FROM json_each($1) CROSS JOIN accounts a WHERE a.name = value->>'account'",
+    NEVER,
+);
+
+/// What billing keys have been through. Of the attempts only what the caps read: numbers below zero belong to none of the copy's own.
+/// Differs because only SQLite is pasted into.
+pub const PASTE_ATTEMPTS: Statement = Statement::two(
+    "paste: attempts",
+    "INSERT INTO attempts (id, charge_id, number, id_number, amount, customer_uid, state)
+        SELECT -(value->>'n'), -(value->>'n'), 1, 1, 0, s.customer_uid, value->>'state'
+        FROM json_each($1) JOIN subscriptions s ON s.id = value->>'subscription'",
+    NEVER,
+);
+
+/// After the charges. Differs because only SQLite is pasted into.
+pub const PASTE_TRIES: Statement = Statement::two(
+    "paste: tries",
+    "INSERT INTO card_tries (attempt_id, account_id, customer_uid, charge_id, at, class)
+        SELECT -(value->>'n'), a.id, s.customer_uid, COALESCE(c.id, -(value->>'n')), value->>'at', value->>'class'
+        FROM json_each($1)
+        JOIN subscriptions s ON s.id = value->>'subscription'
+        JOIN accounts a ON a.name = s.account
+        LEFT JOIN charges c ON c.subscription_id = s.id AND c.period_start = value->>'period_start'",
     NEVER,
 );
 

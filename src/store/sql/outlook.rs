@@ -4,65 +4,49 @@ use super::Statement;
 
 pub const ALL: &[&Statement] = &[&STANDING, &STANDING_OF, &STANDING_ONE, &PENDING, &LAST_SUBSCRIPTION, &HISTORY];
 
+macro_rules! standing {
+    () => {
+        concat!(
+            "SELECT ",
+            super::terms::terms!(),
+            ", a.id AS account_id FROM schedules h
+        JOIN subscriptions s ON s.id = h.subscription_id
+        JOIN accounts a ON a.name = s.account"
+        )
+    };
+}
+
 pub const STANDING: Statement = Statement::same(
     "standing subscriptions",
-    concat!(
-        "SELECT ",
-        super::terms::terms!(),
-        ", a.id AS account_id
-        FROM schedules h
-        JOIN subscriptions s ON s.id = h.subscription_id
-        JOIN accounts a ON a.name = s.account
-        WHERE h.subscription_id > $1 ORDER BY h.subscription_id LIMIT $2"
-    ),
+    concat!(standing!(), " WHERE h.subscription_id > $1 ORDER BY h.subscription_id LIMIT $2"),
 );
 
 /// Those of some plans. Differs because lists are arrays on Postgres and JSON on SQLite.
 pub const STANDING_OF: Statement = Statement::two(
     "standing subscriptions of plans",
     concat!(
-        "SELECT ",
-        super::terms::terms!(),
-        ", a.id AS account_id
-        FROM schedules h
-        JOIN subscriptions s ON s.id = h.subscription_id
-        JOIN accounts a ON a.name = s.account
-        WHERE h.subscription_id > $1 AND COALESCE(s.next_plan, s.plan) IN (SELECT value FROM json_each($3))
+        standing!(),
+        " WHERE h.subscription_id > $1 AND COALESCE(s.next_plan, s.plan) IN (SELECT value FROM json_each($3))
         ORDER BY h.subscription_id LIMIT $2"
     ),
     concat!(
-        "SELECT ",
-        super::terms::terms!(),
-        ", a.id AS account_id
-        FROM schedules h
-        JOIN subscriptions s ON s.id = h.subscription_id
-        JOIN accounts a ON a.name = s.account
-        WHERE h.subscription_id > $1 AND COALESCE(s.next_plan, s.plan) = ANY ($3)
+        standing!(),
+        " WHERE h.subscription_id > $1 AND COALESCE(s.next_plan, s.plan) = ANY ($3)
         ORDER BY h.subscription_id LIMIT $2"
     ),
 );
 
-pub const STANDING_ONE: Statement = Statement::same(
-    "one standing subscription",
-    concat!(
-        "SELECT ",
-        super::terms::terms!(),
-        ", a.id AS account_id
-        FROM schedules h
-        JOIN subscriptions s ON s.id = h.subscription_id
-        JOIN accounts a ON a.name = s.account
-        WHERE h.subscription_id = $1"
-    ),
-);
+pub const STANDING_ONE: Statement =
+    Statement::same("one standing subscription", concat!(standing!(), " WHERE h.subscription_id = $1"));
 
 /// Charges that are not final. By list and not by range: a range would read every charge that these subscriptions ever had.
 /// Differs because lists are arrays on Postgres and JSON on SQLite.
 pub const PENDING: Statement = Statement::two(
     "pending charges",
-    "SELECT subscription_id, period_start, period_end, due_at, next_at, amount, currency, state, waiting, tries FROM charges
-        WHERE subscription_id IN (SELECT value FROM json_each($1)) AND state IN ('due', 'doubt', 'review')",
-    "SELECT subscription_id, period_start, period_end, due_at, next_at, amount, currency, state, waiting, tries FROM charges
-        WHERE subscription_id = ANY ($1) AND state IN ('due', 'doubt', 'review')",
+    "SELECT id, subscription_id, period_start, period_end, due_at, next_at, amount, currency, state, waiting, tries, first_declined_at
+        FROM charges WHERE subscription_id IN (SELECT value FROM json_each($1)) AND state IN ('due', 'doubt', 'review')",
+    "SELECT id, subscription_id, period_start, period_end, due_at, next_at, amount, currency, state, waiting, tries, first_declined_at
+        FROM charges WHERE subscription_id = ANY ($1) AND state IN ('due', 'doubt', 'review')",
 );
 
 pub const LAST_SUBSCRIPTION: Statement =
