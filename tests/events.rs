@@ -78,6 +78,7 @@ fn sent() -> Charge {
         subscription: SubscriptionId(1),
         external_ref: "sub-0001".to_owned(),
         plan: "monthly".to_owned(),
+        zone: None,
         base: IdBase::derive("rb".parse().unwrap(), "main", "sub-0001", date(2026, 12, 1)),
         mode: IdMode::PerAttempt,
         period: Period { start: date(2026, 12, 1), end: date(2027, 1, 1) },

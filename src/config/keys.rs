@@ -227,6 +227,12 @@ pub const KEYS: &[Key] = &[
     key("dunning.*.classes.*.retry_after[]", Kind::Span { least: "1d", most: "60d" }, Default::None("the ladder above"),
         "A ladder for one class, such as `[dunning.NAME.classes.SOFT_CONTACT]`: SOFT_FUNDS, SOFT_CONTACT, AMBIGUOUS or UNKNOWN. \
          The other classes are not tried by days."),
+    key("dunning.*.classes.*.exponential.initial", Kind::Span { least: "1h", most: "30d" }, Default::None("`retry_after`"),
+        "Instead of a list, as above: `classes.UNKNOWN.exponential = { initial = \"36h\", tries = 3 }`."),
+    key("dunning.*.classes.*.exponential.factor", Kind::Decimal { most: 10 }, Default::None("2"), "As above."),
+    key("dunning.*.classes.*.exponential.max", Kind::Span { least: "1d", most: "60d" }, Default::None("no bound"), "As above."),
+    key("dunning.*.classes.*.exponential.tries", Kind::Integer { least: 1, most: 7 }, Default::None("5"), "As above."),
+    key("dunning.*.classes.*.exponential.jitter", Kind::Decimal { most: 1 }, Default::None("0"), "As above."),
 
     key("declines.rules[].provider", Kind::Short(40), Default::None("every provider"),
         "PortOne's `pg_provider`, such as `html5_inicis`, exactly."),

@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::attempt::digest;
+use super::charge::Charge;
 use super::decline::Class;
 use super::holidays::{Banking, Holidays};
 use super::period::instant;
@@ -284,7 +285,7 @@ impl Local {
 pub struct Dunnings {
     pub default: Arc<Dunning>,
     pub plans: BTreeMap<String, PlanDunning>,
-    /// Of the accounts, for plans without a zone of their own.
+    /// Of the accounts, where neither the subscription nor its plan has a zone.
     pub zones: BTreeMap<String, TimeZone>,
     pub holidays: Arc<Holidays>,
 }
@@ -309,9 +310,15 @@ impl Dunnings {
         self.plans.get(plan).map_or(&self.default, |plan| &plan.dunning).grace
     }
 
-    pub fn of(&self, account: &str, plan: &str) -> Local {
+    pub fn of_charge(&self, charge: &Charge) -> Local {
+        self.of(&charge.account_name, &charge.plan, charge.zone.as_deref())
+    }
+
+    /// `zone`: the subscription's own; one that nobody knows counts for nothing.
+    pub fn of(&self, account: &str, plan: &str, zone: Option<&str>) -> Local {
         let plan = self.plans.get(plan);
-        let zone = plan.and_then(|plan| plan.zone.as_ref()).or_else(|| self.zones.get(account)).cloned();
+        let own = zone.and_then(|name| TimeZone::get(name).ok());
+        let zone = own.or_else(|| plan.and_then(|plan| plan.zone.as_ref()).or_else(|| self.zones.get(account)).cloned());
         Local {
             dunning: Arc::clone(plan.map_or(&self.default, |plan| &plan.dunning)),
             zone: zone.unwrap_or_else(|| Local::default().zone),

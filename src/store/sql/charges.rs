@@ -85,7 +85,7 @@ macro_rules! charge {
             c.due_at, c.amount, c.currency, c.tax_free, c.vat_amount, c.state, c.waiting, c.next_at, c.id_number, c.attempts,
             c.tries, c.first_declined_at, c.refused_customer, c.not_sent, c.doubt_since, c.doubt_looks, c.quiet_since,
             c.quiet_twice, c.alarmed, c.newest_send_at, c.elsewhere_imp_uid, c.elsewhere_number, c.imp_uid, c.version,
-            c.declined_customer, c.restarted_after, c.transients, c.transient_since, s.plan AS charge_plan,
+            c.declined_customer, c.restarted_after, c.transients, c.transient_since, s.plan AS charge_plan, s.zone AS charge_zone,
             a.id AS live_id, a.state AS live_state, a.number AS live_number, a.id_number AS live_id_number,
             a.customer_uid AS live_customer, a.hint AS live_hint, a.resends AS live_resends,
             o.id AS send_id, o.begun_at AS send_begun_at"
