@@ -5,6 +5,7 @@ mod support;
 mod lifecycle {
     pub mod catching_up;
     pub mod dunning;
+    pub mod ladders;
     pub mod lanes;
     pub mod owed;
     pub mod rig;

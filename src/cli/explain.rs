@@ -481,9 +481,7 @@ impl Known {
                 "kind": match coming.kind { Kind::Period => "period", Kind::Opened => "opened", Kind::Retry => "retry" },
             })
         };
-        let state = |Shown { followed, since }: &Shown| {
-            json!({ "state": followed.state.name(), "since": since, "next_step": followed.next.name(), "next_at": followed.next_at })
-        };
+        let state = |Shown { followed, since }: &Shown| json!({ "state": followed.state.name(), "since": since, "next_step": followed.next.name(), "next_at": followed.next_at });
         json!({
             "account": terms.account, "external_ref": terms.external_ref, "status": terms.status.name(), "plan": terms.plan,
             "state": self.state.as_ref().map(state),

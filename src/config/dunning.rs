@@ -145,7 +145,10 @@ fn dunning_of(name: &str, raw: &RawDunning, wrong: &mut Wrong<'_>) -> Dunning {
             exponential(&waits, &raw.exponential, wrong)
         };
         if last(&ladder).is_some_and(|last| last > give_up) {
-            wrong.say(place, format!("the last try of class {class} would come after `give_up`, when the charge is unpaid already"));
+            wrong.say(
+                place,
+                format!("the last try of class {class} would come after `give_up`, when the charge is unpaid already"),
+            );
         }
         classes.insert(named, ladder);
     }

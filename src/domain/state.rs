@@ -237,13 +237,7 @@ fn reason(before: Option<SubscriptionState>, state: SubscriptionState, facts: &F
 
 impl Followed {
     /// What is told of the change, with a sentence for the payer; `None`: nothing has changed.
-    pub fn event(
-        &self,
-        account: &str,
-        external_ref: &str,
-        before: Option<SubscriptionState>,
-        now: Timestamp,
-    ) -> Option<Event> {
+    pub fn event(&self, account: &str, external_ref: &str, before: Option<SubscriptionState>, now: Timestamp) -> Option<Event> {
         let reason = self.reason?;
         let (ko, en) = self.payer_message(reason);
         let data = json!({

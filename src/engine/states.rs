@@ -21,11 +21,13 @@ impl Engine {
         let (now, limit) = (self.now(), in_force.tuning.batch);
         let due = self.store.due_states(now, limit).await?;
         let full = due.len() >= limit as usize;
-        let steps: Vec<StateStep> =
-            due.into_iter().map(|seen| {
+        let steps: Vec<StateStep> = due
+            .into_iter()
+            .map(|seen| {
                 let followed = followed(&in_force.catalog, &in_force.tuning.policy.dunning, &seen, now);
                 StateStep { seen, followed }
-            }).collect();
+            })
+            .collect();
         if steps.is_empty() {
             return Ok(false);
         }

@@ -132,8 +132,7 @@ impl Database {
         if !ended.is_empty() {
             tx.execute(&schedules::UNBLOCK, &[ended.into(), now.into()]).await?;
         }
-        let followed: Vec<&Decision> =
-            written.iter().filter(|one| one.may_change_state()).map(|one| one.decision).collect();
+        let followed: Vec<&Decision> = written.iter().filter(|one| one.may_change_state()).map(|one| one.decision).collect();
         let changes = follow_decisions(tx, now, &followed).await?;
         let mut told: Vec<Told<'_>> = written
             .iter()

@@ -44,8 +44,10 @@ async fn told(world: &World) -> Vec<String> {
 
 async fn states(world: &World) -> Vec<String> {
     let rows = world
-        .sql("SELECT s.external_ref, COALESCE(t.state, '-') AS state FROM subscriptions s
-                LEFT JOIN subscription_states t ON t.subscription_id = s.id ORDER BY s.id")
+        .sql(
+            "SELECT s.external_ref, COALESCE(t.state, '-') AS state FROM subscriptions s
+                LEFT JOIN subscription_states t ON t.subscription_id = s.id ORDER BY s.id",
+        )
         .await;
     rows.iter().map(|row| format!("{} {}", row.text("external_ref").unwrap(), row.text("state").unwrap())).collect()
 }

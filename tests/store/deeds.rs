@@ -1,7 +1,7 @@
 //! What the tests do with the store, in the words of the domain.
 
-use jiff::{SignedDuration, Timestamp};
 use jiff::civil::{Date, date};
+use jiff::{SignedDuration, Timestamp};
 use rebilld::domain::attempt::{AttemptState, SendEnd};
 use rebilld::domain::charge::{Charge, ChargeState, IdMode, Waiting};
 use rebilld::domain::decide::{Decision, LiveChange};

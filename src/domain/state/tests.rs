@@ -81,6 +81,12 @@ fn what_is_soonest_of_several_charges_comes_next() {
 #[test]
 fn names_are_where_their_variants_are() {
     assert_eq!(SubscriptionState::ALL.map(SubscriptionState::name), SubscriptionState::NAMES);
-    assert_eq!((Reason::TrialStarted.name(), Reason::GivenUp.name(), Reason::Ended.name()), ("trial_started", "given_up", "ended"));
-    assert_eq!((NextStep::TrialEnd.name(), NextStep::LookUp.name(), NextStep::Nothing.name()), ("trial_end", "look_up", "nothing"));
+    assert_eq!(
+        (Reason::TrialStarted.name(), Reason::GivenUp.name(), Reason::Ended.name()),
+        ("trial_started", "given_up", "ended")
+    );
+    assert_eq!(
+        (NextStep::TrialEnd.name(), NextStep::LookUp.name(), NextStep::Nothing.name()),
+        ("trial_end", "look_up", "nothing")
+    );
 }
