@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use rebilld::domain::attempt::MerchantUid;
 use rebilld::domain::dunning::Dunnings;
 use rebilld::domain::money::{Currency, Money};
-use rebilld::domain::outcome::{Record, RecordStatus};
+use rebilld::domain::outcome::{NotSent, Outcome, Record, RecordStatus};
 use rebilld::domain::plan::{AccountTerms, Catalog, Plan};
 use rebilld::domain::recurrence::Recurrence;
 use rebilld::domain::window::Windows;
@@ -55,9 +55,19 @@ pub struct Till {
     pub posts: Mutex<Vec<Post>>,
     /// What a billing key refuses with.
     pub refusals: Mutex<BTreeMap<String, String>>,
+    /// From when until when nobody reaches the gateway.
+    pub down: Mutex<Option<(Timestamp, Timestamp)>>,
 }
 
 impl Till {
+    fn reached(&self) -> Result<(), Unavailable> {
+        let (now, down) = (self.clock.now(), *self.down.lock().unwrap());
+        match down.filter(|(from, until)| *from <= now && now < *until) {
+            Some(_) => Err(Unavailable::Unreachable("connection refused".to_owned())),
+            None => Ok(()),
+        }
+    }
+
     fn record(post: &Post) -> Record {
         Record {
             imp_uid: format!("imps_{}", post.merchant_uid),
@@ -85,10 +95,14 @@ impl Gateway for Till {
     }
 
     async fn ready(&self) -> Result<(), Unavailable> {
-        Ok(())
+        self.reached()
     }
 
     async fn charge(&self, attempt: DurableAttempt) -> Answer {
+        if let Err(why) = self.reached() {
+            let outcome = Outcome::NotSent(NotSent::Unreachable(why.to_string()));
+            return Answer { outcome, kept: json!({ "note": "not sent" }) };
+        }
         let (merchant_uid, at) = (attempt.merchant_uid().as_str().to_owned(), self.clock.now());
         let refused = self.refusals.lock().unwrap().get(attempt.customer_uid()).cloned();
         let answer = json!({ "code": 0, "message": null, "response": {
@@ -103,14 +117,17 @@ impl Gateway for Till {
     }
 
     async fn look_up(&self, ids: &[MerchantUid]) -> Result<Vec<Record>, Unavailable> {
+        self.reached()?;
         Ok(ids.iter().flat_map(|id| self.of(id.as_str())).collect())
     }
 
     async fn find_all(&self, id: &MerchantUid) -> Result<Vec<Record>, Unavailable> {
+        self.reached()?;
         Ok(self.of(id.as_str()))
     }
 
     async fn list(&self, from: Timestamp, to: Timestamp, page: u32) -> Result<ListPage, Unavailable> {
+        self.reached()?;
         let posts = self.posts.lock().unwrap();
         let records: Vec<Record> = posts.iter().filter(|post| from <= post.at && post.at < to).map(Self::record).collect();
         let (total, size) = (records.len() as u64, 20);
@@ -197,7 +214,7 @@ impl World {
         let plans: BTreeMap<String, Plan> = plans.into_iter().map(|plan| (plan.name.clone(), plan)).collect();
         Self {
             db,
-            till: Arc::new(Till { clock: Arc::clone(&clock), posts: Mutex::default(), refusals: Mutex::default() }),
+            till: Arc::new(Till { clock: Arc::clone(&clock), posts: Mutex::default(), refusals: Mutex::default(), down: Mutex::default() }),
             clock,
             catalog: Catalog { plans, accounts: accounts.into(), ..Catalog::default() },
             windows: Windows::ALWAYS,
