@@ -207,16 +207,49 @@ both! {
         assert_eq!(told(&world).await[2..], ["unpaid active paid next_period -"]);
     }
 
-    async fn declined_charges_of_the_release_before_are_found_at_the_first_look(engine) {
+    async fn what_the_release_before_left_is_found_and_who_is_away_is_not_told_again(engine) {
         let world = world(engine, Dunning::default()).await;
-        world.subscribe("a", "monthly", "2028-01-10", &[]).await;
-        refuse(&world, "card-a", Some(FUNDS));
-        world.live_until("2028-01-10T12:00").await;
-        // as the migration leaves it
-        let epoch = if world.db.is_postgres() { "to_timestamp(0)" } else { "0" };
-        world.sql(&format!("UPDATE subscription_states SET state = 'active', look_at = {epoch}")).await;
-        world.live_until("2028-01-10T13:00").await;
-        assert_eq!(told(&world).await.len(), 2);
-        assert_eq!(states(&world).await, ["a past_due"]);
+        for (name, anchor, columns) in [
+            ("owing", "2028-01-20", vec![]),
+            ("unpaid", "2028-01-04", vec![]),
+            ("paid", "2028-01-10", vec![]),
+            ("paused", "2028-01-10", vec![]),
+            ("cancelled", "2028-01-10", vec![]),
+            ("ended", "2028-01-04", vec![("ends_on", "'2028-01-19'")]),
+            ("trial", "2028-01-15", vec![("trial_days", "30")]),
+        ] {
+            world.subscribe(name, "monthly", anchor, &columns).await;
+        }
+        refuse(&world, "card-owing", Some(FUNDS));
+        refuse(&world, "card-unpaid", Some(FUNDS));
+        world.live_until("2028-01-15T00:00").await;
+        for name in ["paused", "cancelled"] {
+            world.sql(&format!("UPDATE subscriptions SET status = '{name}' WHERE external_ref = '{name}'")).await;
+        }
+        world.live_until("2028-01-20T12:00").await;
+        let before = states(&world).await;
+        assert_eq!(before, [
+            "owing past_due", "unpaid unpaid", "paid -", "paused paused", "cancelled cancelled", "ended cancelled", "trial trialing",
+        ]);
+        let told_before = told(&world).await.len();
+        // as if the table were made only now
+        let migration = match engine {
+            Engine::Postgres => include_str!("../../migrations/postgres/0009_states.sql"),
+            Engine::Sqlite => include_str!("../../migrations/sqlite/0009_states.sql"),
+        };
+        let (_, rest) = migration.split_once("-- From the release before.").unwrap();
+        let (fill, _) = rest.split_once("-- A status written by hand").unwrap();
+        let fill: Vec<String> = fill.split_inclusive(';').map(|one| one.lines().filter(|line| !line.starts_with("--") && !line.starts_with(" Who")).collect::<Vec<_>>().join("\n")).collect();
+        world.sql("DELETE FROM subscription_states").await;
+        for one in fill.iter().filter(|one| one.contains("INSERT")) {
+            world.sql(one).await;
+        }
+        world.live_until("2028-01-20T13:00").await;
+        let after = states(&world).await;
+        assert_eq!((&after[..2], &after[3..]), (&before[..2], &before[3..]), "and of who is active nobody minds a row");
+        let told = told(&world).await;
+        let mut again: Vec<String> = told[told_before..].iter().map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" ")).collect();
+        again.sort();
+        assert_eq!(again, ["- trialing", "active past_due", "active unpaid"]);
     }
 }
