@@ -14,5 +14,6 @@ mod cli {
     mod import;
     mod incidents;
     mod plans;
+    mod states;
     mod terms;
 }

@@ -31,6 +31,8 @@ struct Locked {
     account_name: String,
     external_ref: String,
     account: i64,
+    /// Its state, as it was last told.
+    trialing: bool,
 }
 
 /// What a step comes to, and what it writes to the schedule.
@@ -227,9 +229,11 @@ impl Database {
 /// Whether a step may be another state of its subscription: derived anew at once, by all its facts.
 fn changes_state(action: &ScheduleAction, row: Option<&Locked>) -> bool {
     let had_ended = row.is_some_and(|row| row.parked.as_deref() == Some("ended"));
+    let was_trialing = row.is_some_and(|row| row.trialing);
     match action {
         ScheduleAction::End { .. } => !had_ended,
-        ScheduleAction::Wait { trial: true, .. } => true,
+        // one that stays so may end on another day
+        ScheduleAction::Wait { trial, .. } if *trial || was_trialing => true,
         // cancelled by its status: the row's own change says so
         ScheduleAction::Park { .. } => false,
         _ => had_ended,
@@ -247,6 +251,7 @@ async fn lock(tx: &mut Tx, steps: &[ScheduleStep]) -> Result<HashMap<i64, Locked
             account_name: row.text("account")?,
             external_ref: row.text("external_ref")?,
             account: row.int("account_id")?,
+            trialing: row.text_opt("trialing")?.is_some(),
         };
         Ok((row.int("subscription_id")?, locked))
     };

@@ -65,7 +65,8 @@ async fn run(world: &World, settings: &Settings, seed: u64) -> (Simulated, Vec<T
     let report = simulate(&world.db, settings, directory.path(), at("2028-01-03T12:00"), &options, |_| {}).await.unwrap();
     let url = format!("sqlite:{}", directory.path().join("simulation.db").display());
     let copy = Database::open(&url, OpenOptions::default()).await.unwrap();
-    let text = "SELECT a.charge_id, a.customer_uid, a.state, max(s.begun_at) AS at FROM attempts a JOIN sends s ON s.attempt_id = a.id
+    let text =
+        "SELECT a.charge_id, a.customer_uid, a.state, max(s.begun_at) AS at FROM attempts a JOIN sends s ON s.attempt_id = a.id
         WHERE a.state IN ('declined', 'refused') GROUP BY a.id ORDER BY at";
     let rows = copy.read(&Statement::same("tries", text), &[]).await.unwrap();
     let tries = rows.iter().map(|row| Try {

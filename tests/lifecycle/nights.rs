@@ -9,7 +9,8 @@ const FUNDS: &str = "[1254][실시간빌링실패|잔액부족]";
 const OUTAGE: &str = "[1235][실시간빌링실패|카드사 통신장애]";
 
 async fn world(engine: Engine, hours: &str) -> World {
-    let mut world = World::new(engine, "2028-01-20T12:00", [plan("monthly", "1 month", 9_900), plan("other", "1 month", 9_900)]).await;
+    let mut world =
+        World::new(engine, "2028-01-20T12:00", [plan("monthly", "1 month", 9_900), plan("other", "1 month", 9_900)]).await;
     let blackouts = vec![Blackout { hours: "23:30-00:40".parse().unwrap(), zone: seoul() }];
     world.windows = Windows { hours: hours.parse().unwrap(), blackouts, spread: SignedDuration::ZERO };
     world

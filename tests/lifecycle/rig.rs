@@ -214,7 +214,12 @@ impl World {
         let plans: BTreeMap<String, Plan> = plans.into_iter().map(|plan| (plan.name.clone(), plan)).collect();
         Self {
             db,
-            till: Arc::new(Till { clock: Arc::clone(&clock), posts: Mutex::default(), refusals: Mutex::default(), down: Mutex::default() }),
+            till: Arc::new(Till {
+                clock: Arc::clone(&clock),
+                posts: Mutex::default(),
+                refusals: Mutex::default(),
+                down: Mutex::default(),
+            }),
             clock,
             catalog: Catalog { plans, accounts: accounts.into(), ..Catalog::default() },
             windows: Windows::ALWAYS,

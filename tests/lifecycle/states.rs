@@ -155,6 +155,20 @@ both! {
         assert_eq!(told(&world).await.len(), 4);
     }
 
+    async fn a_plan_that_has_no_trial_any_more_ends_the_trials_that_it_gave(engine) {
+        let mut world = world(engine, Dunning::default()).await;
+        world.catalog.plans.get_mut("monthly").unwrap().trial_days = 14;
+        world.subscribe("a", "monthly", "2028-01-03", &[("starts_on", "'2028-01-10'")]).await;
+        world.live_until("2028-01-04T00:00").await;
+        assert_eq!(states(&world).await, ["a trialing"]);
+        world.catalog.plans.get_mut("monthly").unwrap().trial_days = 0;
+        // as a reload does
+        let epoch = if world.db.is_postgres() { "to_timestamp(0)" } else { "0" };
+        world.sql(&format!("UPDATE schedules SET next_look_at = {epoch}")).await;
+        world.live_until("2028-01-04T01:00").await;
+        assert_eq!(told(&world).await[1..], ["trialing active trial_ended next_period -"]);
+    }
+
     async fn pauses_returns_and_cancellations_by_sql_are_told(engine) {
         let world = world(engine, Dunning::default()).await;
         world.subscribe("a", "monthly", "2028-01-10", &[]).await;
