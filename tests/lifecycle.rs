@@ -7,6 +7,7 @@ mod lifecycle {
     pub mod dunning;
     pub mod ladders;
     pub mod lanes;
+    pub mod late;
     pub mod nights;
     pub mod owed;
     pub mod rig;

@@ -1,6 +1,6 @@
 //! A database, a gateway that always pays, and an engine that lives until a day.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use rebilld::domain::attempt::MerchantUid;
+use rebilld::domain::charge::ChargeId;
 use rebilld::domain::dunning::Dunnings;
 use rebilld::domain::money::{Currency, Money};
 use rebilld::domain::outcome::{NotSent, Outcome, Record, RecordStatus};
@@ -57,6 +58,8 @@ pub struct Till {
     pub refusals: Mutex<BTreeMap<String, String>>,
     /// From when until when nobody reaches the gateway.
     pub down: Mutex<Option<(Timestamp, Timestamp)>>,
+    /// Billing keys for which no connection comes about.
+    pub unreachable: Mutex<BTreeSet<String>>,
 }
 
 impl Till {
@@ -83,6 +86,11 @@ impl Till {
         }
     }
 
+    /// The provider approves after all what it has reported as failed.
+    pub fn approve(&self, place: usize) {
+        self.posts.lock().unwrap()[place].refused = None;
+    }
+
     fn of(&self, uid: &str) -> Vec<Record> {
         self.posts.lock().unwrap().iter().filter(|post| post.merchant_uid == uid).map(Self::record).collect()
     }
@@ -104,6 +112,10 @@ impl Gateway for Till {
             return Answer { outcome, kept: json!({ "note": "not sent" }) };
         }
         let (merchant_uid, at) = (attempt.merchant_uid().as_str().to_owned(), self.clock.now());
+        if self.unreachable.lock().unwrap().contains(attempt.customer_uid()) {
+            let outcome = Outcome::NotSent(NotSent::Unreachable("no route".to_owned()));
+            return Answer { outcome, kept: Value::Null };
+        }
         let refused = self.refusals.lock().unwrap().get(attempt.customer_uid()).cloned();
         let answer = json!({ "code": 0, "message": null, "response": {
             "imp_uid": format!("imps_{merchant_uid}"), "merchant_uid": merchant_uid, "amount": attempt.amount().minor(),
@@ -219,6 +231,7 @@ impl World {
                 posts: Mutex::default(),
                 refusals: Mutex::default(),
                 down: Mutex::default(),
+                unreachable: Mutex::default(),
             }),
             clock,
             catalog: Catalog { plans, accounts: accounts.into(), ..Catalog::default() },
@@ -328,6 +341,11 @@ impl World {
             () = self.clock.horizon_reached() => {}
             () = worker::run(self.daemon()) => unreachable!("nobody has asked it to stop"),
         }
+    }
+
+    /// What `rebilld reconcile` does with these charges. Returns how many were free to be looked up.
+    pub async fn reconcile(&self, charges: &[ChargeId]) -> usize {
+        self.daemon().look_up_now(self.account.id, charges).await.unwrap()
     }
 
     /// Nobody runs until then.
