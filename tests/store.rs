@@ -14,6 +14,7 @@ mod store {
     pub mod races;
     pub mod rig;
     pub mod rules;
+    pub mod states;
     pub mod terms;
     pub mod versions;
 }

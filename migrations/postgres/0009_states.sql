@@ -61,7 +61,9 @@ BEGIN
     RETURN NULL;
 END $$;
 CREATE TRIGGER subscriptions_trial_changed AFTER UPDATE OF plan, anchor, zone, trial_days, trial_until ON subscriptions
-    FOR EACH ROW EXECUTE FUNCTION rebilld_trial_changed();
+    FOR EACH ROW WHEN ((NEW.plan, NEW.anchor, NEW.zone, NEW.trial_days, NEW.trial_until)
+        IS DISTINCT FROM (OLD.plan, OLD.anchor, OLD.zone, OLD.trial_days, OLD.trial_until))
+    EXECUTE FUNCTION rebilld_trial_changed();
 
 CREATE FUNCTION rebilld_state_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

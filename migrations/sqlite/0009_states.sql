@@ -41,6 +41,8 @@ BEGIN
         ON CONFLICT (subscription_id) DO UPDATE SET look_at = 0, version = version + 1;
 END;
 CREATE TRIGGER subscriptions_trial_changed AFTER UPDATE OF plan, anchor, zone, trial_days, trial_until ON subscriptions
+    WHEN (NEW.plan, NEW.anchor, NEW.zone, NEW.trial_days, NEW.trial_until)
+        IS NOT (OLD.plan, OLD.anchor, OLD.zone, OLD.trial_days, OLD.trial_until)
 BEGIN
     UPDATE subscription_states SET look_at = 0, version = version + 1 WHERE subscription_id = NEW.id AND state = 'trialing';
 END;

@@ -72,8 +72,8 @@ impl Database {
     }
 }
 
-/// What the states of subscriptions become by decisions that have just been written, in the same transaction. `told` says which
-/// of them were told as anything else than active.
+/// What the states of subscriptions become by decisions that have just been written, in the same transaction. Returns what is to be
+/// told of them.
 pub(super) async fn follow_decisions(tx: &mut Tx, now: Timestamp, decisions: &[&Decision]) -> Result<Vec<(Event, i64)>, Fault> {
     if decisions.is_empty() {
         return Ok(Vec::new());
