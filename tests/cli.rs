@@ -16,5 +16,6 @@ mod cli {
     mod import;
     mod incidents;
     mod plans;
+    mod states;
     mod terms;
 }

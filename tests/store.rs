@@ -17,6 +17,7 @@ mod store {
     pub mod rehearsal;
     pub mod rig;
     pub mod rules;
+    pub mod states;
     pub mod terms;
     pub mod versions;
 }

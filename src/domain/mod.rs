@@ -23,5 +23,6 @@ pub mod price;
 pub mod proof;
 pub mod recurrence;
 mod rules;
+pub mod state;
 pub mod subscription;
 pub mod window;

@@ -1,8 +1,8 @@
 //! F2: fetch, decide, act, record. It knows the world only through the ports.
 //!
 //! [`worker`] is the dispatch loop. It opens periods ([`open`]), claims charges and sends them ([`charge`]), leaves doubt by
-//! asking ([`reconcile`]), compares both ledgers ([`audit`]), counts what is missed ([`missed`]) and hands events out
-//! ([`relay`]). What all of them learn goes through [`record`], in batches.
+//! asking ([`reconcile`]), compares both ledgers ([`audit`]), counts what is missed ([`missed`]), follows what subscriptions
+//! come to ([`states`]) and hands events out ([`relay`]). What all of them learn goes through [`record`], in batches.
 
 pub mod audit;
 pub mod change;
@@ -22,6 +22,7 @@ pub mod rehearse;
 pub mod relay;
 pub mod rule;
 pub mod shadow;
+pub mod states;
 pub mod stats;
 mod window;
 pub mod worker;

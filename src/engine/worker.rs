@@ -194,6 +194,9 @@ impl Loop {
             }
             take(self.dispatch_audit(account, boot, ring).await.map(|()| false));
         }
+        if is_due(self.due.state, now) {
+            take(engine.follow_states().await);
+        }
         if is_due(self.due.delivery, now) {
             take(self.dispatch_relay().await);
         }
@@ -390,7 +393,7 @@ fn look_again(
     // charges are claimed a little early, so that they are ready when they fall due
     let claimed_at = |send: Option<Timestamp>| send.map(|send| send.checked_sub(lead).unwrap_or(send));
     let sends = [claimed_at(due.send), due.send, claimed_at(due.send_later), due.send_later];
-    let others = [due.schedule, due.schedule_later, due.look_up, due.look_up_later, due.delivery, due.claim_end];
+    let others = [due.schedule, due.schedule_later, due.look_up, due.look_up_later, due.delivery, due.state, due.claim_end];
     let ahead = sends.into_iter().chain(others).flatten().chain(held.map(after));
     ahead.filter(|at| *at > now).min().unwrap_or(Timestamp::MAX).min(after(interval))
 }

@@ -6,6 +6,7 @@ pub mod gateway;
 pub mod rehearsal;
 pub mod retry;
 pub mod secret;
+pub mod states;
 pub mod store;
 pub mod wake;
 pub mod watermark;

@@ -58,11 +58,21 @@ pub struct Till {
     pub posts: Mutex<Vec<Post>>,
     /// What a billing key refuses with.
     pub refusals: Mutex<BTreeMap<String, String>>,
+    /// From when until when nobody reaches the gateway.
+    pub down: Mutex<Option<(Timestamp, Timestamp)>>,
     /// Billing keys for which no connection comes about.
     pub unreachable: Mutex<BTreeSet<String>>,
 }
 
 impl Till {
+    fn reached(&self) -> Result<(), Unavailable> {
+        let (now, down) = (self.clock.now(), *self.down.lock().unwrap());
+        match down.filter(|(from, until)| *from <= now && now < *until) {
+            Some(_) => Err(Unavailable::Unreachable("connection refused".to_owned())),
+            None => Ok(()),
+        }
+    }
+
     fn record(post: &Post) -> Record {
         Record {
             imp_uid: format!("imps_{}", post.merchant_uid),
@@ -95,10 +105,14 @@ impl Gateway for Till {
     }
 
     async fn ready(&self) -> Result<(), Unavailable> {
-        Ok(())
+        self.reached()
     }
 
     async fn charge(&self, attempt: DurableAttempt) -> Answer {
+        if let Err(why) = self.reached() {
+            let outcome = Outcome::NotSent(NotSent::Unreachable(why.to_string()));
+            return Answer { outcome, kept: json!({ "note": "not sent" }) };
+        }
         let (merchant_uid, at) = (attempt.merchant_uid().as_str().to_owned(), self.clock.now());
         if self.unreachable.lock().unwrap().contains(attempt.customer_uid()) {
             let outcome = Outcome::NotSent(NotSent::Unreachable("no route".to_owned()));
@@ -117,14 +131,17 @@ impl Gateway for Till {
     }
 
     async fn look_up(&self, ids: &[MerchantUid]) -> Result<Vec<Record>, Unavailable> {
+        self.reached()?;
         Ok(ids.iter().flat_map(|id| self.of(id.as_str())).collect())
     }
 
     async fn find_all(&self, id: &MerchantUid) -> Result<Vec<Record>, Unavailable> {
+        self.reached()?;
         Ok(self.of(id.as_str()))
     }
 
     async fn list(&self, from: Timestamp, to: Timestamp, page: u32) -> Result<ListPage, Unavailable> {
+        self.reached()?;
         let posts = self.posts.lock().unwrap();
         let records: Vec<Record> = posts.iter().filter(|post| from <= post.at && post.at < to).map(Self::record).collect();
         let (total, size) = (records.len() as u64, 20);
@@ -216,6 +233,7 @@ impl World {
                 clock: Arc::clone(&clock),
                 posts: Mutex::default(),
                 refusals: Mutex::default(),
+                down: Mutex::default(),
                 unreachable: Mutex::default(),
             }),
             clock,

@@ -279,10 +279,12 @@ pub const LIST_SUBSCRIPTIONS: Statement = Statement::same(
         ", ",
         schedule!(),
         " FROM subscriptions s LEFT JOIN schedules d ON d.subscription_id = s.id
+            LEFT JOIN subscription_states t ON t.subscription_id = s.id
             WHERE s.id > $1 AND (CAST($2 AS TEXT) IS NULL OR s.account = CAST($2 AS TEXT))
                 AND (CAST($3 AS TEXT) IS NULL OR s.status = CAST($3 AS TEXT))
                 AND (CAST($4 AS TEXT) IS NULL OR s.plan = CAST($4 AS TEXT))
                 AND ($5 = 0 OR d.problem IS NOT NULL)
+                AND (CAST($7 AS TEXT) IS NULL OR COALESCE(t.state, s.status) = CAST($7 AS TEXT))
             ORDER BY s.id LIMIT $6"
     ),
 );

@@ -13,6 +13,7 @@ pub mod outbox;
 pub mod outlook;
 pub mod plans;
 pub mod schedules;
+pub mod states;
 pub mod terms;
 pub mod versions;
 pub mod writes;
@@ -45,6 +46,7 @@ pub const ALL: &[&[&Statement]] = &[
     fuse::ALL,
     missed::ALL,
     schedules::ALL,
+    states::ALL,
     terms::ALL,
     writes::ALL,
     outbox::ALL,
