@@ -4,8 +4,10 @@ mod support;
 
 mod cli {
     pub mod rig;
+    pub mod wave;
 
     mod ahead;
+    mod arm;
     mod calendar;
     mod charges;
     mod config;
@@ -16,5 +18,6 @@ mod cli {
     mod incidents;
     mod journal;
     mod plans;
+    mod states;
     mod terms;
 }

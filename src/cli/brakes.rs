@@ -12,12 +12,13 @@ use super::failure::{Code, Failure};
 use super::output::{Field, Listing, Output, at, field, local, print_json, say};
 use crate::app::{self, KillFiles};
 use crate::config::closest;
+use crate::domain::fuse::FuseState;
 use crate::store::DaemonRow;
 use crate::store::desk::{AccountStatus, Reach, Status};
 
 #[derive(Debug, Subcommand)]
 pub enum Hold {
-    /// Shows what is held, paused or not yet audited, and why
+    /// Shows what is held, paused, not yet audited or not armed, and why
     Status,
     /// Stops sends until an operator ends the hold; look-ups go on
     Set {
@@ -185,9 +186,15 @@ async fn status(context: &Context, account: Option<String>) -> Result<(), Failur
             paused: false,
             pause_reason: None,
             paused_at: None,
+            fuse: None,
+            fuse_why: None,
+            fuse_at: None,
             audited: true,
             audited_at: None,
             audited_quick_at: None,
+            live: false,
+            armed: true,
+            armed_at: None,
         };
         rows.push(brake(database, &Above { unsteady: above.unsteady, ..Above::default() }, &zone));
     }
@@ -243,6 +250,10 @@ impl Above {
 
 /// A row of `status`: the first thing that stops sends, and all reasons.
 fn brake(row: AccountStatus, above: &Above, zone: &TimeZone) -> Vec<Field> {
+    let unarmed = Some(format!(
+        "a live account that is not armed in this database: `rebilld arm --account {}`",
+        row.name.trim_start_matches("account ")
+    ));
     let state = match () {
         () if row.killed => "killed",
         () if row.held => "held",
@@ -251,6 +262,10 @@ fn brake(row: AccountStatus, above: &Above, zone: &TimeZone) -> Vec<Field> {
         () if above.unsteady.is_some() => "clock jumped",
         () if !row.audited => "not audited",
         () if row.paused => "paused",
+        () if row.fuse == Some(FuseState::Blown) => "fuse blown",
+        () if row.fuse == Some(FuseState::Rejected) => "wave rejected",
+        () if row.fuse == Some(FuseState::Approved) => "sends a wave",
+        () if !row.armed => "not armed",
         () => "sends",
     };
     let unaudited = Some("no complete audit in this incarnation of the database yet".to_owned());
@@ -260,7 +275,9 @@ fn brake(row: AccountStatus, above: &Above, zone: &TimeZone) -> Vec<Field> {
         (row.held, row.hold_reason),
         (jumped.is_some(), jumped),
         (row.paused, row.pause_reason),
+        (row.fuse.is_some(), row.fuse_why),
         (!row.audited, unaudited),
+        (!row.armed, unarmed),
     ];
     let reasons: Vec<String> = reasons.into_iter().filter(|(on, _)| *on).filter_map(|(_, why)| why).collect();
     vec![
@@ -269,10 +286,14 @@ fn brake(row: AccountStatus, above: &Above, zone: &TimeZone) -> Vec<Field> {
         field("killed", row.killed).hidden(),
         field("held", row.held).hidden(),
         field("paused", row.paused).hidden(),
+        field("fuse", row.fuse.map(FuseState::name)).hidden(),
         field("audited", row.audited).hidden(),
+        field("live", row.live).hidden(),
+        field("armed", row.armed).hidden(),
         field("base_url", row.base_url).hidden(),
         field("why", reasons.join("; ")),
-        at("held_since", row.held_at.or(row.paused_at), zone),
+        at("held_since", row.held_at.or(row.paused_at).or(row.fuse_at), zone),
         at("audited_at", row.audited_at, zone),
+        at("armed_at", row.armed_at, zone).hidden(),
     ]
 }

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
-use jiff::SignedDuration;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use tracing::{error, warn};
 
 use super::breaker::{Failing, Passage};
@@ -94,29 +94,8 @@ impl Engine {
 
     /// Ends the turn of charges that are not to be sent for a reason of their own.
     async fn set_aside(&self, token: &ClaimToken, charges: Vec<Claimed>) -> Vec<Claimed> {
-        let fact = |claimed: &Claimed| {
-            let charge = &claimed.charge;
-            match claimed.payer.status {
-                _ if charge.in_doubt() => Some(Fact::Interrupted),
-                Status::Cancelled => Some(Fact::SubscriptionCancelled),
-                Status::Paused => Some(Fact::SubscriptionPaused),
-                Status::Active => {
-                    // the live attempt keeps its card, and the subscription has another now: nothing of it is open
-                    if charge.live.as_ref().is_some_and(|live| live.customer_uid != claimed.payer.customer_uid) {
-                        return Some(Fact::CardChanged);
-                    }
-                    // the refused card stays refused, whatever the charge waited for in between (a pause, the gateway)
-                    if charge.refused_customer.as_deref() == Some(claimed.payer.customer_uid.as_str()) {
-                        return Some(Fact::CardNotReplaced);
-                    }
-                    let day = crate::domain::decide::Policy::NEXT_ID_AFTER;
-                    let asked = charge.newest_send_at.filter(|_| charge.tries > 0).and_then(|sent| sent.checked_add(day).ok());
-                    let early = charge.waiting == Waiting::Paused && asked.is_some_and(|until| until > self.now());
-                    let r7 = charge.next_id_from().is_some_and(|from| from > self.now());
-                    (early || r7).then_some(Fact::ResumedEarly)
-                }
-            }
-        };
+        let now = self.now();
+        let fact = |claimed: &Claimed| not_to_be_sent(claimed, now);
         let (aside, ready): (Vec<_>, Vec<_>) = charges.into_iter().partition(|claimed| fact(claimed).is_some());
         let facts = aside.iter().filter_map(|claimed| Some((&claimed.charge, fact(claimed)?, None)));
         self.judge_all(token, facts).await;
@@ -222,7 +201,6 @@ impl Engine {
 
     async fn begin_and_send(&self, account: &AccountRuntime, token: &ClaimToken, claimed_at: Duration, charges: Vec<Claimed>) {
         let in_force = self.in_force();
-        let bounds = in_force.bounds.get(&account.account.id);
         // what was claimed late, or has waited since, may have come to the end of the hours
         let charges = self.wait_for_windows(&in_force, token, charges).await;
         let mut unsendable = Vec::new();
@@ -241,16 +219,7 @@ impl Engine {
         let now = self.now();
         let (charges, intents): (Vec<Claimed>, Vec<Intent>) = sendable.into_iter().unzip();
         let before = self.clock.boot();
-        let begin = Begin {
-            account: account.account.id,
-            endpoint: account.account.endpoint,
-            token: token.clone(),
-            now,
-            budget_day: now.to_zoned(bounds.map_or(&account.account.budget_zone, |of| &of.budget_zone).clone()).date(),
-            budget_count: bounds.map_or(account.account.budget_count, |of| of.budget_count),
-            budget_sum: bounds.map_or(account.account.budget_sum, |of| of.budget_sum),
-            intents,
-        };
+        let begin = batch_of(&in_force, account, token, now, intents);
         let zones: Vec<Option<TimeZone>> = charges.iter().map(|claimed| in_force.zone_with_hours(claimed)).collect();
         let begun = match self.store.begin(begin).await {
             Ok(begun) => begun,
@@ -285,20 +254,25 @@ impl Engine {
     }
 
     /// What becomes of charges whose intent was not committed.
-    async fn turn_away(&self, token: &ClaimToken, refused: Vec<(Claimed, NotBegun)>, now: jiff::Timestamp) {
+    async fn turn_away(&self, token: &ClaimToken, refused: Vec<(Claimed, NotBegun)>, now: Timestamp) {
         let mut back = Vec::new();
         let mut facts = Vec::new();
         for (claimed, why) in refused {
             match why {
                 // what is unresolved is about to be looked up: given back at once, it would be claimed without end
                 NotBegun::ClaimLost | NotBegun::PaidElsewhere | NotBegun::Unresolved => {}
-                NotBegun::Killed | NotBegun::Held | NotBegun::Paused => {
+                NotBegun::Killed | NotBegun::Held | NotBegun::Paused | NotBegun::Unarmed => {
                     self.brakes.forget();
                     back.push(claimed);
                 }
                 NotBegun::OverBudget => {
                     let until = now.checked_add(SignedDuration::from_mins(10)).unwrap_or(now);
                     facts.push((claimed, Fact::OverBudget { until }));
+                }
+                NotBegun::Fuse { until } => {
+                    // blown in this very transaction, perhaps: the next look has to see it
+                    self.brakes.forget();
+                    facts.push((claimed, Fact::Fused { until: until.unwrap_or(now) }));
                 }
                 NotBegun::CardStopped { stop, until } => {
                     let live = claimed.charge.live.as_ref().map(|live| live.customer_uid.clone());
@@ -355,6 +329,7 @@ impl Engine {
         };
         drop(permit);
         self.heed(account, before, &answer.outcome).await;
+        self.weigh(account, &charge, &answer.outcome).await;
         let observation = Observation { source: "answer", send: Some(send), began_at: begun_at, detail: answer.kept };
         let fact = Fact::Answered { send, id_number, customer_uid, outcome: answer.outcome };
         self.judge(&charge, fact, Some(observation), token).await;
@@ -370,6 +345,8 @@ impl Engine {
             () if !self.trusts_time() => Some("the clock has jumped"),
             () if account.limits.passage(self.clock.boot()) == Passage::Stopped => Some("the gateway fails as a whole"),
             () => match self.brakes_for(account).await {
+                // what was committed before the fuse blew was within its bounds
+                Ok(Some(NotBegun::Fuse { .. })) => None,
                 Ok(stop) => stop.map(brake_name),
                 Err(_) => Some("the brakes cannot be read"),
             },
@@ -486,6 +463,31 @@ impl Engine {
     }
 }
 
+/// Why a claimed charge is not to be sent for a reason of its own, if so.
+pub(super) fn not_to_be_sent(claimed: &Claimed, now: Timestamp) -> Option<Fact> {
+    let charge = &claimed.charge;
+    match claimed.payer.status {
+        _ if charge.in_doubt() => Some(Fact::Interrupted),
+        Status::Cancelled => Some(Fact::SubscriptionCancelled),
+        Status::Paused => Some(Fact::SubscriptionPaused),
+        Status::Active => {
+            // the live attempt keeps its card, and the subscription has another now: nothing of it is open
+            if charge.live.as_ref().is_some_and(|live| live.customer_uid != claimed.payer.customer_uid) {
+                return Some(Fact::CardChanged);
+            }
+            // the refused card stays refused, whatever the charge waited for in between (a pause, the gateway)
+            if charge.refused_customer.as_deref() == Some(claimed.payer.customer_uid.as_str()) {
+                return Some(Fact::CardNotReplaced);
+            }
+            let day = crate::domain::decide::Policy::NEXT_ID_AFTER;
+            let asked = charge.newest_send_at.filter(|_| charge.tries > 0).and_then(|sent| sent.checked_add(day).ok());
+            let early = charge.waiting == Waiting::Paused && asked.is_some_and(|until| until > now);
+            let r7 = charge.next_id_from().is_some_and(|from| from > now);
+            (early || r7).then_some(Fact::ResumedEarly)
+        }
+    }
+}
+
 /// The charge as W2 left it: its attempt is live and the send open.
 fn become_sent(charge: &mut Charge, attempt: &DurableAttempt) {
     let open = Send { id: attempt.send(), begun_at: attempt.begun_at() };
@@ -507,16 +509,39 @@ fn become_sent(charge: &mut Charge, attempt: &DurableAttempt) {
     }
 }
 
-fn brake_name(brake: NotBegun) -> &'static str {
+pub(super) fn brake_name(brake: NotBegun) -> &'static str {
     match brake {
         NotBegun::Killed => "the kill switch is on",
         NotBegun::Held => "on hold",
         NotBegun::Paused => "the account is paused",
+        NotBegun::Unarmed => "the account is not armed",
         _ => "braked",
     }
 }
 
-fn intent(in_force: &InForce, account: &AccountRuntime, claimed: &Claimed) -> Result<Intent, String> {
+/// A batch of intents under the bounds that are in force.
+pub(super) fn batch_of(
+    in_force: &InForce,
+    account: &AccountRuntime,
+    token: &ClaimToken,
+    now: Timestamp,
+    intents: Vec<Intent>,
+) -> Begin {
+    let bounds = in_force.bounds.get(&account.account.id);
+    Begin {
+        account: account.account.id,
+        endpoint: account.account.endpoint,
+        token: token.clone(),
+        now,
+        budget_day: now.to_zoned(bounds.map_or(&account.account.budget_zone, |of| &of.budget_zone).clone()).date(),
+        budget_count: bounds.map_or(account.account.budget_count, |of| of.budget_count),
+        budget_sum: bounds.map_or(account.account.budget_sum, |of| of.budget_sum),
+        fuse: bounds.map_or(&account.account.fuse, |of| &of.fuse).clone(),
+        intents,
+    }
+}
+
+pub(super) fn intent(in_force: &InForce, account: &AccountRuntime, claimed: &Claimed) -> Result<Intent, String> {
     let Claimed { charge, payer, last_body, owns_id } = claimed;
     let id_number = charge.live_id();
     let merchant_uid = charge.base.number(id_number);

@@ -1,8 +1,8 @@
 //! F2: fetch, decide, act, record. It knows the world only through the ports.
 //!
 //! [`worker`] is the dispatch loop. It opens periods ([`open`]), claims charges and sends them ([`charge`]), leaves doubt by
-//! asking ([`reconcile`]), compares both ledgers ([`audit`]), counts what is missed ([`missed`]) and hands events out
-//! ([`relay`]). What all of them learn goes through [`record`], in batches.
+//! asking ([`reconcile`]), compares both ledgers ([`audit`]), counts what is missed ([`missed`]), follows what subscriptions
+//! come to ([`states`]) and hands events out ([`relay`]). What all of them learn goes through [`record`], in batches.
 
 pub mod audit;
 pub mod breaker;
@@ -17,10 +17,14 @@ pub mod missed;
 pub mod open;
 pub mod outlook;
 mod probe;
+pub mod rates;
 pub mod reconcile;
 pub mod record;
+pub mod rehearse;
 pub mod relay;
 pub mod rule;
+pub mod shadow;
+pub mod states;
 pub mod stats;
 mod window;
 pub mod worker;
@@ -36,6 +40,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::domain::attempt::Tag;
 use crate::domain::charge::{AccountId, IdMode};
 use crate::domain::decide::Policy;
+use crate::domain::fuse::Fuse;
 use crate::domain::plan::Catalog;
 use crate::domain::window::Windows;
 use crate::ports::clock::Clock;
@@ -115,8 +120,9 @@ pub struct Account {
     pub in_flight: usize,
     pub budget_count: Option<i64>,
     pub budget_sum: Option<i64>,
-    /// The zone whose days the budget counts.
+    /// The zone whose days the budget and the fuse count.
     pub budget_zone: TimeZone,
+    pub fuse: Fuse,
 }
 
 /// How long to wait before an event is offered again, by tries so far and a seed for the jitter; `None`: give up.
@@ -173,6 +179,7 @@ pub struct Engine {
 pub(crate) struct AccountRuntime {
     pub account: Account,
     pub limits: AccountLimits,
+    pub rates: rates::Rates,
     /// Still to be audited by this process before its first send.
     pub unaudited: AtomicBool,
 }
@@ -187,7 +194,8 @@ impl Engine {
             .into_iter()
             .map(|account| {
                 let limits = AccountLimits::new(account.rate, account.in_flight, parts.tuning.batch as usize);
-                Arc::new(AccountRuntime { account, limits, unaudited: AtomicBool::new(parts.audit_first) })
+                let (rates, unaudited) = (rates::Rates::default(), AtomicBool::new(parts.audit_first));
+                Arc::new(AccountRuntime { account, limits, rates, unaudited })
             })
             .collect();
         let first = InForce {

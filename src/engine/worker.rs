@@ -13,6 +13,7 @@ use super::audit::{AuditError, COMPLETE, QUICK};
 use super::breaker::Passage;
 use super::charge::Batch;
 use super::open::Opening;
+use super::rates::MEASURED_EVERY;
 use super::{AccountRuntime, Engine, missed};
 use crate::domain::charge::AccountId;
 use crate::ports::store::{Delivery, NextDue, StoreError};
@@ -42,6 +43,8 @@ struct Loop {
     running: BTreeMap<Flight, usize>,
     /// When each account's audits are looked at next, by CLOCK_BOOTTIME.
     next_audit: BTreeMap<AccountId, Duration>,
+    /// When what is due of each account is held against its fuse next.
+    next_measure: BTreeMap<AccountId, Duration>,
     next_adopt: Duration,
     next_count: Duration,
     next_clock: Duration,
@@ -78,6 +81,7 @@ pub async fn run(engine: Arc<Engine>) {
         flights: JoinSet::new(),
         running: BTreeMap::new(),
         next_audit: BTreeMap::new(),
+        next_measure: BTreeMap::new(),
         next_adopt: Duration::ZERO,
         next_count: Duration::ZERO,
         next_clock: Duration::ZERO,
@@ -177,6 +181,10 @@ impl Loop {
         // what is due already goes before what is about to open: a wave must not starve the retries of yesterday
         if is_due(self.due.send, soon) {
             for account in &engine.accounts {
+                if boot >= self.next_measure.get(&account.account.id).copied().unwrap_or_default() {
+                    engine.measure(account).await?;
+                    self.next_measure.insert(account.account.id, boot + MEASURED_EVERY);
+                }
                 take(self.dispatch_sends(account).await);
             }
         }
@@ -190,6 +198,9 @@ impl Loop {
                 take(self.dispatch_look_ups(account).await);
             }
             take(self.dispatch_audit(account, boot, ring).await.map(|()| false));
+        }
+        if is_due(self.due.state, now) {
+            take(engine.follow_states().await);
         }
         if is_due(self.due.delivery, now) {
             take(self.dispatch_relay().await);
@@ -396,7 +407,7 @@ fn look_again(
     // charges are claimed a little early, so that they are ready when they fall due
     let claimed_at = |send: Option<Timestamp>| send.map(|send| send.checked_sub(lead).unwrap_or(send));
     let sends = [claimed_at(due.send), due.send, claimed_at(due.send_later), due.send_later];
-    let others = [due.schedule, due.schedule_later, due.look_up, due.look_up_later, due.delivery, due.claim_end];
+    let others = [due.schedule, due.schedule_later, due.look_up, due.look_up_later, due.delivery, due.state, due.claim_end];
     let ahead = sends.into_iter().chain(others).flatten().chain(held.map(after));
     ahead.filter(|at| *at > now).min().unwrap_or(Timestamp::MAX).min(after(interval))
 }

@@ -12,7 +12,9 @@ mod outbox;
 pub mod sql;
 mod story;
 mod subscriptions;
+mod takeover;
 mod terms;
+mod wave;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -30,7 +32,9 @@ pub use incidents::{Closing, Incidence, IncidentFilter};
 pub use outbox::{EventRow, Replay};
 pub use story::{AttemptRow, DeliveryRow, IncidentRow, ObservationRow, SendRow, Story, StoryEvent};
 pub use subscriptions::{SubscriptionFilter, SubscriptionRow, terms_of};
+pub use takeover::{BookedKey, Key};
 pub use terms::{CatchUpStep, TermsChange};
+pub use wave::{Approved, BlownFuse, NotApproved, Wave, WaveCharge, WaveHash};
 
 /// Who changes something, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]

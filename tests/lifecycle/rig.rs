@@ -9,15 +9,17 @@ use async_trait::async_trait;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use rebilld::app::expect;
 use rebilld::domain::attempt::MerchantUid;
 use rebilld::domain::charge::ChargeId;
 use rebilld::domain::dunning::Dunnings;
+use rebilld::domain::fuse::Fuse;
 use rebilld::domain::money::{Currency, Money};
 use rebilld::domain::outcome::{NotSent, Outcome, Record, RecordStatus};
 use rebilld::domain::plan::{AccountTerms, Catalog, Plan};
 use rebilld::domain::recurrence::Recurrence;
 use rebilld::domain::window::Windows;
-use rebilld::engine::{Account, Engine as Daemon, Parts, Tuning, worker};
+use rebilld::engine::{Account, Engine as Daemon, InForce, Parts, Tuning, worker};
 use rebilld::gateway::portone::{self, Wire};
 use rebilld::ports::clock::Clock;
 use rebilld::ports::courier::{Courier, Handover};
@@ -56,6 +58,8 @@ pub struct Till {
     pub posts: Mutex<Vec<Post>>,
     /// What a billing key refuses with.
     pub refusals: Mutex<BTreeMap<String, String>>,
+    /// From when until when nobody reaches the gateway.
+    pub down: Mutex<Option<(Timestamp, Timestamp)>>,
     /// Billing keys for which no connection comes about.
     pub unreachable: Mutex<BTreeSet<String>>,
     /// When and how it fails as a whole.
@@ -74,6 +78,14 @@ pub struct Outage {
 }
 
 impl Till {
+    fn reached(&self) -> Result<(), Unavailable> {
+        let (now, down) = (self.clock.now(), *self.down.lock().unwrap());
+        match down.filter(|(from, until)| *from <= now && now < *until) {
+            Some(_) => Err(Unavailable::Unreachable("connection refused".to_owned())),
+            None => Ok(()),
+        }
+    }
+
     fn record(post: &Post) -> Record {
         Record {
             imp_uid: format!("imps_{}", post.merchant_uid),
@@ -113,7 +125,7 @@ impl Gateway for Till {
     }
 
     async fn ready(&self) -> Result<(), Unavailable> {
-        Ok(())
+        self.reached()
     }
 
     async fn charge(&self, attempt: DurableAttempt) -> Answer {
@@ -124,6 +136,10 @@ impl Gateway for Till {
                 Wire::Broken("timed out")
             };
             return portone::judge(&attempt, lost, 1);
+        }
+        if let Err(why) = self.reached() {
+            let outcome = Outcome::NotSent(NotSent::Unreachable(why.to_string()));
+            return Answer { outcome, kept: json!({ "note": "not sent" }) };
         }
         let (merchant_uid, at) = (attempt.merchant_uid().as_str().to_owned(), self.clock.now());
         if self.unreachable.lock().unwrap().contains(attempt.customer_uid()) {
@@ -146,6 +162,7 @@ impl Gateway for Till {
         if self.fails(false) {
             return Err(Unavailable::Overload(503));
         }
+        self.reached()?;
         Ok(ids.iter().flat_map(|id| self.of(id.as_str())).collect())
     }
 
@@ -153,10 +170,12 @@ impl Gateway for Till {
         if self.fails(false) {
             return Err(Unavailable::Overload(503));
         }
+        self.reached()?;
         Ok(self.of(id.as_str()))
     }
 
     async fn list(&self, from: Timestamp, to: Timestamp, page: u32) -> Result<ListPage, Unavailable> {
+        self.reached()?;
         let posts = self.posts.lock().unwrap();
         let records: Vec<Record> = posts.iter().filter(|post| from <= post.at && post.at < to).map(Self::record).collect();
         let (total, size) = (records.len() as u64, 20);
@@ -202,6 +221,7 @@ pub struct World {
     pub windows: Windows,
     pub dunning: Dunnings,
     pub rate: Option<u32>,
+    pub fuse: Fuse,
     account: AccountRow,
     lives: AtomicU64,
     _directory: Option<tempfile::TempDir>,
@@ -247,6 +267,7 @@ impl World {
                 clock: Arc::clone(&clock),
                 posts: Mutex::default(),
                 refusals: Mutex::default(),
+                down: Mutex::default(),
                 unreachable: Mutex::default(),
                 outage: Mutex::default(),
                 calls: Mutex::default(),
@@ -256,6 +277,7 @@ impl World {
             windows: Windows::ALWAYS,
             dunning: Dunnings::default(),
             rate: None,
+            fuse: Fuse::NONE,
             account,
             lives: AtomicU64::new(0),
             _directory: directory,
@@ -315,7 +337,8 @@ impl World {
             in_flight: 64,
             budget_count: None,
             budget_sum: None,
-            budget_zone: TimeZone::UTC,
+            budget_zone: seoul(),
+            fuse: self.fuse.clone(),
         };
         let mut tuning = Tuning::new("sb".parse().unwrap());
         tuning.interval = Duration::from_secs(6 * 3600);
@@ -342,6 +365,21 @@ impl World {
             tokens: Box::new(move || format!("life-{life}-{}", tokens.fetch_add(1, Ordering::SeqCst))),
             delivery_delay: |_, _| None,
         })
+    }
+
+    /// What of the config is in force, as far as looking ahead goes.
+    pub fn in_force(&self) -> InForce {
+        let mut tuning = Tuning::new("sb".parse().unwrap());
+        tuning.windows = self.windows.clone();
+        tuning.policy.dunning = self.dunning.clone();
+        let catalog = self.catalog.clone();
+        InForce { version: None, plans: None, catalog, id_modes: BTreeMap::new(), bounds: BTreeMap::new(), tuning }
+    }
+
+    /// The daemon's walk that tells what to expect of the days. Returns how many became known.
+    pub async fn expect(&self) -> usize {
+        let zones = [(self.account.id, seoul())];
+        expect::expect(&self.db, &self.in_force(), &zones, self.clock.now()).await.unwrap()
     }
 
     /// From now on a subscription's card has no funds, or has some again.

@@ -66,7 +66,8 @@ impl Desk<'_> {
     pub async fn import(&self, now: Timestamp, accounts: &[String]) -> Result<Import, Fault> {
         let mut tx = self.database.begin_write().await?;
         for account in accounts {
-            tx.execute(&crate::store::sql::accounts::ADD_ACCOUNT, &[account.as_str().into()]).await?;
+            // taken for live until the daemon has seen where it sends
+            tx.execute(&crate::store::sql::accounts::ADD_ACCOUNT, &[account.as_str().into(), true.into()]).await?;
         }
         Ok(Import { tx, now })
     }

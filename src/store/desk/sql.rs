@@ -324,10 +324,12 @@ pub const LIST_SUBSCRIPTIONS: Statement = Statement::same(
         ", ",
         schedule!(),
         " FROM subscriptions s LEFT JOIN schedules d ON d.subscription_id = s.id
+            LEFT JOIN subscription_states t ON t.subscription_id = s.id
             WHERE s.id > $1 AND (CAST($2 AS TEXT) IS NULL OR s.account = CAST($2 AS TEXT))
                 AND (CAST($3 AS TEXT) IS NULL OR s.status = CAST($3 AS TEXT))
                 AND (CAST($4 AS TEXT) IS NULL OR s.plan = CAST($4 AS TEXT))
                 AND ($5 = 0 OR d.problem IS NOT NULL)
+                AND (CAST($7 AS TEXT) IS NULL OR COALESCE(t.state, s.status) = CAST($7 AS TEXT))
             ORDER BY s.id LIMIT $6"
     ),
 );
@@ -400,7 +402,8 @@ pub const STATUS: Statement = Statement::same(
 pub const ACCOUNTS: Statement = Statement::same(
     "desk: accounts",
     "SELECT a.name, a.killed, a.kill_reason, a.held, a.hold_reason, a.held_at, a.paused, a.pause_reason, a.paused_at,
-            a.audited_at, a.audited_quick_at, e.base_url,
+            a.audited_at, a.audited_quick_at, a.live, a.armed_at, e.base_url, a.fuse, a.fuse_why, a.fuse_at,
+            COALESCE(NOT a.live OR a.armed_incarnation = (SELECT incarnation FROM settings), 1 = 0) AS armed,
             COALESCE(a.audited_incarnation = (SELECT incarnation FROM settings), 1 = 0) AS audited
         FROM accounts a LEFT JOIN endpoints e ON e.id = a.endpoint_id ORDER BY a.name",
 );
@@ -421,6 +424,13 @@ pub const RELEASE_ACCOUNT: Statement = Statement::two(
     "UPDATE accounts SET held = 0, hold_reason = NULL, held_at = NULL, paused = 0, pause_reason = NULL, paused_at = NULL WHERE name = $1",
     "UPDATE accounts SET held = false, hold_reason = NULL, held_at = NULL, paused = false, pause_reason = NULL, paused_at = NULL
         WHERE name = $1",
+);
+
+/// Nothing to change: it is armed already, or is no live account.
+pub const ARM: Statement = Statement::same(
+    "desk: arm",
+    "UPDATE accounts SET armed_incarnation = (SELECT incarnation FROM settings), armed_at = $2
+        WHERE name = $1 AND live AND armed_incarnation IS DISTINCT FROM (SELECT incarnation FROM settings)",
 );
 
 /// Differs because SQLite has no way to wake another process: its daemon looks again within seconds.
