@@ -9,6 +9,7 @@ mod store {
     pub mod deeds;
     pub mod flow;
     pub mod fuse;
+    pub mod journal;
     pub mod missed;
     pub mod opening;
     pub mod plan_rows;

@@ -221,6 +221,7 @@ pub async fn simulate(
         clock: Arc::clone(&clock) as _,
         courier: Arc::new(Nobody),
         watermark: Arc::new(NoMark),
+        switch: Arc::new(crate::ports::switch::NoSwitch),
         accounts,
         catalog: in_force.catalog.clone(),
         id_modes: in_force.id_modes.clone(),

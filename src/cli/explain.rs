@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
+use super::brakes::outside;
 use super::charges::words;
 use super::context::{Context, Opened, zone_of};
 use super::failure::Failure;
@@ -138,6 +139,12 @@ impl Explain {
             brakes.extend((!account.armed).then(arm));
             unaudited = !account.audited;
         }
+        let own = format!("account {}", standing.schedule.terms.account);
+        let outside = outside(&opened, &opened.database.daemons().await?).into_iter();
+        brakes.extend(outside.filter_map(|(what, why)| match what.as_str() {
+            what if what.starts_with("daemon ") => Some(format!("{what} is stopped ({why})")),
+            what => (what == "database" || what == own).then_some(why),
+        }));
         let far = opened.now.checked_add(jiff::SignedDuration::from_hours(24 * 366 * 10)).unwrap_or(Timestamp::MAX);
         let ahead = outlook(&standing, &in_force, opened.now, far);
         let problem = row.problem.clone();

@@ -1,6 +1,7 @@
 //! `rebilld subscriptions`.
 
 mod change;
+mod guard;
 pub mod import;
 mod rules;
 mod sheet;

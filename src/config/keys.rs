@@ -98,6 +98,9 @@ pub const KEYS: &[Key] = &[
     key("state_dir", Kind::Path, Default::None("`$STATE_DIRECTORY`, else beside the SQLite file, else the working directory"),
         "Where the high-water mark lives that tells a restored database from the one that last sent. It must not be \
          restored together with the database."),
+    key("kill_file", Kind::Path, Default::None("`kill` in the state directory"),
+        "While a file of this name exists, nothing is sent; one with `.NAME` behind it stops account NAME alone. What it holds \
+         does not matter. A directory that cannot be looked into stops all."),
     key("tag", Kind::Tag, Default::Is("\"rb\""),
         "Two lower-case letters or digits that every `merchant_uid` begins with. A database is bound to one tag for ever; \
          use another one for the sandbox."),

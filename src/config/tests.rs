@@ -34,6 +34,7 @@ fn wrong(text: &str) -> Vec<String> {
 
 const FULL: &str = r#"
 state_dir = "/var/lib/rebilld"
+kill_file = "/run/rebilld/kill"
 tag = "sb"
 [database]
 url = "postgres://db/rebilld"

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tracing::{error, warn};
 
 use super::audit::{AuditError, COMPLETE, QUICK};
+use super::breaker::Passage;
 use super::charge::Batch;
 use super::open::Opening;
 use super::rates::MEASURED_EVERY;
@@ -29,6 +30,7 @@ const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 enum Flight {
     Send(AccountId),
     LookUp(AccountId),
+    Probe(AccountId),
     Audit(AccountId),
     Count,
     Relay,
@@ -172,6 +174,9 @@ impl Loop {
             Ok(done) => more |= done,
             Err(why) => failed = failed.take().or(Some(why)),
         };
+        for account in &engine.accounts {
+            self.mind_breaker(account, boot);
+        }
         let ring = engine.audit_wanted.swap(false, Ordering::AcqRel);
         // what is due already goes before what is about to open: a wave must not starve the retries of yesterday
         if is_due(self.due.send, soon) {
@@ -206,6 +211,14 @@ impl Loop {
         }
     }
 
+    /// A pause of the breaker that is over is followed by one look-up.
+    fn mind_breaker(&mut self, account: &Arc<AccountRuntime>, boot: Duration) {
+        self.engine.settle_breaker(account);
+        if account.limits.takes_probe(boot) {
+            self.start(Flight::Probe(account.account.id), probe(Arc::clone(&self.engine), Arc::clone(account)));
+        }
+    }
+
     async fn dispatch_relay(&mut self) -> Result<bool, StoreError> {
         if self.count(Flight::Relay) > 0 {
             return Ok(false);
@@ -222,7 +235,8 @@ impl Loop {
     /// How many charges of an account may be put under way now.
     async fn room(&self, account: &AccountRuntime) -> Result<Room, StoreError> {
         let engine = &self.engine;
-        if account.limits.breaker_until(engine.clock.boot()).is_some() || !engine.trusts_time() {
+        let boot = engine.clock.boot();
+        if account.limits.passage(boot) == Passage::Stopped || !engine.trusts_time() {
             return Ok(Room::Stopped);
         }
         // a braked account keeps its charges due, so that nothing is claimed in vain
@@ -230,7 +244,7 @@ impl Loop {
             return Ok(Room::Stopped);
         }
         let enough = self.count(Flight::Send(account.account.id)) >= engine.in_force().tuning.flights;
-        Ok(match account.limits.room() {
+        Ok(match account.limits.room(boot) {
             0 => Room::Full,
             _ if enough => Room::Full,
             room => Room::For(room),
@@ -330,7 +344,7 @@ impl Loop {
         let engine = &self.engine;
         let (now, boot) = (engine.now(), engine.clock.boot());
         let in_force = engine.in_force();
-        let breaker = engine.accounts.iter().filter_map(|account| account.limits.breaker_until(boot)).min();
+        let breaker = engine.accounts.iter().filter_map(|account| account.limits.breaker_changes()).min();
         let held = [breaker, self.open_by].into_iter().flatten().filter_map(|until| until.checked_sub(boot));
         look_again(now, &self.due, in_force.tuning.lead, held, in_force.tuning.interval)
     }
@@ -404,6 +418,10 @@ async fn send(engine: Arc<Engine>, batch: Batch) {
 
 async fn look_up(engine: Arc<Engine>, batch: Batch) {
     engine.look_up_batch(batch).await;
+}
+
+async fn probe(engine: Arc<Engine>, account: Arc<AccountRuntime>) {
+    engine.probe(&account).await;
 }
 
 async fn count(engine: Arc<Engine>) {

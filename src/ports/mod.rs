@@ -8,5 +8,6 @@ pub mod retry;
 pub mod secret;
 pub mod states;
 pub mod store;
+pub mod switch;
 pub mod wake;
 pub mod watermark;

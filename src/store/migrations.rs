@@ -39,6 +39,7 @@ const VERSIONS: &[Version] = &[
     version!(9, "0009", "states"),
     version!(10, "0010", "fuse"),
     version!(11, "0011", "arm"),
+    version!(12, "0012", "journal"),
 ];
 
 /// The newest version that this binary knows.

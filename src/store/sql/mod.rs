@@ -8,6 +8,7 @@ pub mod charges;
 pub mod chores;
 pub mod copy;
 pub mod fuse;
+pub mod imports;
 pub mod missed;
 pub mod outbox;
 pub mod outlook;
@@ -44,6 +45,7 @@ pub const ALL: &[&[&Statement]] = &[
     cards::ALL,
     charges::ALL,
     fuse::ALL,
+    imports::ALL,
     missed::ALL,
     schedules::ALL,
     states::ALL,
