@@ -31,7 +31,6 @@ const HOT: &[(&Statement, &str)] = &[
     (&fuse::SPENT, "fuse_expected"),
     (&fuse::DUE_WAVE, "charges_send"),
     (&fuse::WAVE_OPEN, "wave_charges"),
-    (&fuse::WAKE_FUSED, "charges_send"),
     (&fuse::WAVE_PLAN, "charges_send"),
     (&writes::UPDATE_CHARGES, "charges"),
     (&writes::UPDATE_ATTEMPTS, "attempts"),
