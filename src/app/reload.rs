@@ -20,7 +20,7 @@ use crate::domain::attempt::{base32, digest};
 use crate::domain::charge::AccountId;
 use crate::domain::money::{Currency, Money};
 use crate::domain::plan::Catalog;
-use crate::engine::change::Effect;
+use crate::engine::change::{DAYS, Effect};
 use crate::engine::{Engine, InForce};
 use crate::ports::wake::Wake;
 use crate::store::db::Fault;
@@ -378,10 +378,11 @@ fn too_much(effect: &Effect) -> String {
     let shown = |currency: &Currency, minor: i128| {
         i64::try_from(minor).map_or_else(|_| format!("{minor} {currency}"), |minor| Money::new(minor, *currency).to_string())
     };
-    let sums = effect.difference.iter().filter(|(_, minor)| **minor > 0).map(|(currency, minor)| shown(currency, *minor));
-    let sums: Vec<String> = sums.collect();
-    let sums = if sums.is_empty() { String::new() } else { format!(", by {} in all", sums.join(" and ")) };
-    format!("the next charges of {} subscriptions would change{sums}: more than `[reload]` lets through", effect.changed)
+    let sums: Vec<String> =
+        effect.weight().iter().filter(|(_, minor)| **minor > 0).map(|(currency, minor)| shown(currency, *minor)).collect();
+    let sums = if sums.is_empty() { String::new() } else { format!(", by {} within {DAYS} days", sums.join(" and ")) };
+    let s = if effect.changed == 1 { "" } else { "s" };
+    format!("the charges to come of {} subscription{s} would change{sums}: more than `[reload]` lets through", effect.changed)
 }
 
 /// Tells one daemon from another on the same database.

@@ -3,7 +3,12 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
 use rebilld::domain::charge::ChargeState;
+use rebilld::ports::clock::Clock;
+use rebilld::time::SystemClock;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -50,6 +55,12 @@ impl Rig {
     fn planned(&self) -> Value {
         self.home.json(&["config", "plan"])
     }
+}
+
+/// Now, and the plan's own day.
+fn today() -> (Timestamp, Date) {
+    let now = SystemClock::new().now();
+    (now, now.to_zoned(TimeZone::get("Asia/Seoul").expect("the plan's zone")).date())
 }
 
 fn hang_up(daemon: &Daemon) {
@@ -273,4 +284,52 @@ async fn all_replicas_take_an_approved_config() {
     let rows = rig.home.json(&["config", "show", "--running"]);
     assert_eq!(rows[0]["hash"], rows[1]["hash"]);
     assert_eq!(rows[0]["version"], rows[1]["version"], "one config has one number");
+}
+
+#[tokio::test]
+async fn a_config_that_would_charge_the_missed_periods_is_beyond_the_bound() {
+    let mut rig = Rig::new(None);
+    rig.edit("catch_up = \"all\"\ncatch_up_limit = 1000\nwhile", "catch_up = \"hold\"\nwhile");
+    rig.edit("[jobs]", "[reload]\nmax_change_count = 0\n[jobs]");
+    let (now, today) = today();
+    let (written, first) = (now - Span::new().hours(24 * 9), today - Span::new().days(8));
+    let columns = "account, external_ref, plan, customer_uid, anchor, starts_on, created_at";
+    let row = format!("('main', 'missed', 'daily', 'good', '{first}', '{first}', {})", written.as_microsecond());
+    rig.home.sql(&format!("INSERT INTO subscriptions ({columns}) VALUES {row}")).await;
+    let daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_logged("rebilld is up").await;
+    until("nine periods wait for an operator", SOON, async || {
+        let rows = rig.home.sql("SELECT count(*) AS n FROM schedules WHERE missed = 9").await;
+        (rows[0].int("n").unwrap() == 1).then_some(())
+    })
+    .await;
+
+    rig.edit("catch_up = \"hold\"\nwhile", "catch_up = \"all\"\ncatch_up_limit = 36\nwhile");
+    let planned = rig.planned();
+    assert_eq!((&planned["changed"], &planned["needs_confirmation"]), (&1.into(), &true.into()), "{planned}");
+    hang_up(&daemon);
+    let why = rig.until_refused("config apply --confirm").await;
+    assert!(why.contains("1 subscription"), "{why}");
+    // whoever is new is charged: the worker has looked, and has left the missed periods alone
+    rig.insert(1).await;
+    rig.until_paid(1).await;
+    assert_eq!(rig.gateway.charges(), 1, "nothing else was charged");
+}
+
+#[tokio::test]
+async fn a_mistyped_price_of_a_later_day_is_beyond_the_bound() {
+    let mut rig = Rig::new(None);
+    let daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_logged("rebilld is up").await;
+    rig.insert(1).await;
+    rig.until_paid(1).await;
+    let from = today().1 + Span::new().days(20);
+    rig.edit("[jobs]", &format!("[[plans.daily.prices]]\nfrom = \"{from}\"\namount = 110000\n[jobs]"));
+    let planned = rig.planned();
+    assert_eq!((&planned["changed"], &planned["repriced"]), (&1.into(), &1.into()), "{planned}");
+    // 15 days at 109,000 more: above the million, of which no single charge is
+    assert_eq!(planned["ahead"][0]["difference"].as_i64().map(|sum| sum % 109_000), Some(0), "{planned}");
+    hang_up(&daemon);
+    let why = rig.until_refused("config apply --confirm").await;
+    assert!(why.contains("KRW"), "{why}");
 }
