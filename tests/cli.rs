@@ -6,6 +6,7 @@ mod cli {
     pub mod rig;
 
     mod ahead;
+    mod brakes;
     mod calendar;
     mod charges;
     mod config;

@@ -202,7 +202,7 @@ impl Reloader {
             Err(why) => Err(why.into()),
         };
         if let Err(why) = taken {
-            warn!(%why, "the plans of the database cannot be taken for now: nothing opens under them");
+            warn!(%why, "the plans of the database cannot be taken for now: no period opens, under any plan, until they can");
         }
     }
 

@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 
 use super::failure::{Code, Failure};
 use super::output::Output;
-use crate::config::{DatabasePlans, Environment, Loaded, Sources, load};
+use crate::config::{ConfigErrors, DatabasePlans, Environment, Loaded, Sources, load, load_in_spite};
 use crate::domain::plan::Catalog;
 use crate::store::desk::{Signed, Status};
 use crate::store::{Database, OpenError, OpenOptions, PlanRows};
@@ -34,7 +34,7 @@ pub struct Opened {
     /// The plans of the database, as they stand there and as they are read.
     pub plans: PlanRows,
     pub of_database: DatabasePlans,
-    /// All plans, and what the accounts say about their subscriptions.
+    /// All plans, and what the accounts say about their subscriptions; like the plans empty if opened in spite of errors.
     pub catalog: Catalog,
     pub database: Database,
     /// The database's clock, when it was opened.
@@ -53,18 +53,32 @@ impl Context {
         if !database.pending_migrations().await?.is_empty() {
             return Err(OpenError::NotMigrated.into());
         }
-        let status: Option<Status> = database.desk().status().await?;
-        if let Some(status) = status
-            && status.tag != loaded.settings.tag.as_str()
-        {
-            let config = loaded.settings.tag.to_string();
-            return Err(OpenError::WrongTag { database: status.tag, config }.into());
-        }
+        same_tag(&loaded, database.desk().status().await?.as_ref())?;
         let now = database.desk().clock().await?;
         let plans = database.plan_rows().await?;
         let of_database = loaded.settings.database_plans(&plans.rows);
         loaded.settings = loaded.settings.with(of_database.clone());
         let catalog = loaded.settings.catalog();
+        Ok(Opened { loaded, plans, of_database, catalog, database, now })
+    }
+
+    /// The same for what has to work while something else is wrong: the plans of the database are not read, and a config with
+    /// errors is used as far as it can be read. It says so.
+    pub async fn open_in_spite(&self) -> Result<Opened, Failure> {
+        let (loaded, problems) = load_in_spite(&self.sources)?;
+        let database = connect(&loaded, false).await?;
+        if !database.pending_migrations().await?.is_empty() {
+            return Err(OpenError::NotMigrated.into());
+        }
+        match ConfigErrors::unless_none(problems) {
+            Ok(()) => same_tag(&loaded, database.desk().status().await?.as_ref())?,
+            Err(errors) => {
+                let Failure { text, .. } = errors.into();
+                eprintln!("warning: {}", text.replacen(":\n", ", and is used as far as it can be read:\n", 1));
+            }
+        }
+        let now = database.desk().clock().await?;
+        let (plans, of_database, catalog) = Default::default();
         Ok(Opened { loaded, plans, of_database, catalog, database, now })
     }
 
@@ -94,11 +108,20 @@ pub fn zone_of(loaded: &Loaded, account: &str) -> TimeZone {
     account.map(|account| account.timezone.clone()).unwrap_or_else(|| TimeZone::get("Asia/Seoul").unwrap_or(TimeZone::UTC))
 }
 
+/// Refuses a database that is bound to another tag than the config's.
+fn same_tag(loaded: &Loaded, status: Option<&Status>) -> Result<(), OpenError> {
+    match status {
+        Some(status) if status.tag != loaded.settings.tag.as_str() => {
+            Err(OpenError::WrongTag { database: status.tag.clone(), config: loaded.settings.tag.to_string() })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The database alone, of a config that may be wrong otherwise.
 pub async fn open_in_spite(context: &Context) -> Result<Database, Failure> {
-    let settings = crate::config::database_alone(&context.sources)?;
-    let options = OpenOptions { endpoints: Vec::new(), create: false, max_connections: 1 };
-    let database = Database::open(settings.url.reveal(), options).await?;
+    let (loaded, _) = load_in_spite(&context.sources)?;
+    let database = connect(&loaded, false).await?;
     if !database.pending_migrations().await?.is_empty() {
         return Err(OpenError::NotMigrated.into());
     }

@@ -45,7 +45,7 @@ pub use copy::ResultRow;
 use db::{Db, Fault};
 use open::Target;
 pub use open::{DaemonLock, OpenError, OpenOptions};
-pub use plans::PlanRows;
+pub use plans::{PlanRows, UNREADABLE};
 use sql::Statement;
 pub use versions::{Approval, DaemonRow, StoredVersion};
 
