@@ -151,7 +151,7 @@ impl CatchUp {
 }
 
 async fn list(context: &Context, which: &Which, limit: usize) -> Result<(), Failure> {
-    let opened = context.open().await?;
+    let opened = context.open_in_force().await?;
     let mut tally = Tally::default();
     let mut rows = Vec::new();
     let mut after = 0;
@@ -233,7 +233,7 @@ impl Change {
             return Err(Failure::new(Code::Usage, "name subscriptions, or say --all: `rebilld catch-up list` shows what waits"));
         }
         let signed = context.signed(&self.why)?;
-        let opened = context.open().await?;
+        let opened = context.open_in_force().await?;
         let desk = opened.database.desk();
         let (mut tally, mut after, mut moved) = (Tally::default(), 0, 0);
         loop {

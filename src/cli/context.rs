@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 
 use super::failure::{Code, Failure};
 use super::output::Output;
-use crate::config::{ConfigErrors, DatabasePlans, Environment, Loaded, Sources, load, load_in_spite};
+use crate::config::{ConfigErrors, DatabasePlans, Environment, Loaded, Sources, Version, load, load_in_spite, revive};
 use crate::domain::plan::Catalog;
 use crate::store::desk::{Signed, Status};
 use crate::store::{Database, OpenError, OpenOptions, PlanRows};
@@ -60,6 +60,50 @@ impl Context {
         loaded.settings = loaded.settings.with(of_database.clone());
         let catalog = loaded.settings.catalog();
         Ok(Opened { loaded, plans, of_database, catalog, database, now })
+    }
+
+    /// The same for what an operator decides about single subscriptions: its catalog is that of the config in force, even if the
+    /// files here hold another one. The daemon may have refused them, and dates that they lead to are not those that it charges
+    /// by.
+    pub async fn open_in_force(&self) -> Result<Opened, Failure> {
+        let mut opened = self.open().await?;
+        let daemons = opened.database.daemons().await?;
+        let mut running = daemons.iter().filter(|daemon| daemon.runs(opened.now)).peekable();
+        let (of_daemon, short) = (running.peek().copied(), Version::short);
+        if let Some(other) = running.find(|daemon| of_daemon.is_some_and(|first| first.hash != daemon.hash)) {
+            let hashes = of_daemon.map_or("", |first| short(&first.hash));
+            return Err(Failure::new(
+                Code::TryLater,
+                format!(
+                    "running daemons go by different configs ({hashes}, {}): see `rebilld config show --running`, and bring them \
+                     together with `rebilld config apply`",
+                    short(&other.hash)
+                ),
+            ));
+        }
+        let stored = match of_daemon {
+            Some(daemon) => opened.database.config_version(daemon.version).await?,
+            None => opened.database.config_in_force().await?,
+        };
+        let ours = opened.loaded.version().hash;
+        let Some(stored) = stored.filter(|stored| stored.hash != ours) else { return Ok(opened) };
+        let (theirs, ours) = (short(&stored.hash), short(&ours));
+        let settings = revive(&stored.body).map_err(|why| {
+            Failure::new(
+                Code::Config,
+                format!(
+                    "the config in force ({theirs}) is one of a newer rebilld, and the files here hold another one ({ours}): use \
+                     that rebilld, or its files ({why})"
+                ),
+            )
+        })?;
+        opened.catalog = settings.with_rows(&opened.plans.rows).catalog();
+        if self.output == Output::Table && !self.quiet {
+            eprintln!(
+                "note: by the config that is in force ({theirs}); the files here hold another one ({ours}), see `rebilld config plan`"
+            );
+        }
+        Ok(opened)
     }
 
     /// The same for what has to work while something else is wrong: the plans of the database are not read, and a config with

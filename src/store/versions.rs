@@ -14,6 +14,9 @@ use super::sql::versions as sql;
 /// A daemon that was not seen for so long is gone.
 const GONE_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
+/// One that was not seen for so long is not counted on.
+const RUNS: SignedDuration = SignedDuration::from_mins(3);
+
 /// A config that was in force, with the plans of the database.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredVersion {
@@ -51,6 +54,13 @@ pub struct DaemonRow {
     pub refused_hash: Option<String>,
     pub refused_why: Option<String>,
     pub refused_at: Option<Timestamp>,
+}
+
+impl DaemonRow {
+    /// Whether it is at work, as far as the database knows.
+    pub fn runs(&self, now: Timestamp) -> bool {
+        self.stopped_at.is_none() && now.duration_since(self.seen_at) < RUNS
+    }
 }
 
 impl Database {

@@ -286,9 +286,9 @@ async fn all_replicas_take_an_approved_config() {
     assert_eq!(rows[0]["version"], rows[1]["version"], "one config has one number");
 }
 
-#[tokio::test]
-async fn a_config_that_would_charge_the_missed_periods_is_beyond_the_bound() {
-    let mut rig = Rig::new(None);
+/// A running daemon, and a subscription of which nine periods wait for an operator; no charge to come may change by a reload.
+async fn nine_missed() -> (Rig, Daemon) {
+    let rig = Rig::new(None);
     rig.edit("catch_up = \"all\"\ncatch_up_limit = 1000\nwhile", "catch_up = \"hold\"\nwhile");
     rig.edit("[jobs]", "[reload]\nmax_change_count = 0\n[jobs]");
     let (now, today) = today();
@@ -303,7 +303,12 @@ async fn a_config_that_would_charge_the_missed_periods_is_beyond_the_bound() {
         (rows[0].int("n").unwrap() == 1).then_some(())
     })
     .await;
+    (rig, daemon)
+}
 
+#[tokio::test]
+async fn a_config_that_would_charge_the_missed_periods_is_beyond_the_bound() {
+    let (mut rig, daemon) = nine_missed().await;
     rig.edit("catch_up = \"hold\"\nwhile", "catch_up = \"all\"\ncatch_up_limit = 36\nwhile");
     let planned = rig.planned();
     assert_eq!((&planned["changed"], &planned["needs_confirmation"]), (&1.into(), &true.into()), "{planned}");
@@ -332,4 +337,27 @@ async fn a_mistyped_price_of_a_later_day_is_beyond_the_bound() {
     hang_up(&daemon);
     let why = rig.until_refused("config apply --confirm").await;
     assert!(why.contains("KRW"), "{why}");
+}
+
+#[tokio::test]
+async fn what_an_operator_decides_goes_by_the_config_in_force_and_not_by_a_refused_file() {
+    let (rig, daemon) = nine_missed().await;
+    rig.edit(
+        "every = \"1 day\"\ncharge_time = \"00:00\"\namount = 1000",
+        "every = \"1 year\"\ncharge_time = \"00:00\"\namount = 400",
+    );
+    hang_up(&daemon);
+    rig.until_refused("config apply --confirm").await;
+    let listed = rig.home.json(&["catch-up", "list"]);
+    assert_eq!((&listed["periods"], &listed["missed"][0]["sum"]), (&9.into(), &9000.into()), "{listed}");
+    let said = rig.done(&["catch-up", "skip", "--all", "--reason", "our outage"]);
+    let hashes = [rig.running()["hash"].clone(), rig.planned()["hash"].clone()];
+    for hash in &hashes {
+        assert!(said.contains(&hash.as_str().expect("a hash")[..12]), "{said}");
+    }
+    let rows = rig.home.sql("SELECT opened_until FROM schedules").await;
+    let tomorrow = today().1.tomorrow().expect("a day");
+    assert_eq!(rows[0].day("opened_until").expect("a day"), tomorrow, "nobody is free of charge for a year");
+    let adjusted = rig.home.json(&["subscriptions", "adjust", "missed", "--amount", "-500", "--reason", "sorry"]);
+    assert_eq!((&adjusted["next_amount"], &adjusted["next_period"]), (&500.into(), &tomorrow.to_string().into()), "{adjusted}");
 }
