@@ -341,7 +341,8 @@ impl Reloader {
     async fn refuse(&self, hash: Option<&str>, why: &NotTaken) {
         let text = why.to_string();
         error!(in_force = Version::short(&self.hash), refused = hash.map(Version::short), why = %text, "the config is not taken: the old one stays in force");
-        if let Err(why) = self.database.config_refused(&self.instance, hash, &text, self.now()).await {
+        let unconfirmed = matches!(why, NotTaken::TooMuch(..));
+        if let Err(why) = self.database.config_refused(&self.instance, hash, (&text, unconfirmed), self.now()).await {
             warn!(%why, "the database could not be told why a config was not taken");
         }
     }
@@ -349,6 +350,27 @@ impl Reloader {
     fn now(&self) -> Timestamp {
         self.engine.time()
     }
+}
+
+/// Refuses to start with a config that a running daemon did not take because of what it would do to money, unless an operator has
+/// approved it since: whatever ended that daemon was no word for it.
+pub(super) async fn confirmed(database: &Database, loaded: &Loaded) -> Result<(), AppError> {
+    let hash = loaded.version().hash;
+    let Some(refused) = database.unconfirmed(&hash).await? else { return Ok(()) };
+    let in_force = database.config_in_force().await?.map(|stored| stored.hash);
+    let from_here = |base: &Option<String>| base.is_none() || *base == in_force;
+    let approval = database.last_approval().await?;
+    let approved =
+        approval.is_some_and(|approval| approval.hash == hash && approval.at >= refused.at && from_here(&approval.base));
+    if approved || in_force.as_ref() == Some(&hash) {
+        return Ok(());
+    }
+    let short = Version::short(&hash).to_owned();
+    let why = refused
+        .why
+        .unwrap_or_else(|| format!("look at it with `rebilld config plan`, then `rebilld config apply --confirm {short}`"));
+    let in_force = in_force.as_deref().map_or("", Version::short).to_owned();
+    Err(AppError::Unconfirmed { hash: short, why, in_force })
 }
 
 /// Whether no subscription can be charged otherwise.

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use super::assemble::{assemble, open};
 use super::channels;
 use super::errors::AppError;
-use super::reload::{Reloader, instance};
+use super::reload::{Reloader, confirmed, instance};
 use crate::config::{Loaded, Sources};
 use crate::engine::worker;
 use crate::ports::clock::Clock;
@@ -24,6 +24,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     let database = open(&loaded.settings, true).await?;
     let lock = database.lock_for_daemon()?;
     database.migrate().await?;
+    confirmed(&database, &loaded).await?;
     let clock = Arc::new(SystemClock::new());
     clock.set(database.clock().await?);
     let assembled = assemble(&loaded, database, Arc::clone(&clock) as Arc<dyn Clock>, true, |_| {}).await?;

@@ -1,5 +1,7 @@
 //! What every command starts from: settings, database, who is asking.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -62,48 +64,70 @@ impl Context {
         Ok(Opened { loaded, plans, of_database, catalog, database, now })
     }
 
-    /// The same for what an operator decides about single subscriptions: its catalog is that of the config in force, even if the
-    /// files here hold another one. The daemon may have refused them, and dates that they lead to are not those that it charges
-    /// by.
+    /// The same for what is counted and then written down: its catalog is that of the config in force, even if the files here
+    /// hold another one. The daemon may have refused them, and dates that they lead to are not those that it charges by.
+    ///
+    /// # Errors
+    /// Running daemons go by different configs, or by one that this release cannot read.
     pub async fn open_in_force(&self) -> Result<Opened, Failure> {
         let mut opened = self.open().await?;
-        let daemons = opened.database.daemons().await?;
-        let mut running = daemons.iter().filter(|daemon| daemon.runs(opened.now)).peekable();
-        let (of_daemon, short) = (running.peek().copied(), Version::short);
-        if let Some(other) = running.find(|daemon| of_daemon.is_some_and(|first| first.hash != daemon.hash)) {
-            let hashes = of_daemon.map_or("", |first| short(&first.hash));
-            return Err(Failure::new(
-                Code::TryLater,
-                format!(
-                    "running daemons go by different configs ({hashes}, {}): see `rebilld config show --running`, and bring them \
-                     together with `rebilld config apply`",
-                    short(&other.hash)
-                ),
-            ));
+        self.take_catalog_in_force(&mut opened).await?;
+        Ok(opened)
+    }
+
+    /// The same for changes that hold whatever the config says: what they tell of the next period is that of the config in force,
+    /// if it can be known.
+    pub async fn open_to_change(&self) -> Result<Opened, Failure> {
+        let mut opened = self.open().await?;
+        if let Err(why) = self.take_catalog_in_force(&mut opened).await {
+            self.note(&format!("what follows is told by the files here: {why}"));
         }
-        let stored = match of_daemon {
-            Some(daemon) => opened.database.config_version(daemon.version).await?,
+        Ok(opened)
+    }
+
+    async fn take_catalog_in_force(&self, opened: &mut Opened) -> Result<(), Failure> {
+        let short = |hash: &str| Version::short(hash).to_owned();
+        let daemons = opened.database.daemons().await?;
+        let running: BTreeMap<&str, i64> = daemons
+            .iter()
+            .filter(|daemon| daemon.runs(opened.now))
+            .map(|daemon| (daemon.hash.as_str(), daemon.version))
+            .collect();
+        if running.len() > 1 {
+            let hashes: Vec<String> = running.keys().map(|hash| short(hash)).collect();
+            let text = format!(
+                "running daemons go by different configs ({}): see `rebilld config show --running`, and bring them together with \
+                 `rebilld config apply`",
+                hashes.join(", ")
+            );
+            return Err(Failure::new(Code::TryLater, text));
+        }
+        let stored = match running.values().next() {
+            Some(version) => opened.database.config_version(*version).await?,
             None => opened.database.config_in_force().await?,
         };
         let ours = opened.loaded.version().hash;
-        let Some(stored) = stored.filter(|stored| stored.hash != ours) else { return Ok(opened) };
+        let Some(stored) = stored.filter(|stored| stored.hash != ours) else { return Ok(()) };
         let (theirs, ours) = (short(&stored.hash), short(&ours));
         let settings = revive(&stored.body).map_err(|why| {
-            Failure::new(
-                Code::Config,
-                format!(
-                    "the config in force ({theirs}) is one of a newer rebilld, and the files here hold another one ({ours}): use \
-                     that rebilld, or its files ({why})"
-                ),
-            )
+            let text = format!(
+                "the config in force ({theirs}) is one of a newer rebilld, and the files here hold another one ({ours}): use that \
+                 rebilld, or the files that are in force ({why})"
+            );
+            Failure::new(Code::Config, text)
         })?;
         opened.catalog = settings.with_rows(&opened.plans.rows).catalog();
+        self.note(&format!(
+            "by the config that is in force ({theirs}); the files here hold another one ({ours}), see `rebilld config plan`"
+        ));
+        Ok(())
+    }
+
+    /// Tells people something on the side.
+    fn note(&self, text: &str) {
         if self.output == Output::Table && !self.quiet {
-            eprintln!(
-                "note: by the config that is in force ({theirs}); the files here hold another one ({ours}), see `rebilld config plan`"
-            );
+            eprintln!("note: {text}");
         }
-        Ok(opened)
     }
 
     /// The same for what has to work while something else is wrong: the plans of the database are not read, and a config with

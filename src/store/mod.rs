@@ -47,7 +47,7 @@ use open::Target;
 pub use open::{DaemonLock, OpenError, OpenOptions};
 pub use plans::{PlanRows, UNREADABLE};
 use sql::Statement;
-pub use versions::{Approval, DaemonRow, StoredVersion};
+pub use versions::{Approval, DaemonRow, StoredVersion, Unconfirmed};
 
 /// An open database. Clones share its connections.
 #[derive(Debug, Clone)]

@@ -294,7 +294,7 @@ async fn nine_missed() -> (Rig, Daemon) {
     let (now, today) = today();
     let (written, first) = (now - Span::new().hours(24 * 9), today - Span::new().days(8));
     let columns = "account, external_ref, plan, customer_uid, anchor, starts_on, created_at";
-    let row = format!("('main', 'missed', 'daily', 'good', '{first}', '{first}', {})", written.as_microsecond());
+    let row = format!("('main', 'missed', 'daily', 'good-1', '{first}', '{first}', {})", written.as_microsecond());
     rig.home.sql(&format!("INSERT INTO subscriptions ({columns}) VALUES {row}")).await;
     let daemon = Daemon::start(&rig.home, "daemon");
     rig.until_logged("rebilld is up").await;
@@ -360,4 +360,56 @@ async fn what_an_operator_decides_goes_by_the_config_in_force_and_not_by_a_refus
     assert_eq!(rows[0].day("opened_until").expect("a day"), tomorrow, "nobody is free of charge for a year");
     let adjusted = rig.home.json(&["subscriptions", "adjust", "missed", "--amount", "-500", "--reason", "sorry"]);
     assert_eq!((&adjusted["next_amount"], &adjusted["next_period"]), (&500.into(), &tomorrow.to_string().into()), "{adjusted}");
+}
+
+#[tokio::test]
+async fn a_config_that_was_refused_as_too_large_is_not_taken_by_a_restart() {
+    let mut rig = Rig::new(None);
+    rig.edit("[jobs]", "[reload]\nmax_change_count = 0\n[jobs]");
+    let daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_logged("rebilld is up").await;
+    rig.insert(1).await;
+    rig.until_paid(1).await;
+    rig.edit("amount = 1000", "amount = 100000");
+    let hash = rig.planned()["hash"].as_str().expect("a hash").to_owned();
+    hang_up(&daemon);
+    rig.until_refused("config apply --confirm").await;
+    daemon.kill();
+    let remedy = format!("rebilld config apply --confirm {}", &hash[..12]);
+    for name in ["second", "third"] {
+        let mut refused = Daemon::start(&rig.home, name);
+        assert_eq!(refused.ended(SOON).await.code(), Some(78));
+        let said = rig.home.log(name);
+        assert!(said.contains(&remedy) && said.contains("1 subscription"), "{said}");
+    }
+    // put back, it is the one that was in force
+    rig.edit("amount = 100000", "amount = 1000");
+    let mut daemon = Daemon::start(&rig.home, "again");
+    rig.insert(1).await;
+    rig.until_paid(2).await;
+    assert!(rig.gateway.ledger().payments.iter().all(|payment| payment.amount_minor == 1000));
+    daemon.terminate();
+    assert!(daemon.ended(SOON).await.success());
+    // an operator's word lets it start
+    rig.edit("amount = 1000", "amount = 100000");
+    assert_eq!(Daemon::start(&rig.home, "fifth").ended(SOON).await.code(), Some(78));
+    let (code, said) = rig.fails(&["config", "apply", "--confirm", &hash[..12], "--reason", "dearer by far"]);
+    assert!([0, 75].contains(&code), "the killed daemon is waited for: {said}");
+    let _daemon = Daemon::start(&rig.home, "once more");
+    rig.until_in_force_anywhere(&hash).await;
+}
+
+#[tokio::test]
+async fn what_only_a_restart_can_change_is_taken_by_one() {
+    let rig = Rig::new(None);
+    let mut daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_logged("rebilld is up").await;
+    rig.edit("in_flight = 16", "in_flight = 8");
+    hang_up(&daemon);
+    rig.until_refused("restart it").await;
+    daemon.terminate();
+    assert!(daemon.ended(SOON).await.success());
+    let hash = rig.planned()["hash"].as_str().expect("a hash").to_owned();
+    let _daemon = Daemon::start(&rig.home, "again");
+    rig.until_in_force_anywhere(&hash).await;
 }

@@ -2,6 +2,7 @@
 
 use rebilld::app::chores;
 use rebilld::config::Retention;
+use rebilld::store::Unconfirmed;
 use rebilld::store::desk::Signed;
 use serde_json::json;
 use std::time::Duration;
@@ -32,13 +33,20 @@ both! {
         assert_eq!(world.db.config_in_force().await.unwrap().unwrap().hash, "hash-2");
         world.db.daemon_seen("one", later(60)).await.unwrap();
         assert_eq!(world.db.config_in_force().await.unwrap().unwrap().hash, "hash-1");
-        world.db.config_refused("one", Some("hash-9"), "too much", later(61)).await.unwrap();
+        world.db.config_refused("one", Some("hash-9"), ("too much", true), later(61)).await.unwrap();
         let refused = world.db.daemons().await.unwrap().remove(0);
         assert_eq!((refused.refused_hash.as_deref(), refused.refused_why.as_deref()), (Some("hash-9"), Some("too much")));
+        // that it waits for a word outlasts other refusals, of whatever daemon
+        world.db.config_refused("one", None, ("no TOML", false), later(62)).await.unwrap();
+        let waits = Unconfirmed { why: None, at: later(62) };
+        assert_eq!(world.db.unconfirmed("hash-9").await.unwrap(), Some(waits));
+        world.db.config_refused("two", Some("hash-8"), ("needs a restart", false), later(62)).await.unwrap();
+        assert_eq!(world.db.unconfirmed("hash-8").await.unwrap(), None);
         // taking one clears what was refused, and forgets daemons that are long gone
         world.db.config_taken("one", ids[1], later(2 * DAY)).await.unwrap();
         let rows = world.db.daemons().await.unwrap();
         assert_eq!((rows.len(), rows[0].instance.as_str(), rows[0].refused_why.as_deref()), (1, "one", None));
+        assert_eq!(world.db.unconfirmed("hash-9").await.unwrap(), None);
         // only what was settled is the base of the next change
         assert_eq!(world.db.settled_config().await.unwrap(), None);
         world.db.config_settled(ids[1], later(2 * DAY)).await.unwrap();

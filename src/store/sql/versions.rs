@@ -16,6 +16,7 @@ pub const ALL: &[&Statement] = &[
     &SEEN,
     &STOPPED,
     &REFUSED,
+    &UNCONFIRMED,
     &FORGET_DAEMONS,
     &DAEMONS,
     &LOOK_AGAIN,
@@ -63,13 +64,14 @@ pub const APPROVE: Statement = Statement::same(
 );
 
 pub const LAST_APPROVAL: Statement =
-    Statement::same("last approval", "SELECT id, hash, base FROM config_approvals ORDER BY id DESC LIMIT 1");
+    Statement::same("last approval", "SELECT id, hash, base, approved_at FROM config_approvals ORDER BY id DESC LIMIT 1");
 
 pub const TAKEN: Statement = Statement::same(
     "config taken",
     "INSERT INTO config_daemons (instance, version_id, taken_at, seen_at) VALUES ($1, $2, $3, $3)
         ON CONFLICT (instance) DO UPDATE SET version_id = excluded.version_id, taken_at = excluded.taken_at,
-            seen_at = excluded.seen_at, stopped_at = NULL, refused_hash = NULL, refused_why = NULL, refused_at = NULL",
+            seen_at = excluded.seen_at, stopped_at = NULL, refused_hash = NULL, refused_why = NULL, refused_at = NULL,
+            unconfirmed_hash = NULL",
 );
 
 pub const SEEN: Statement = Statement::same("daemon seen", "UPDATE config_daemons SET seen_at = $2 WHERE instance = $1");
@@ -79,7 +81,15 @@ pub const STOPPED: Statement =
 
 pub const REFUSED: Statement = Statement::same(
     "config refused",
-    "UPDATE config_daemons SET refused_hash = $2, refused_why = $3, refused_at = $4, seen_at = $4 WHERE instance = $1",
+    "UPDATE config_daemons SET refused_hash = $2, refused_why = $3, refused_at = $4, seen_at = $4,
+            unconfirmed_hash = COALESCE($5, unconfirmed_hash) WHERE instance = $1",
+);
+
+/// The newest refusal of a config because of what it would do to money.
+pub const UNCONFIRMED: Statement = Statement::same(
+    "unconfirmed config",
+    "SELECT CASE WHEN refused_hash = unconfirmed_hash THEN refused_why END AS why, refused_at FROM config_daemons
+        WHERE unconfirmed_hash = $1 ORDER BY refused_at DESC LIMIT 1",
 );
 
 /// Daemons that have not been seen for long; the last one of all stays, so that what was in force is known.
