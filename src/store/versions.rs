@@ -205,7 +205,7 @@ impl Database {
         rows.first().map(approval).transpose()
     }
 
-    /// Lets schedules be looked at now instead of later: their next period may have moved.
+    /// Lets schedules be looked at now instead of later, or instead of never if they have ended: their next period may have moved.
     pub async fn look_again(&self, subscriptions: Vec<i64>, now: Timestamp) -> Result<u64, Fault> {
         if subscriptions.is_empty() {
             return Ok(0);

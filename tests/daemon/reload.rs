@@ -413,3 +413,45 @@ async fn what_only_a_restart_can_change_is_taken_by_one() {
     let _daemon = Daemon::start(&rig.home, "again");
     rig.until_in_force_anywhere(&hash).await;
 }
+
+async fn taken_up_again(database: Option<&str>) {
+    let rig = Rig::new(database);
+    rig.edit("amount = 1000", "amount = 1000\nmax_periods = 1");
+    let (now, today) = today();
+    let (written, first) = (now - Span::new().hours(48), today.yesterday().expect("a day"));
+    let written = match database {
+        Some(_) => format!("'{written}'"),
+        None => written.as_microsecond().to_string(),
+    };
+    let columns = "account, external_ref, plan, customer_uid, anchor, starts_on, created_at";
+    let row = format!("('main', 'ended', 'daily', 'good-1', '{first}', '{first}', {written})");
+    rig.home.sql(&format!("INSERT INTO subscriptions ({columns}) VALUES {row}")).await;
+    let daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_paid(1).await;
+    until("it has ended", SOON, async || {
+        let rows = rig.home.sql("SELECT count(*) AS n FROM schedules WHERE parked = 'ended' AND next_look_at IS NULL").await;
+        (rows[0].int("n").unwrap() == 1).then_some(())
+    })
+    .await;
+    rig.edit("max_periods = 1", "max_periods = 2");
+    assert_eq!(rig.planned()["started"], 1, "it can be billed again");
+    hang_up(&daemon);
+    rig.until_paid(2).await;
+    // the smaller number again ends it again
+    rig.edit("max_periods = 2", "max_periods = 1");
+    let hash = rig.planned()["hash"].as_str().expect("a hash").to_owned();
+    hang_up(&daemon);
+    rig.until_in_force(&hash).await;
+    assert_eq!(rig.gateway.charges(), 2);
+}
+
+#[tokio::test]
+async fn a_larger_number_of_periods_takes_up_again_what_has_ended_on_sqlite() {
+    taken_up_again(None).await;
+}
+
+#[tokio::test]
+async fn a_larger_number_of_periods_takes_up_again_what_has_ended_on_postgres() {
+    let database = postgres::database().await;
+    taken_up_again(Some(&database.url)).await;
+}

@@ -62,14 +62,15 @@ both! {
         assert_eq!((entry.action.as_str(), entry.detail["effect"]["changed"].as_i64()), ("config apply", Some(3)));
     }
 
-    async fn schedules_that_moved_are_looked_at_now_and_parked_ones_are_left(world: World) {
-        for n in 1..=3 {
+    async fn schedules_that_moved_or_ended_are_looked_at_now_and_paused_ones_are_left(world: World) {
+        for n in 1..=4 {
             world.sql(&format!("INSERT INTO subscriptions (account, external_ref, plan, customer_uid, anchor) VALUES ('main', 's-{n}', 'p', 'c', '2026-12-01')")).await.unwrap();
         }
         let ids: Vec<i64> = world.sql("SELECT id FROM subscriptions ORDER BY id").await.unwrap().iter().map(|row| row.int("id").unwrap()).collect();
         world.sql_of("UPDATE schedules SET next_look_at = 9000000000000000", "UPDATE schedules SET next_look_at = to_timestamp(9000000000)").await.unwrap();
         world.sql(&format!("UPDATE schedules SET next_look_at = NULL, parked = 'paused' WHERE subscription_id = {}", ids[1])).await.unwrap();
-        assert_eq!(world.db.look_again(ids[..2].to_vec(), now()).await.unwrap(), 1);
+        world.sql(&format!("UPDATE schedules SET next_look_at = NULL, parked = 'ended' WHERE subscription_id = {}", ids[2])).await.unwrap();
+        assert_eq!(world.db.look_again(ids[..3].to_vec(), now()).await.unwrap(), 2);
         assert_eq!(world.count("SELECT count(*) AS n FROM schedules WHERE next_look_at IS NULL").await, 1);
     }
 

@@ -105,10 +105,13 @@ pub const DAEMONS: Statement = Statement::same(
         FROM config_daemons d JOIN config_versions v ON v.id = d.version_id ORDER BY d.instance",
 );
 
-/// Differs because lists are arrays on Postgres and JSON on SQLite.
+/// Rows by their keys; one that waits for its row to change, or for a charge, is left alone. Differs because lists are arrays on
+/// Postgres and JSON on SQLite.
 pub const LOOK_AGAIN: Statement = Statement::two(
     "look again",
     "UPDATE schedules SET next_look_at = $2, version = version + 1
-        WHERE subscription_id IN (SELECT value FROM json_each($1)) AND next_look_at > $2",
-    "UPDATE schedules SET next_look_at = $2, version = version + 1 WHERE subscription_id = ANY ($1) AND next_look_at > $2",
+        WHERE subscription_id IN (SELECT value FROM json_each($1))
+            AND (next_look_at > $2 OR (next_look_at IS NULL AND parked = 'ended'))",
+    "UPDATE schedules SET next_look_at = $2, version = version + 1
+        WHERE subscription_id = ANY ($1) AND (next_look_at > $2 OR (next_look_at IS NULL AND parked = 'ended'))",
 );
