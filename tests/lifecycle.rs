@@ -6,6 +6,7 @@ mod lifecycle {
     pub mod catching_up;
     pub mod dunning;
     pub mod lanes;
+    pub mod late;
     pub mod owed;
     pub mod rig;
     pub mod terms;

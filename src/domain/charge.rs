@@ -250,7 +250,7 @@ impl Charge {
             account_name: terms.account.clone(),
             subscription: terms.id,
             external_ref: terms.external_ref.clone(),
-            plan: terms.plan.clone(),
+            plan: terms.coming_plan().to_owned(),
             base: IdBase::derive(tag, &terms.account, &terms.external_ref, next.period.start),
             mode,
             period: next.period,

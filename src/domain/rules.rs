@@ -103,6 +103,8 @@ pub(super) fn settle_elsewhere(mut decision: Decision) -> Decision {
     decision.rule = "the open send has ended: settled by the payment under another id";
     decision.is_truth = true;
     decision.events.clear();
+    // the decline that ends the ladder is no reason to pause or cancel what has been paid
+    decision.end = None;
     mark_paid(&mut decision, &before, &imp_uid);
     decision
 }

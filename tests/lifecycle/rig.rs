@@ -1,6 +1,6 @@
 //! A database, a gateway that always pays, and an engine that lives until a day.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,9 +10,10 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use rebilld::domain::attempt::MerchantUid;
+use rebilld::domain::charge::ChargeId;
 use rebilld::domain::dunning::Dunnings;
 use rebilld::domain::money::{Currency, Money};
-use rebilld::domain::outcome::{Record, RecordStatus};
+use rebilld::domain::outcome::{NotSent, Outcome, Record, RecordStatus};
 use rebilld::domain::plan::{AccountTerms, Catalog, Plan};
 use rebilld::domain::recurrence::Recurrence;
 use rebilld::domain::window::Windows;
@@ -55,6 +56,8 @@ pub struct Till {
     pub posts: Mutex<Vec<Post>>,
     /// What a billing key refuses with.
     pub refusals: Mutex<BTreeMap<String, String>>,
+    /// Billing keys for which no connection comes about.
+    pub unreachable: Mutex<BTreeSet<String>>,
 }
 
 impl Till {
@@ -71,6 +74,11 @@ impl Till {
             at: Some(post.at),
             cancelled_amount: 0,
         }
+    }
+
+    /// The provider approves after all what it has reported as failed.
+    pub fn approve(&self, place: usize) {
+        self.posts.lock().unwrap()[place].refused = None;
     }
 
     fn of(&self, uid: &str) -> Vec<Record> {
@@ -90,6 +98,10 @@ impl Gateway for Till {
 
     async fn charge(&self, attempt: DurableAttempt) -> Answer {
         let (merchant_uid, at) = (attempt.merchant_uid().as_str().to_owned(), self.clock.now());
+        if self.unreachable.lock().unwrap().contains(attempt.customer_uid()) {
+            let outcome = Outcome::NotSent(NotSent::Unreachable("no route".to_owned()));
+            return Answer { outcome, kept: Value::Null };
+        }
         let refused = self.refusals.lock().unwrap().get(attempt.customer_uid()).cloned();
         let answer = json!({ "code": 0, "message": null, "response": {
             "imp_uid": format!("imps_{merchant_uid}"), "merchant_uid": merchant_uid, "amount": attempt.amount().minor(),
@@ -197,7 +209,12 @@ impl World {
         let plans: BTreeMap<String, Plan> = plans.into_iter().map(|plan| (plan.name.clone(), plan)).collect();
         Self {
             db,
-            till: Arc::new(Till { clock: Arc::clone(&clock), posts: Mutex::default(), refusals: Mutex::default() }),
+            till: Arc::new(Till {
+                clock: Arc::clone(&clock),
+                posts: Mutex::default(),
+                refusals: Mutex::default(),
+                unreachable: Mutex::default(),
+            }),
             clock,
             catalog: Catalog { plans, accounts: accounts.into(), ..Catalog::default() },
             windows: Windows::ALWAYS,
@@ -306,6 +323,11 @@ impl World {
             () = self.clock.horizon_reached() => {}
             () = worker::run(self.daemon()) => unreachable!("nobody has asked it to stop"),
         }
+    }
+
+    /// What `rebilld reconcile` does with these charges. Returns how many were free to be looked up.
+    pub async fn reconcile(&self, charges: &[ChargeId]) -> usize {
+        self.daemon().look_up_now(self.account.id, charges).await.unwrap()
     }
 
     /// Nobody runs until then.

@@ -12,6 +12,13 @@ macro_rules! stopped {
     };
 }
 
+/// Whether periods open at all: not while the clock is in question.
+macro_rules! opens {
+    () => {
+        "COALESCE(s.unsteady_until <= $1, TRUE)"
+    };
+}
+
 /// Everything unresolved is read, whatever it is said to wait for: nothing is trusted but a moment that is still to come, a
 /// subscription that is paused, and a brake. `$2` is two hours ago, `$3` the epoch: what was written by hand a moment ago (see
 /// [`FRESH`]). The backoff's moment is always near, so twelve tries count as well: two hours of them.
@@ -36,7 +43,10 @@ macro_rules! missed {
             SELECT count(*) FILTER (WHERE state = 'due' AND NOT stopped) AS sends,
                 count(*) FILTER (WHERE state <> 'due' AND NOT moved) AS look_ups,
                 count(*) FILTER (WHERE CASE WHEN state = 'due' THEN stopped ELSE moved END) AS braked,
-                (SELECT count(*) FROM schedules WHERE next_look_at IS NOT NULL AND next_look_at > $3 AND next_look_at < $2)
+                (SELECT count(*) FROM schedules CROSS JOIN settings s
+                    WHERE next_look_at IS NOT NULL AND next_look_at > $3 AND next_look_at < $2 AND ",
+            opens!(),
+            ")
                 + (SELECT count(*) FROM schedules WHERE parked IS NULL AND next_look_at IS NULL)
                 + (SELECT count(*) FROM schedules h WHERE h.parked = 'blocked' AND h.next_look_at IS NULL AND NOT EXISTS (
                     SELECT 1 FROM charges c
@@ -56,7 +66,10 @@ pub const FRESH: Statement = Statement::same(
     "fresh",
     concat!(
         "SELECT 'schedule' AS lane, (
-            SELECT h.subscription_id FROM schedules h WHERE h.next_look_at IS NOT NULL AND h.next_look_at <= $2
+            SELECT h.subscription_id FROM schedules h CROSS JOIN settings s
+                WHERE h.next_look_at IS NOT NULL AND h.next_look_at <= $2 AND ",
+        opens!(),
+        "
                 ORDER BY h.next_look_at LIMIT 1
         ) AS id
         UNION ALL SELECT 'charge' AS lane, (

@@ -14,6 +14,7 @@ pub const ALL: &[&Statement] = &[
     &INSERT_SENDS,
     &HIGH_WATER,
     &IMP_UIDS,
+    &REVIVE_ATTEMPTS,
     &INSERT_OBSERVATIONS,
     &UPDATE_ATTEMPTS,
     &ADOPT_ATTEMPTS,
@@ -123,8 +124,18 @@ pub const HIGH_WATER: Statement = Statement::same(
 /// Differs because lists are arrays on Postgres and JSON on SQLite.
 pub const IMP_UIDS: Statement = Statement::two(
     "imp uids",
-    "SELECT imp_uid, id FROM attempts WHERE imp_uid IN (SELECT value FROM json_each($1))",
-    "SELECT imp_uid, id FROM attempts WHERE imp_uid = ANY ($1)",
+    "SELECT imp_uid, id, charge_id, state FROM attempts WHERE imp_uid IN (SELECT value FROM json_each($1))",
+    "SELECT imp_uid, id, charge_id, state FROM attempts WHERE imp_uid = ANY ($1)",
+);
+
+/// A payment that was reported as failed and approved later. Differs because batches are arrays on Postgres and JSON on SQLite.
+pub const REVIVE_ATTEMPTS: Statement = Statement::two(
+    "revive attempts",
+    "UPDATE attempts SET state = 'paid'
+        FROM (SELECT value->>'$.imp_uid' AS imp_uid, CAST(value->>'$.charge' AS INTEGER) AS charge FROM jsonb_each($1)) AS x
+        WHERE attempts.imp_uid = x.imp_uid AND attempts.charge_id = x.charge AND attempts.state NOT IN ('live', 'paid')",
+    "UPDATE attempts a SET state = 'paid' FROM unnest($1::bigint[], $2::text[]) AS x(charge, imp_uid)
+        WHERE a.imp_uid = x.imp_uid AND a.charge_id = x.charge AND a.state NOT IN ('live', 'paid')",
 );
 
 /// Differs because batches are arrays on Postgres and JSON on SQLite.
@@ -268,14 +279,18 @@ macro_rules! set_paid {
 }
 use set_paid;
 
-/// A card that was replaced while its decline was under way: nobody would wake the charge. An outage refused none. Differs because lists are arrays on
+/// A card that was replaced while its refusal was under way: nobody would wake the charge. Differs because batches are arrays on
 /// Postgres and JSON on SQLite.
 pub const CARD_REPLACED: Statement = Statement::two(
     "card replaced",
-    "UPDATE charges SET next_at = $2 WHERE id IN (SELECT value FROM json_each($1)) AND state = 'due'
-        AND waiting IN ('card', 'retry') AND COALESCE(refused_customer, declined_customer) <> (SELECT s.customer_uid FROM subscriptions s WHERE s.id = charges.subscription_id)",
-    "UPDATE charges SET next_at = $2 WHERE id = ANY ($1) AND state = 'due'
-        AND waiting IN ('card', 'retry') AND COALESCE(refused_customer, declined_customer) <> (SELECT s.customer_uid FROM subscriptions s WHERE s.id = charges.subscription_id)",
+    "UPDATE charges SET next_at = $1
+        FROM (SELECT CAST(value->>'$.id' AS INTEGER) AS id, value->>'$.customer' AS customer FROM jsonb_each($2)) AS x
+        WHERE charges.id = x.id AND charges.state = 'due' AND charges.waiting IN ('card', 'retry')
+            AND x.customer <> (SELECT s.customer_uid FROM subscriptions s WHERE s.id = charges.subscription_id)",
+    "UPDATE charges c SET next_at = $1
+        FROM unnest($2::bigint[], $3::text[]) AS x(id, customer)
+        WHERE c.id = x.id AND c.state = 'due' AND c.waiting IN ('card', 'retry')
+            AND x.customer <> (SELECT s.customer_uid FROM subscriptions s WHERE s.id = c.subscription_id)",
 );
 
 pub const END_SUBSCRIPTION: Statement = Statement::same(
