@@ -35,6 +35,7 @@ mod versions;
 
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use tokio::sync::OnceCell;
 
@@ -57,6 +58,8 @@ pub struct Database {
     /// Names of the webhook endpoints.
     endpoints: Arc<[String]>,
     tag: Arc<OnceCell<Tag>>,
+    /// Looks at schedules that are still to read past rows which another session holds.
+    reads_past: Arc<AtomicU32>,
 }
 
 impl Database {
@@ -68,7 +71,7 @@ impl Database {
             Target::Postgres(connect) => open::postgres(connect, &options).await?,
         };
         migrations::applied(&db).await?;
-        Ok(Self { db, target, endpoints: options.endpoints.into(), tag: Arc::default() })
+        Ok(Self { db, target, endpoints: options.endpoints.into(), tag: Arc::default(), reads_past: Arc::default() })
     }
 
     pub fn is_postgres(&self) -> bool {
