@@ -31,27 +31,25 @@ pub const REMEMBER: Statement = Statement::two(
         VALUES ($1, $2, $3::text::jsonb, $4::text::jsonb, $5, $6) ON CONFLICT (hash) DO NOTHING",
 );
 
-pub const VERSION_OF: Statement = Statement::same(
-    "config by hash",
-    "SELECT id, COALESCE(config_hash, hash) AS hash, body, plans, loaded_at, who FROM config_versions WHERE hash = $1",
-);
+macro_rules! version {
+    ($rest:literal) => {
+        concat!(
+            "SELECT v.id, COALESCE(v.config_hash, v.hash) AS hash, v.body, v.plans, v.loaded_at, v.who FROM config_versions v ",
+            $rest
+        )
+    };
+}
 
-pub const VERSION: Statement = Statement::same(
-    "config by number",
-    "SELECT id, COALESCE(config_hash, hash) AS hash, body, plans, loaded_at, who FROM config_versions WHERE id = $1",
-);
+pub const VERSION_OF: Statement = Statement::same("config by hash", version!("WHERE v.hash = $1"));
+
+pub const VERSION: Statement = Statement::same("config by number", version!("WHERE v.id = $1"));
 
 /// What the daemon that was seen last goes by.
-pub const IN_FORCE: Statement = Statement::same(
-    "config in force",
-    "SELECT v.id, COALESCE(v.config_hash, v.hash) AS hash, v.body, v.plans, v.loaded_at, v.who FROM config_daemons d JOIN config_versions v ON v.id = d.version_id
-        ORDER BY d.seen_at DESC LIMIT 1",
-);
+pub const IN_FORCE: Statement =
+    Statement::same("config in force", version!("JOIN config_daemons d ON d.version_id = v.id ORDER BY d.seen_at DESC LIMIT 1"));
 
-pub const LAST_SETTLED: Statement = Statement::same(
-    "last settled config",
-    "SELECT id, COALESCE(config_hash, hash) AS hash, body, plans, loaded_at, who FROM config_versions WHERE settled_at IS NOT NULL ORDER BY settled_at DESC LIMIT 1",
-);
+pub const LAST_SETTLED: Statement =
+    Statement::same("last settled config", version!("WHERE v.settled_at IS NOT NULL ORDER BY v.settled_at DESC LIMIT 1"));
 
 pub const BEGIN_SETTLING: Statement =
     Statement::same("begin settling", "UPDATE config_versions SET settled_at = NULL WHERE id = $1");
