@@ -19,6 +19,7 @@ use crate::domain::dunning::{KeyStop, KeyTry};
 use crate::domain::event::Event;
 use crate::domain::fuse::{Fuse, FuseState};
 use crate::domain::lifecycle::{Ending, NextPeriod, Progress};
+pub use crate::domain::lifecycle::{Passed, PassedWhy};
 use crate::domain::money::Money;
 use crate::domain::period::Period;
 use crate::domain::plan::WhilePastDue;
@@ -127,31 +128,6 @@ pub enum ScheduleAction {
     Hold { missed: u32, text: String },
     /// The row or the config is wrong: until either changes. Shown, and told once as an event.
     Problem { text: String },
-}
-
-/// Periods that are passed over, one after the other.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Passed {
-    pub why: PassedWhy,
-    pub first: Date,
-    /// Where the last of them ends.
-    pub until: Date,
-    pub count: u32,
-    pub after: Progress,
-    /// The adjustments that are used up by it.
-    pub adjustments: Vec<i64>,
-    /// `next_plan` takes effect with the first of them.
-    pub changes_plan: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum PassedWhy {
-    /// Missed, and only the latest is charged: of the plan, or of an operator.
-    Missed,
-    /// Discounts leave nothing to charge.
-    Free,
-    /// They started during a pause, or between an end and its being taken back.
-    Paused,
 }
 
 /// A claim (W1) that is made with the charge.

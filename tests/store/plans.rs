@@ -21,6 +21,7 @@ const HOT: &[(&Statement, &str)] = &[
     (&missed::UNSCHEDULED, "schedules"),
     (&charges::BOOKED, "charges_paid"),
     (&schedules::DUE_SCHEDULES, "schedules_next"),
+    (&schedules::FREE_SCHEDULES, "schedules_next"),
     (&schedules::UNRESOLVED, "charges_unresolved"),
     (&outlook::PENDING, "charges_unresolved"),
     (&chores::PAID_SINCE, "charges_paid"),
