@@ -7,13 +7,17 @@ mod cli {
     pub mod wave;
 
     mod ahead;
+    mod arm;
     mod calendar;
     mod charges;
     mod config;
     mod declines;
     mod desk;
+    mod guards;
     mod import;
     mod incidents;
+    mod journal;
     mod plans;
+    mod states;
     mod terms;
 }

@@ -22,7 +22,7 @@ use crate::ports::store::{Begin, Begun, Intent, NotBegun};
 const REPEATS: u32 = 5;
 
 /// What became of an intent before COMMIT: rows that wait for it, or a refusal.
-type Pending = Result<(AttemptId, SendId), NotBegun>;
+pub(super) type Pending = Result<(AttemptId, SendId), NotBegun>;
 
 impl Database {
     pub(super) async fn begin_batch(&self, batch: Begin) -> Result<Begun, Fault> {
@@ -60,7 +60,7 @@ impl Database {
         let mut repeats = 0;
         loop {
             let mut tx = self.db.begin().await?;
-            let planned = match self.plan(&mut tx, batch, intents).await {
+            let planned = match self.plan(&mut tx, batch, intents, true).await {
                 Ok(planned) => planned,
                 Err(Fault::Conflict(_)) if repeats < REPEATS => {
                     repeats += 1;
@@ -88,13 +88,13 @@ impl Database {
         }
     }
 
-    /// Everything of W2 but the COMMIT.
-    async fn plan(&self, tx: &mut Tx, batch: &Begin, intents: &[Intent]) -> Result<Vec<Pending>, Fault> {
+    /// Everything of W2 but the COMMIT. Without `heed` the brakes stop nothing: for a rehearsal, which never commits.
+    pub(super) async fn plan(&self, tx: &mut Tx, batch: &Begin, intents: &[Intent], heed: bool) -> Result<Vec<Pending>, Fault> {
         let ids: Vec<i64> = intents.iter().map(|intent| intent.charge.0).collect();
         let (mut refused, scales) = claims_lost(tx, batch, intents, &ids).await?;
         let brakes = tx.query(&writes::LOCK_BRAKES, &[batch.account.0.into()]).await?;
         let stand = Stand::of(&brakes)?;
-        let stop = brakes_of(&brakes)?.stop(batch.account, batch.endpoint);
+        let stop = brakes_of(&brakes)?.stop(batch.account, batch.endpoint).filter(|_| heed);
         let live = live_attempts(tx, &ids).await?;
         let mut seen = HashSet::new();
         for (intent, refusal) in intents.iter().zip(&mut refused) {
@@ -109,10 +109,10 @@ impl Database {
         }
         reserve_ids(tx, intents, &mut refused).await?;
         let stand = self.only_the_wave(tx, batch, intents, &mut refused, stand).await?;
-        let declined = stop_cards(tx, batch, intents, &mut refused).await?;
+        let kept = stop_cards(tx, batch, intents, &mut refused).await?;
         self.reserve(tx, batch, intents, &mut refused, &scales, &stand).await?;
         let pending = insert(tx, batch, intents, &refused).await?;
-        write_begun(tx, batch, intents, &pending, &declined).await?;
+        write_begun(tx, batch, intents, &pending, &kept).await?;
         Ok(pending)
     }
 }

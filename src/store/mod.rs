@@ -28,9 +28,11 @@ mod outlook;
 mod plans;
 mod port;
 mod record;
+mod rehearse;
 mod rows;
 mod schedules;
 pub mod sql;
+mod states;
 mod terms;
 mod versions;
 
@@ -47,6 +49,7 @@ use db::{Db, Fault};
 use open::Target;
 pub use open::{DaemonLock, OpenError, OpenOptions};
 pub use plans::PlanRows;
+pub use rehearse::Stage;
 use sql::Statement;
 pub use versions::{Approval, DaemonRow, StoredVersion};
 

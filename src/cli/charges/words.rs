@@ -4,8 +4,10 @@ use super::story::zone;
 use crate::cli::context::Opened;
 use crate::cli::output::local;
 use crate::domain::charge::{ChargeState, Waiting};
+use jiff::tz::TimeZone;
+
 use crate::domain::fuse::FuseState;
-use crate::store::desk::{AccountStatus, Status, Story};
+use crate::store::desk::{AccountStatus, BookedKey, Status, Story};
 
 pub fn waiting(waiting: Waiting) -> &'static str {
     match waiting {
@@ -23,6 +25,17 @@ pub fn waiting(waiting: Waiting) -> &'static str {
         Waiting::Operator => "an operator",
         Waiting::Nothing => "",
     }
+}
+
+/// Why a billing key is not charged from here: PortOne's own schedule is going to.
+pub fn bookings(booked: &BookedKey, zone: &TimeZone) -> String {
+    let s = if booked.bookings == 1 { "" } else { "s" };
+    let first = booked.first_at.map_or_else(String::new, |at| format!(", the first one on {}", local(at, zone)));
+    format!(
+        "Its billing key has {} booking{s} in PortOne's own schedule{first} (seen on {}): it is not charged from here before they are gone (`rebilld takeover unschedule`, then `takeover check`)",
+        booked.bookings,
+        local(booked.checked_at, zone)
+    )
 }
 
 /// What happens next, in sentences.
@@ -106,6 +119,10 @@ pub fn next(opened: &Opened, story: &Story, status: Option<&Status>, account: Op
                     "But the account sends the charges of an approved wave and nothing else, until that is over.".to_owned(),
                 ),
                 None => {}
+            }
+            if !account.armed {
+                let arm = format!("`rebilld arm --account {}`", account.name);
+                said.push(format!("But the account is not armed in this database: nothing is sent before {arm}."));
             }
             if !account.audited {
                 said.push(
