@@ -207,7 +207,7 @@ both! {
         world.sql("ALTER TABLE fuse_spent RENAME TO gone").await;
         world.sql("UPDATE charges SET state = 'doubt', waiting = 'look_up', next_at = due_at, doubt_since = due_at WHERE state = 'due'").await;
         world.subscribe("late", "monthly", "2028-01-10", &[]).await;
-        world.live_until("2028-01-10T12:00").await;
+        world.live_until("2028-01-10T10:36").await;
         assert_eq!((world.posts().len(), charges(&world, "late").await), (2, vec!["due/turn".to_owned()]));
         let asked = "SELECT count(*) AS n FROM charges WHERE state <> 'doubt' OR doubt_looks > 0";
         assert_eq!(world.count(asked).await, 3, "the doubt was looked up all the same");
