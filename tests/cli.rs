@@ -4,6 +4,7 @@ mod support;
 
 mod cli {
     pub mod rig;
+    pub mod wave;
 
     mod ahead;
     mod arm;

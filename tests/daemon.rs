@@ -7,6 +7,8 @@ mod brakes;
 mod charges;
 #[path = "daemon/dry_run.rs"]
 mod dry_run;
+#[path = "daemon/fuse.rs"]
+mod fuse;
 #[path = "daemon/plans.rs"]
 mod plans;
 #[path = "support/processes.rs"]

@@ -13,10 +13,11 @@ use rebilld::domain::charge::{
 };
 use rebilld::domain::decide::{Decision, Fact, LiveChange, Policy, Ruling, decide};
 use rebilld::domain::decline::Class;
-use rebilld::domain::dunning::KeyStop;
+use rebilld::domain::dunning::{Dunning, End, KeyStop, Ladder};
 use rebilld::domain::money::Money;
 use rebilld::domain::outcome::{DoubtCause, Findings, Found, Mismatch, NotSent, Outcome, Record, RecordStatus};
 use rebilld::domain::period::Period;
+use rebilld::domain::subscription::Status;
 
 const AMOUNT: Money = Money::krw(9_900);
 const SEND: SendId = SendId(7);
@@ -297,6 +298,7 @@ fn facts() -> Vec<(&'static str, Fact)> {
         ("interrupted", Fact::Interrupted),
         ("unsendable", Fact::Unsendable("`name` is too long".to_owned())),
         ("over budget", Fact::OverBudget { until: at(300) }),
+        ("stopped by the fuse", Fact::Fused { until: at(300) }),
         ("card rests: another charge to it", stopped(KeyStop::Spacing, 80)),
         ("card rests: declined ten times", stopped(KeyStop::Month, 70 + 3 * 1440)),
         ("card rests: for longer than it lives", stopped(KeyStop::Month, 70 + 20 * 1440)),
@@ -487,6 +489,25 @@ fn a_payment_under_another_id_waits_for_the_open_send_and_then_settles() {
         assert_eq!((third.charge.state, third.charge.paid_imp_uid.as_deref()), (ChargeState::Paid, Some("imp_late")));
         assert_eq!((third.send.is_some(), third.adopt.len(), third.incidents.len()), (true, 1, 0));
     }
+}
+
+#[test]
+fn the_end_of_a_ladder_does_not_cancel_what_was_paid_under_another_id() {
+    let mut policy = Policy::default();
+    let cancels = Dunning { ladder: Ladder::After(Vec::new()), end: End::Cancel, ..Dunning::default() };
+    policy.dunning.default = std::sync::Arc::new(cancels);
+    let declined = |charge: &Charge| {
+        let two = record("imp_two", 2, RecordStatus::Failed, "[1254][실시간빌링실패|잔액부족]");
+        let id_number = IdNumber::new(2).unwrap();
+        let outcome = Outcome::Declined(two, Class::SoftFunds);
+        let fact = Fact::Answered { send: SEND, id_number, customer_uid: "card-1".to_owned(), outcome };
+        decide(charge, &fact, at(2), &policy).unwrap()
+    };
+    let (_, charge) = situations().into_iter().find(|(name, _)| name.contains("01 turned out paid")).unwrap();
+    let decision = declined(&charge);
+    assert_eq!((decision.charge.state, decision.end), (ChargeState::Paid, None));
+    let unpaid = declined(&Charge { paid_elsewhere: None, ..charge });
+    assert_eq!((unpaid.charge.state, unpaid.end), (ChargeState::Unpaid, Some(Status::Cancelled)));
 }
 
 #[test]

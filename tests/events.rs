@@ -200,6 +200,7 @@ fn told() -> Vec<Event> {
         "account": "main", "external_ref": "sub-0001", "why": "missed", "periods": 2, "from": "2026-10-01", "until": "2026-12-01"
     });
     let paused = json!({ "account": "main", "reason": "the gateway refused two access tokens in a row (HTTP 401)" });
+    let blown = json!({ "account": "main", "reason": "501 charges in an hour, 500 at most", "bound": "hour_count" });
     let mut events = vec![
         Event::of_charge(EventKind::ChargeRefunded, &paid(), "imp_1", refund),
         Event::new(EventKind::SubscriptionProblem, &["main", "sub-0001"], problem),
@@ -207,6 +208,7 @@ fn told() -> Vec<Event> {
         Event::new(EventKind::SubscriptionEnded, &["main", "sub-0001"], ended),
         Event::new(EventKind::SubscriptionSkipped, &["main", "sub-0001"], skipped),
         Event::new(EventKind::AccountPaused, &["main"], paused),
+        Event::new(EventKind::AccountFuseBlown, &["main"], blown),
     ];
     events.extend([IncidentKind::UnknownPayment, IncidentKind::MissingPayment].map(incident));
     for (class, next) in CLASSES.into_iter().flat_map(|class| [(class, None), (class, Some(at(1510)))]) {

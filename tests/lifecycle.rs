@@ -5,7 +5,9 @@ mod support;
 mod lifecycle {
     pub mod catching_up;
     pub mod dunning;
+    pub mod fuse;
     pub mod lanes;
+    pub mod late;
     pub mod owed;
     pub mod rig;
     pub mod terms;

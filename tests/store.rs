@@ -8,6 +8,7 @@ mod store {
     pub mod cards;
     pub mod deeds;
     pub mod flow;
+    pub mod fuse;
     pub mod missed;
     pub mod opening;
     pub mod plan_rows;

@@ -4,6 +4,7 @@
 
 mod tidy {
     pub mod floors;
+    pub mod guards;
     pub mod migrations;
     pub mod rules;
     pub mod source;
@@ -11,7 +12,7 @@ mod tidy {
     pub mod words;
 }
 
-use tidy::{floors, migrations, tree, words};
+use tidy::{floors, guards, migrations, tree, words};
 
 fn tidy(wrong: Vec<String>) {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
@@ -39,6 +40,12 @@ fn only_the_store_says_that_an_intent_is_durable() {
 #[test]
 fn nothing_banned_is_in_the_code() {
     tidy(words::banned(&tree::sources(&["src", "tests", "benches"])));
+}
+
+#[test]
+fn every_guard_that_is_taken_out_stands_where_the_list_says() {
+    let tests: String = tree::sources(&["src", "tests"]).into_iter().map(|source| source.code).collect();
+    tidy(guards::stale(&tree::read("tests/guards.tsv").expect("the list of guards"), tree::read, &tests));
 }
 
 #[test]

@@ -128,6 +128,7 @@ fn copy(account: &Account) -> Account {
         name: account.name.clone(),
         gateway: Arc::clone(&account.gateway),
         budget_zone: account.budget_zone.clone(),
+        fuse: account.fuse.clone(),
         ..*account
     }
 }
@@ -160,6 +161,7 @@ fn account(
         budget_count: config.budget_count,
         budget_sum: config.budget_sum,
         budget_zone: config.timezone.clone(),
+        fuse: config.fuse.clone(),
     })
 }
 
@@ -183,6 +185,7 @@ pub(super) fn in_force(settings: &Settings, accounts: &[(String, AccountId)], ve
         budget_count: account.budget_count,
         budget_sum: account.budget_sum,
         budget_zone: account.timezone.clone(),
+        fuse: account.fuse.clone(),
     };
     Ok(InForce {
         version,

@@ -6,6 +6,7 @@ mod channels;
 pub mod chores;
 pub mod demo;
 mod errors;
+pub mod expect;
 mod guard;
 mod operate;
 mod rehearse;

@@ -8,6 +8,7 @@ use tracing::{info, warn};
 use super::assemble::{assemble, open};
 use super::channels;
 use super::errors::AppError;
+use super::expect;
 use super::reload::{Reloader, instance};
 use crate::config::{Loaded, Sources};
 use crate::engine::{Account, worker};
@@ -47,6 +48,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     info!(database = %up.database, accounts = %names.join(", "), plans = up.plans, "rebilld is up");
 
     let reloading = tokio::spawn(reloader.run(hangup));
+    let expecting = tokio::spawn(expect::keep(Arc::clone(&database), Arc::clone(&engine), accounts.clone()));
     let mut worker = tokio::spawn(worker::run(Arc::clone(&engine)));
     let (mut terminate, mut interrupt) = (listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?);
     tokio::select! {
@@ -59,6 +61,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     engine.stop();
     // ticks carry nothing, and a config that is half taken is taken at the next start
     reloading.abort();
+    expecting.abort();
     if let Err(why) = database.daemon_stopped(&instance(), engine.time()).await {
         warn!(%why, "the database could not be told that this daemon stops");
     }

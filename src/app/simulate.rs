@@ -17,6 +17,7 @@ use crate::config::Settings;
 use crate::domain::attempt::digest;
 use crate::domain::charge::{AccountId, ChargeState};
 use crate::domain::forecast::Sum;
+use crate::domain::fuse::Fuse;
 use crate::engine::{Account, Engine, Parts, worker};
 use crate::gateway::portone::{PortOne, PortOneConfig};
 use crate::gateway::sandbox::{Sandbox, SandboxOptions};
@@ -178,6 +179,8 @@ pub async fn simulate(
             budget_count: account.budget_count,
             budget_sum: account.budget_sum,
             budget_zone: account.timezone.clone(),
+            // a look ahead is stopped by nobody
+            fuse: Fuse::NONE,
         });
     }
     // a rate would be waited for in simulated time, one charge after the other

@@ -10,6 +10,7 @@ use super::failure::{Code, Failure};
 use super::output::{Field, Listing, Output, at, field, local, print_json, say};
 use crate::app;
 use crate::config::closest;
+use crate::domain::fuse::FuseState;
 use crate::store::desk::{AccountStatus, Reach, Status};
 
 #[derive(Debug, Subcommand)]
@@ -156,6 +157,9 @@ async fn status(context: &Context, account: Option<String>) -> Result<(), Failur
             paused: false,
             pause_reason: None,
             paused_at: None,
+            fuse: None,
+            fuse_why: None,
+            fuse_at: None,
             audited: true,
             audited_at: None,
             audited_quick_at: None,
@@ -201,6 +205,9 @@ fn brake(row: AccountStatus, above: &Above, zone: &TimeZone) -> Vec<Field> {
         () if above.unsteady.is_some() => "clock jumped",
         () if !row.audited => "not audited",
         () if row.paused => "paused",
+        () if row.fuse == Some(FuseState::Blown) => "fuse blown",
+        () if row.fuse == Some(FuseState::Rejected) => "wave rejected",
+        () if row.fuse == Some(FuseState::Approved) => "sends a wave",
         () if !row.armed => "not armed",
         () => "sends",
     };
@@ -211,6 +218,7 @@ fn brake(row: AccountStatus, above: &Above, zone: &TimeZone) -> Vec<Field> {
         (row.held, row.hold_reason),
         (jumped.is_some(), jumped),
         (row.paused, row.pause_reason),
+        (row.fuse.is_some(), row.fuse_why),
         (!row.audited, unaudited),
         (!row.armed, unarmed),
     ];
@@ -221,12 +229,13 @@ fn brake(row: AccountStatus, above: &Above, zone: &TimeZone) -> Vec<Field> {
         field("killed", row.killed).hidden(),
         field("held", row.held).hidden(),
         field("paused", row.paused).hidden(),
+        field("fuse", row.fuse.map(FuseState::name)).hidden(),
         field("audited", row.audited).hidden(),
         field("live", row.live).hidden(),
         field("armed", row.armed).hidden(),
         field("base_url", row.base_url).hidden(),
         field("why", reasons.join("; ")),
-        at("held_since", row.held_at.or(row.paused_at), zone),
+        at("held_since", row.held_at.or(row.paused_at).or(row.fuse_at), zone),
         at("audited_at", row.audited_at, zone),
         at("armed_at", row.armed_at, zone).hidden(),
     ]

@@ -12,6 +12,7 @@ use super::subscriptions::find;
 use crate::app::ahead;
 use crate::config::{Settings, Version, revive};
 use crate::domain::charge::{ChargeState, Waiting};
+use crate::domain::fuse::FuseState;
 use crate::domain::lifecycle::{Ending, trial_end};
 use crate::domain::plan::{CatchUp, Plan, WhilePastDue};
 use crate::domain::subscription::Status;
@@ -123,6 +124,14 @@ impl Explain {
             brakes.extend(account.killed.then(|| format!("the account's kill switch is on{}", because(&account.kill_reason))));
             brakes.extend(account.held.then(|| format!("the account is held{}", because(&account.hold_reason))));
             brakes.extend(account.paused.then(|| format!("the account is paused{}", because(&account.pause_reason))));
+            brakes.extend(match account.fuse {
+                Some(FuseState::Blown) => Some(format!("the account's fuse has blown{}", because(&account.fuse_why))),
+                Some(FuseState::Rejected) => Some(format!("an operator keeps the account stopped{}", because(&account.fuse_why))),
+                Some(FuseState::Approved) => {
+                    Some("only the charges of an approved wave are sent (`rebilld wave show`)".to_owned())
+                }
+                None => None,
+            });
             let arm = || format!("the account is not armed in this database (`rebilld arm --account {}`)", account.name);
             brakes.extend((!account.armed).then(arm));
             unaudited = !account.audited;
@@ -294,7 +303,7 @@ impl Known {
             add("brake", format!("{}: nothing is sent until that ends (`rebilld hold status`).", capital(brake)));
         }
         if self.brakes.is_empty() && terms.status == Status::Active {
-            add("brake", "No kill switch, no hold and no pause of the account is in the way.".to_owned());
+            add("brake", "No kill switch, no hold, no pause and no blown fuse of the account is in the way.".to_owned());
         }
         if let Some(booked) = &self.booked {
             add("takeover", format!("{}.", words::bookings(booked, &self.zone)));

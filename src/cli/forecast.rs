@@ -101,8 +101,13 @@ fn braked(status: Option<&Status>, accounts: &[AccountStatus]) -> Vec<String> {
         told.extend(status.held.then(|| "the database is held".to_owned()));
     }
     for account in accounts {
-        for (stops, what) in [(account.killed, "its kill switch is on"), (account.held, "is held"), (account.paused, "is paused")]
-        {
+        let brakes = [
+            (account.killed, "its kill switch is on"),
+            (account.held, "is held"),
+            (account.paused, "is paused"),
+            (account.fuse.is_some(), "its fuse has blown"),
+        ];
+        for (stops, what) in brakes {
             told.extend(stops.then(|| format!("account {}: {what}", account.name)));
         }
     }

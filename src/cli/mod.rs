@@ -31,6 +31,7 @@ mod shadow;
 mod simulate;
 mod subscriptions;
 mod takeover;
+mod wave;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -111,6 +112,9 @@ enum Command {
     /// The kill switch: within a second nothing is sent any more
     #[command(subcommand)]
     Kill(brakes::Kill),
+    /// What is due of an account whose fuse has blown: shows it, releases exactly that, or keeps it stopped
+    #[command(subcommand)]
+    Wave(wave::Wave),
     /// Lets a live account charge from this database: asked once, by name
     Arm(arm::Arm),
     /// Billing keys that PortOne's own schedule is going to charge: not charged from here until that is taken away
@@ -184,6 +188,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Review(command) => command.run(context).await,
         Command::Hold(command) => command.run(context).await,
         Command::Kill(command) => command.run(context).await,
+        Command::Wave(command) => command.run(context).await,
         Command::Arm(command) => command.run(context).await,
         Command::Takeover(command) => command.run(context).await,
         Command::Reconcile(command) => command.run(context).await,

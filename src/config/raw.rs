@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::dunning::{RawDeclines, RawDunning};
+use super::fuse::RawFuse;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -55,6 +56,7 @@ pub struct RawAccount {
     pub timezone: String,
     pub mixed_tax: bool,
     pub budget: RawBudget,
+    pub fuse: RawFuse,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

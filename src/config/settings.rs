@@ -13,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::dunning::{dunnings_of, rules_of};
 use super::environment::Environment;
+use super::fuse::fuse_of;
 use super::keys;
 use super::problem::Problem;
 use super::raw::{Raw, RawAccount, RawHolidays, RawPlan, RawWebhook, RawWindows};
@@ -22,6 +23,7 @@ use crate::domain::attempt::Tag;
 use crate::domain::charge::IdMode;
 use crate::domain::classify::Rules;
 use crate::domain::dunning::{Dunning, Dunnings, PlanDunning};
+use crate::domain::fuse::Fuse;
 use crate::domain::holidays::{Banking, Holidays};
 use crate::domain::money::Currency;
 use crate::domain::plan::{AccountTerms, Catalog, CatchUp, Plan, Price, Resume, TrialAnchor, WhilePastDue};
@@ -132,7 +134,8 @@ pub struct Account {
     pub budget_count: Option<i64>,
     /// Minor units a day and currency.
     pub budget_sum: Option<i64>,
-    /// Where the budget's day begins; and the zone of subscriptions without one.
+    pub fuse: Fuse,
+    /// Where the day of budget and fuse begins; and the zone of subscriptions without one.
     pub timezone: TimeZone,
     pub mixed_tax: bool,
 }
@@ -391,6 +394,7 @@ impl Account {
             id_mode: IdMode::from_name(&raw.merchant_uid).unwrap_or_default(),
             budget_count: raw.budget.count,
             budget_sum: raw.budget.sum,
+            fuse: fuse_of(&raw.fuse),
             timezone: keys::zone(&raw.timezone).unwrap_or(TimeZone::UTC),
             mixed_tax: raw.mixed_tax,
         }

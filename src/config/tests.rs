@@ -50,6 +50,19 @@ merchant_uid = "per_period"
 timezone = "UTC"
 mixed_tax = true
 budget = { count = 10, sum = 99000 }
+[accounts.main.fuse]
+amount = 20000
+times = 2.5
+times_from = 1000
+hour_count = 7
+hour_sum = 70000
+day_times = 1.5
+day_from = 3
+decline_rate = 0.25
+doubt_rate = 0.125
+sample = 9
+approvers = 2
+approval = "2h"
 [accounts.second]
 imp_key_credential = "k"
 imp_secret_file = "s"

@@ -130,6 +130,11 @@ impl IdNumber {
     pub fn next(self) -> Option<Self> {
         Self::new(self.0 + 1)
     }
+
+    /// From this one to `last`, both included.
+    pub fn up_to(self, last: Self) -> impl Iterator<Item = Self> {
+        (self.0..=last.0).map(Self)
+    }
 }
 
 /// The only handle that PortOne V1 has on a charge: at most 40 characters there, exactly 30 here.

@@ -129,6 +129,10 @@ const WORDS: &[Word] = &[
     // the same card charged again on one day
     Word { provider: Some(Provider::Kcp), word: "8128", class: Class::Ambiguous },
     word("중복", Class::Ambiguous),
+    // seen to be followed by the approval: a failure of the provider's own says nothing of the card company
+    word("결제 장애", Class::Ambiguous),
+    word("결제장애", Class::Ambiguous),
+    word("internal error", Class::Ambiguous),
     word("timeout", Class::Ambiguous),
     word("타임아웃", Class::Ambiguous),
     word("응답없음", Class::Ambiguous),
@@ -250,7 +254,11 @@ impl Rules {
         let lower = text.to_lowercase();
         let reading = |class, by| Reading { class, code, by };
         if let Some(at) = self.0.iter().position(|rule| rule.fits(provider, code, &lower)) {
-            return reading(self.0[at].class, By::Operator { number: at + 1 });
+            let wanted = reading(self.0[at].class, By::Operator { number: at + 1 });
+            let ours = Self::default().read(provider, text);
+            // what may have charged somebody is not tried again within minutes, whoever says that it was an outage
+            let in_vain = wanted.class == Class::Transient && ours.class == Class::Ambiguous;
+            return if in_vain { ours } else { wanted };
         }
         let family = provider.map(Provider::of);
         // an unnamed provider is read as INICIS: only a code of that table can match

@@ -103,6 +103,8 @@ pub enum Fact {
     CardStopped { stop: KeyStop, until: Timestamp, customer_uid: String },
     /// The day's budget is used up.
     OverBudget { until: Timestamp },
+    /// The account's fuse does not let it through.
+    Fused { until: Timestamp },
     /// It is due, and no charge may start before then.
     WindowClosed { until: Timestamp },
     /// An operator's ruling (R8), with the look-up that none of them skips.
@@ -159,6 +161,7 @@ pub enum IncidentKind {
     WrongPayment,
     UnknownPayment,
     MissingPayment,
+    FuseBlown,
 }
 
 impl Incident {
@@ -175,7 +178,8 @@ impl Incident {
 }
 
 impl IncidentKind {
-    pub const ALL: [Self; 4] = [Self::DoubleCharge, Self::WrongPayment, Self::UnknownPayment, Self::MissingPayment];
+    pub const ALL: [Self; 5] =
+        [Self::DoubleCharge, Self::WrongPayment, Self::UnknownPayment, Self::MissingPayment, Self::FuseBlown];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -183,6 +187,7 @@ impl IncidentKind {
             Self::WrongPayment => "wrong_payment",
             Self::UnknownPayment => "unknown_payment",
             Self::MissingPayment => "missing_payment",
+            Self::FuseBlown => "fuse_blown",
         }
     }
 }
@@ -262,6 +267,7 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
             Due,
             Fact::Unsendable(_)
             | Fact::OverBudget { .. }
+            | Fact::Fused { .. }
             | Fact::CardStopped { .. }
             | Fact::WindowClosed { .. }
             | Fact::CardNotReplaced
@@ -285,6 +291,7 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
 
         (Due, Fact::Unsendable(why)) => rules::into_review(charge, "the request breaks the gateway's rules", why, now),
         (Due, Fact::OverBudget { until }) => rules::over_budget(charge, *until),
+        (Due, Fact::Fused { until }) => rules::fused(charge, *until),
         (Due, Fact::CardStopped { stop, until, customer_uid }) => {
             rules::card_stopped(charge, *stop, *until, customer_uid, now, policy)
         }
@@ -298,6 +305,7 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
             Doubt | Review | Paid | Unpaid | Void,
             Fact::Unsendable(_)
             | Fact::OverBudget { .. }
+            | Fact::Fused { .. }
             | Fact::CardStopped { .. }
             | Fact::WindowClosed { .. }
             | Fact::CardNotReplaced

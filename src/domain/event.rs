@@ -36,10 +36,11 @@ pub enum EventKind {
     SubscriptionEnded,
     SubscriptionSkipped,
     AccountPaused,
+    AccountFuseBlown,
 }
 
 impl EventKind {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::ChargePaid,
         Self::ChargeDeclined,
         Self::ChargeUnpaid,
@@ -53,6 +54,7 @@ impl EventKind {
         Self::SubscriptionEnded,
         Self::SubscriptionSkipped,
         Self::AccountPaused,
+        Self::AccountFuseBlown,
     ];
 
     pub fn name(self) -> &'static str {
@@ -70,6 +72,7 @@ impl EventKind {
             Self::SubscriptionEnded => "subscription.ended",
             Self::SubscriptionSkipped => "subscription.skipped",
             Self::AccountPaused => "account.paused",
+            Self::AccountFuseBlown => "account.fuse_blown",
         }
     }
 

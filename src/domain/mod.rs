@@ -11,6 +11,7 @@ mod doubt;
 pub mod dunning;
 pub mod event;
 pub mod forecast;
+pub mod fuse;
 pub mod holidays;
 pub mod lifecycle;
 pub mod money;

@@ -103,6 +103,8 @@ pub(super) fn settle_elsewhere(mut decision: Decision) -> Decision {
     decision.rule = "the open send has ended: settled by the payment under another id";
     decision.is_truth = true;
     decision.events.clear();
+    // the decline that ends the ladder is no reason to pause or cancel what has been paid
+    decision.end = None;
     mark_paid(&mut decision, &before, &imp_uid);
     decision
 }
@@ -328,6 +330,13 @@ pub(super) fn wait(charge: &Charge, rule: &'static str, now: Timestamp, policy: 
 pub(super) fn over_budget(charge: &Charge, until: Timestamp) -> Decision {
     let mut decision = Decision::of("the day's budget is used up", charge.clone());
     decision.charge.waiting = Waiting::Budget;
+    decision.charge.next_at = Some(until);
+    decision
+}
+
+pub(super) fn fused(charge: &Charge, until: Timestamp) -> Decision {
+    let mut decision = Decision::of("the account's fuse does not let it through", charge.clone());
+    decision.charge.waiting = Waiting::Fuse;
     decision.charge.next_at = Some(until);
     decision
 }

@@ -13,7 +13,7 @@ use super::limits::GATE;
 use super::look::{History, kept};
 use super::record::note;
 use super::{AccountRuntime, Engine, InForce};
-use crate::domain::attempt::{Attempt, IdNumber, Send};
+use crate::domain::attempt::{Attempt, IdNumber, MerchantUid, Send};
 use crate::domain::charge::{Charge, Waiting};
 use crate::domain::decide::Fact;
 use crate::domain::outcome::{DoubtCause, NotSent, Outcome, Record, RecordStatus};
@@ -101,21 +101,24 @@ impl Engine {
         ready
     }
 
-    /// E1: the gateway is asked for the id about to be sent. A record that we do not know settles, stops or advances the
-    /// charge; a failed look-up means that it is not sent.
+    /// E1: the gateway is asked for the id about to be sent, and for all before it: some providers report a failure and approve it
+    /// minutes later. A record that we do not know settles, stops or advances the charge; a failed look-up means that it is not sent.
     async fn look_before(&self, account: &AccountRuntime, token: &ClaimToken, charges: Vec<Claimed>) -> Vec<Claimed> {
         if charges.is_empty() {
             return charges;
         }
         let began_at = self.now();
-        let ids: Vec<_> = charges.iter().map(|claimed| claimed.charge.base.number(claimed.charge.live_id())).collect();
-        let mut bulk = self.bulk(account, &ids).await;
+        let numbers = |claimed: &Claimed| IdNumber::FIRST.up_to(claimed.charge.live_id());
+        let ids: Vec<Vec<MerchantUid>> =
+            charges.iter().map(|claimed| numbers(claimed).map(|number| claimed.charge.base.number(number)).collect()).collect();
+        let bulk = self.bulk(account, &ids.concat()).await;
         if let Some(why) = bulk.failed.values().next() {
             warn!(account = %account.account.name, %why, charges = bulk.failed.len(), "the look-up before the send failed: not sent");
             self.heed_failure(account, why).await;
         }
+        let shows = |ids: &[MerchantUid]| ids.iter().any(|id| bulk.newest.contains_key(id.as_str()));
         let with_records: Vec<_> =
-            charges.iter().zip(&ids).filter(|(_, id)| bulk.newest.contains_key(id.as_str())).map(|(c, _)| c.charge.id).collect();
+            charges.iter().zip(&ids).filter(|(_, ids)| shows(ids)).map(|(claimed, _)| claimed.charge.id).collect();
         let history = if with_records.is_empty() {
             History::default()
         } else {
@@ -130,20 +133,24 @@ impl Engine {
         };
         let mut ready = Vec::with_capacity(charges.len());
         let mut facts = Vec::new();
-        for (claimed, id) in charges.into_iter().zip(ids) {
-            if bulk.failed.contains_key(id.as_str()) {
+        for (claimed, ids) in charges.into_iter().zip(ids) {
+            if ids.iter().any(|id| bulk.failed.contains_key(id.as_str())) {
                 facts.push((claimed, Fact::LookUpFailed, None));
                 continue;
             }
-            let newest = bulk.newest.remove(id.as_str()).unwrap_or_default();
-            let is_news =
-                |record: &Record| record.status != RecordStatus::Failed || !history.knows(claimed.charge.id, &record.imp_uid);
-            if !newest.iter().any(is_news) {
+            let is_news = |(id, number): (&MerchantUid, IdNumber)| {
+                // a failure of an earlier id is over, whoever has recorded it
+                let is_next = number == claimed.charge.live_id();
+                let unknown = |record: &Record| is_next && !history.knows(claimed.charge.id, &record.imp_uid);
+                let newest = bulk.newest.get(id.as_str()).map(Vec::as_slice).unwrap_or_default();
+                newest.iter().any(|record| record.status != RecordStatus::Failed || unknown(record))
+            };
+            if !ids.iter().zip(numbers(&claimed)).any(is_news) {
                 ready.push(claimed);
                 continue;
             }
-            let number = claimed.charge.live_id();
-            match self.all_records(account, &claimed.charge, &[number], true).await {
+            let numbers: Vec<IdNumber> = numbers(&claimed).collect();
+            match self.all_records(account, &claimed.charge, &numbers, true).await {
                 Ok(records) => {
                     let payer = Some(claimed.payer.customer_uid.as_str());
                     let findings = history.findings(&claimed.charge, began_at, payer, records);
@@ -261,6 +268,11 @@ impl Engine {
                     let until = now.checked_add(SignedDuration::from_mins(10)).unwrap_or(now);
                     facts.push((claimed, Fact::OverBudget { until }));
                 }
+                NotBegun::Fuse { until } => {
+                    // blown in this very transaction, perhaps: the next look has to see it
+                    self.brakes.forget();
+                    facts.push((claimed, Fact::Fused { until: until.unwrap_or(now) }));
+                }
                 NotBegun::CardStopped { stop, until } => {
                     let live = claimed.charge.live.as_ref().map(|live| live.customer_uid.clone());
                     let customer_uid = live.unwrap_or_else(|| claimed.payer.customer_uid.clone());
@@ -314,6 +326,7 @@ impl Engine {
         };
         drop(permit);
         self.heed(account, &answer.outcome).await;
+        self.weigh(account, &charge, &answer.outcome).await;
         let observation = Observation { source: "answer", send: Some(send), began_at: begun_at, detail: answer.kept };
         let fact = Fact::Answered { send, id_number, customer_uid, outcome: answer.outcome };
         self.judge(&charge, fact, Some(observation), token).await;
@@ -328,6 +341,8 @@ impl Engine {
             }
             () if !self.trusts_time() => Some("the clock has jumped"),
             () => match self.brakes_for(account).await {
+                // what was committed before the fuse blew was within its bounds
+                Ok(Some(NotBegun::Fuse { .. })) => None,
                 Ok(stop) => stop.map(brake_name),
                 Err(_) => Some("the brakes cannot be read"),
             },
@@ -351,6 +366,7 @@ impl Engine {
         }
         let read_at = self.clock.boot();
         let brakes = self.store.brakes().await?;
+        self.brakes.held.store(brakes.held, Ordering::Relaxed);
         let stop = brakes.stop(id, account.account.endpoint);
         self.brakes.set(id, read_at, stop);
         Ok(stop)
@@ -400,7 +416,7 @@ impl Engine {
         }
     }
 
-    async fn give_back(&self, token: &ClaimToken, charges: &[Claimed]) {
+    pub(crate) async fn give_back(&self, token: &ClaimToken, charges: &[Claimed]) {
         if charges.is_empty() {
             return;
         }
@@ -429,6 +445,10 @@ pub(super) fn not_to_be_sent(claimed: &Claimed, now: Timestamp) -> Option<Fact> 
         Status::Cancelled => Some(Fact::SubscriptionCancelled),
         Status::Paused => Some(Fact::SubscriptionPaused),
         Status::Active => {
+            // the live attempt keeps its card, and the subscription has another now: nothing of it is open
+            if charge.live.as_ref().is_some_and(|live| live.customer_uid != claimed.payer.customer_uid) {
+                return Some(Fact::CardChanged);
+            }
             // the refused card stays refused, whatever the charge waited for in between (a pause, the gateway)
             if charge.refused_customer.as_deref() == Some(claimed.payer.customer_uid.as_str()) {
                 return Some(Fact::CardNotReplaced);
@@ -490,6 +510,7 @@ pub(super) fn batch_of(
         budget_day: now.to_zoned(bounds.map_or(&account.account.budget_zone, |of| &of.budget_zone).clone()).date(),
         budget_count: bounds.map_or(account.account.budget_count, |of| of.budget_count),
         budget_sum: bounds.map_or(account.account.budget_sum, |of| of.budget_sum),
+        fuse: bounds.map_or(&account.account.fuse, |of| &of.fuse).clone(),
         intents,
     }
 }

@@ -166,6 +166,8 @@ impl AccountLimits {
 #[derive(Debug, Default)]
 pub struct BrakeCache {
     inner: Mutex<BTreeMap<AccountId, (Duration, Option<NotBegun>)>>,
+    /// Whether the whole database was on hold.
+    pub held: AtomicBool,
     /// One reader at a time: the others wait for what it finds.
     pub reading: tokio::sync::Mutex<()>,
 }

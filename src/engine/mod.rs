@@ -15,6 +15,7 @@ pub mod look;
 pub mod missed;
 pub mod open;
 pub mod outlook;
+pub mod rates;
 pub mod reconcile;
 pub mod record;
 pub mod rehearse;
@@ -36,6 +37,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::domain::attempt::Tag;
 use crate::domain::charge::{AccountId, IdMode};
 use crate::domain::decide::Policy;
+use crate::domain::fuse::Fuse;
 use crate::domain::plan::Catalog;
 use crate::domain::window::Windows;
 use crate::ports::clock::Clock;
@@ -114,8 +116,9 @@ pub struct Account {
     pub in_flight: usize,
     pub budget_count: Option<i64>,
     pub budget_sum: Option<i64>,
-    /// The zone whose days the budget counts.
+    /// The zone whose days the budget and the fuse count.
     pub budget_zone: TimeZone,
+    pub fuse: Fuse,
 }
 
 /// How long to wait before an event is offered again, by tries so far and a seed for the jitter; `None`: give up.
@@ -166,6 +169,7 @@ pub struct Engine {
 pub(crate) struct AccountRuntime {
     pub account: Account,
     pub limits: AccountLimits,
+    pub rates: rates::Rates,
     /// Still to be audited by this process before its first send.
     pub unaudited: AtomicBool,
 }
@@ -180,7 +184,8 @@ impl Engine {
             .into_iter()
             .map(|account| {
                 let limits = AccountLimits::new(account.rate, account.in_flight, parts.tuning.batch as usize);
-                Arc::new(AccountRuntime { account, limits, unaudited: AtomicBool::new(parts.audit_first) })
+                let (rates, unaudited) = (rates::Rates::default(), AtomicBool::new(parts.audit_first));
+                Arc::new(AccountRuntime { account, limits, rates, unaudited })
             })
             .collect();
         let first = InForce {

@@ -1,6 +1,7 @@
 //! Opens periods (W0): a subscription whose next period is near becomes a charge.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 use jiff::civil::{Date, Time};
@@ -42,9 +43,13 @@ impl Engine {
             self.plans_changed.ring();
             return Ok((false, Vec::new()));
         }
+        let on_hold = self.brakes.held.load(Ordering::Relaxed);
         let mut steps: Vec<ScheduleStep> = due.iter().map(|schedule| step(&in_force, schedule, now)).collect();
         for (step, schedule) in steps.iter_mut().zip(&due) {
             self.claim_with(step, schedule, now, &mut rooms);
+            if on_hold {
+                ask_first(&mut step.action);
+            }
         }
         let results = self.store.step_schedules(now, &steps).await?;
         let mut opened = 0;
@@ -231,6 +236,21 @@ fn next(in_force: &InForce, schedule: &DueSchedule, progress: Progress, now: Tim
     let first_at = in_force.tuning.windows.first_start(next.due_at, &zone, seed(&terms.account, &terms.external_ref));
     let policy = catalog.plan(terms)?.while_past_due;
     Ok(ScheduleAction::Open { next, first_at, id_mode, policy, after, next_look, config_version: in_force.version, claim: None })
+}
+
+/// An old backup takes for missed what has been paid since: on hold, nothing is passed over before an operator has looked.
+fn ask_first(action: &mut ScheduleAction) {
+    if let ScheduleAction::Pass(passed) = action
+        && passed.why == PassedWhy::Missed
+    {
+        // the latest one would be charged, and is missed as well
+        let missed = passed.count + 1;
+        let text = format!(
+            "{missed} periods were missed from {} on, as the database sees it on hold: `rebilld catch-up` opens or skips them",
+            passed.first
+        );
+        *action = ScheduleAction::Hold { missed, text };
+    }
 }
 
 /// What the plan says of several periods that are due at once. `None`: they are opened.

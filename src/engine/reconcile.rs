@@ -67,6 +67,10 @@ impl Engine {
         for charge in charges {
             claimed.extend(self.store.claim_one(*charge, &token, now, until).await?);
         }
+        // between the list and the claim its doubt may have ended: what a due charge waits for is not cut short
+        let (claimed, settled): (Vec<_>, Vec<_>) =
+            claimed.into_iter().partition(|claimed| claimed.charge.state != ChargeState::Due || claimed.charge.in_doubt());
+        self.give_back(&token, &settled).await;
         let count = claimed.len();
         let batch = Batch { account: Arc::clone(account), token, claimed_at, charges: claimed };
         // nobody else records in a process that runs no worker

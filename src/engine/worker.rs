@@ -12,6 +12,7 @@ use tracing::{error, warn};
 use super::audit::{AuditError, COMPLETE, QUICK};
 use super::charge::Batch;
 use super::open::Opening;
+use super::rates::MEASURED_EVERY;
 use super::{AccountRuntime, Engine, missed};
 use crate::domain::charge::AccountId;
 use crate::ports::store::{Delivery, NextDue, StoreError};
@@ -40,6 +41,8 @@ struct Loop {
     running: BTreeMap<Flight, usize>,
     /// When each account's audits are looked at next, by CLOCK_BOOTTIME.
     next_audit: BTreeMap<AccountId, Duration>,
+    /// When what is due of each account is held against its fuse next.
+    next_measure: BTreeMap<AccountId, Duration>,
     next_adopt: Duration,
     next_count: Duration,
     next_clock: Duration,
@@ -76,6 +79,7 @@ pub async fn run(engine: Arc<Engine>) {
         flights: JoinSet::new(),
         running: BTreeMap::new(),
         next_audit: BTreeMap::new(),
+        next_measure: BTreeMap::new(),
         next_adopt: Duration::ZERO,
         next_count: Duration::ZERO,
         next_clock: Duration::ZERO,
@@ -172,6 +176,10 @@ impl Loop {
         // what is due already goes before what is about to open: a wave must not starve the retries of yesterday
         if is_due(self.due.send, soon) {
             for account in &engine.accounts {
+                if boot >= self.next_measure.get(&account.account.id).copied().unwrap_or_default() {
+                    engine.measure(account).await?;
+                    self.next_measure.insert(account.account.id, boot + MEASURED_EVERY);
+                }
                 take(self.dispatch_sends(account).await);
             }
         }
@@ -247,6 +255,10 @@ impl Loop {
                 Room::Full => full = true,
                 Room::Stopped => {}
             }
+        }
+        // by a wrong clock, periods would fall due that have not begun, and pass over that have not been missed
+        if !engine.trusts_time() {
+            return Ok(false);
         }
         if full && rooms.is_empty() && boot < *self.open_by.get_or_insert(boot + OPENING_WAITS) {
             return Ok(false);

@@ -1,5 +1,7 @@
 //! What the engine asks of the database: the ledger of charges, the schedules, the brakes, the outbox.
 
+mod fuse;
+
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
@@ -13,11 +15,14 @@ use crate::domain::charge::{AccountId, Charge, ChargeId, ChargeState, Subscripti
 use crate::domain::decide::{Decision, Incident};
 use crate::domain::dunning::{KeyStop, KeyTry};
 use crate::domain::event::Event;
+use crate::domain::fuse::{Fuse, FuseState};
 use crate::domain::lifecycle::{Ending, NextPeriod, Progress};
 use crate::domain::money::Money;
 use crate::domain::period::Period;
 use crate::domain::plan::WhilePastDue;
 use crate::domain::subscription::{Payer, Terms};
+
+pub use fuse::{DueWave, Expectation};
 
 /// What can go wrong between the engine and the database, named for what the reader must do next.
 #[derive(Debug, thiserror::Error)]
@@ -272,6 +277,7 @@ pub struct Begin {
     pub budget_count: Option<i64>,
     /// Minor units a day, per currency; `None`: no bound.
     pub budget_sum: Option<i64>,
+    pub fuse: Fuse,
     pub intents: Vec<Intent>,
 }
 
@@ -290,6 +296,11 @@ pub enum NotBegun {
     /// A live account that nobody has armed in this database (`rebilld arm`).
     Unarmed,
     OverBudget,
+    /// The fuse has blown, lets only the charges of a wave through, or does not know the day yet. `None`: until an operator
+    /// approves what is due.
+    Fuse {
+        until: Option<Timestamp>,
+    },
     /// Its billing key may not be asked before then.
     CardStopped {
         stop: KeyStop,
@@ -369,6 +380,8 @@ pub struct AccountBrakes {
     pub armed: bool,
     /// Where an operator has confirmed that it sends.
     pub endpoint: Option<i64>,
+    /// `None`: whole.
+    pub fuse: Option<FuseState>,
 }
 
 impl Brakes {
@@ -383,6 +396,7 @@ impl Brakes {
             }
             () if of_account.paused => Some(NotBegun::Paused),
             () if !of_account.armed => Some(NotBegun::Unarmed),
+            () if matches!(of_account.fuse, Some(FuseState::Blown | FuseState::Rejected)) => Some(NotBegun::Fuse { until: None }),
             () => None,
         }
     }
@@ -509,6 +523,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// A charge as it is now, without a claim.
     async fn load(&self, charges: &[ChargeId]) -> Result<Vec<Charge>, StoreError>;
+
+    /// Holds all that is due of an account against its fuse, and blows it if that is too much. Returns whether it blew.
+    async fn measure(&self, wave: &DueWave<'_>) -> Result<bool, StoreError>;
 
     /// Commits intents (W2). The attempts come back only once COMMIT has been acknowledged.
     async fn begin(&self, batch: Begin) -> Result<Begun, StoreError>;

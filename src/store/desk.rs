@@ -12,6 +12,7 @@ mod story;
 mod subscriptions;
 mod takeover;
 mod terms;
+mod wave;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -29,6 +30,7 @@ pub use story::{AttemptRow, DeliveryRow, IncidentRow, ObservationRow, SendRow, S
 pub use subscriptions::{SubscriptionFilter, SubscriptionRow, terms_of};
 pub use takeover::{BookedKey, Key};
 pub use terms::{CatchUpStep, TermsChange};
+pub use wave::{Approved, BlownFuse, NotApproved, Wave, WaveCharge, WaveHash};
 
 /// Who changes something, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,6 +15,7 @@ pub mod codec;
 mod copy;
 pub mod db;
 pub mod desk;
+mod fuse;
 mod group;
 pub mod identity;
 mod listen;

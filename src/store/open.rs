@@ -138,7 +138,13 @@ pub(super) async fn sqlite(path: &Path, options: &OpenOptions) -> Result<Db, Ope
             .max_lifetime(None)
             .acquire_timeout(Duration::from_secs(30))
     };
-    let told = |error: sqlx::Error| OpenError::Unreachable(format!("{}: {error}", path.display()));
+    // without the files beside it SQLite cannot even read a WAL database in a directory that cannot be written
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let is_read_only = || path.exists() && rustix::fs::access(directory, rustix::fs::Access::WRITE_OK).is_err();
+    let told = |error: sqlx::Error| {
+        let why = format!("{}: {error}", path.display());
+        if is_read_only() { OpenError::ReadOnly(why) } else { OpenError::Unreachable(why) }
+    };
     let writer = pool(1).connect_with(connect.clone().pragma("cache_size", WRITER_CACHE)).await.map_err(told)?;
     let readers = options.max_connections.max(1);
     let reader =

@@ -12,7 +12,7 @@ use crate::domain::charge::{AccountId, Charge, ChargeId, SubscriptionId};
 use crate::domain::decide::Incident;
 use crate::domain::event::Event;
 use crate::ports::store::{
-    AuditResult, Begin, Begun, Booked, Brakes, Claim, ClaimToken, Claimed, Delivered, Delivery, DueSchedule, Entry,
+    AuditResult, Begin, Begun, Booked, Brakes, Claim, ClaimToken, Claimed, Delivered, Delivery, DueSchedule, DueWave, Entry,
     IncidentState, Missed, NextDue, PastAttempt, Recorded, ScheduleStep, Stepped, Store, StoreError, Unscheduled,
 };
 
@@ -56,6 +56,10 @@ impl Store for Database {
 
     async fn load(&self, charges: &[ChargeId]) -> Result<Vec<Charge>> {
         Ok(self.load_charges(charges).await?)
+    }
+
+    async fn measure(&self, wave: &DueWave<'_>) -> Result<bool> {
+        Ok(self.measure_wave(wave).await?)
     }
 
     async fn begin(&self, batch: Begin) -> Result<Begun> {

@@ -9,7 +9,7 @@ use super::Database;
 use super::cards::write_refused;
 use super::db::{Fault, Tx};
 use super::outbox::Told;
-use super::rows::{attempt_state_name, hint_name, send_end_name};
+use super::rows::{attempt_state, attempt_state_name, hint_name, send_end_name};
 use super::sql::{charges, outbox, schedules, writes};
 use crate::domain::attempt::{AttemptState, IdNumber, SendEnd};
 use crate::domain::charge::{Charge, ChargeId, ChargeState, Course, Doubt, Waiting};
@@ -25,18 +25,44 @@ const REPEATS: u32 = 5;
 struct Written<'a> {
     decision: &'a Decision,
     before: ChargeState,
+    /// Of what it adopts, the payments that attempts of this charge carry already: they were reported as failed, and approved later.
+    revived: Vec<&'a str>,
+}
+
+/// An attempt that carries an `imp_uid`.
+struct Booked {
+    attempt: i64,
+    charge: ChargeId,
+    ended_unpaid: bool,
 }
 
 impl Written<'_> {
-    /// The `imp_uid`s that it books, each with the live attempt that may carry it already.
-    fn imp_uids(decision: &Decision) -> impl Iterator<Item = (&str, Option<i64>)> {
-        let live = match &decision.live {
-            LiveChange::End { imp_uid: Some(imp_uid), .. } => {
-                Some((imp_uid.as_str(), decision.charge.live.as_ref().map(|live| live.id.0)))
-            }
+    /// The `imp_uid` that its live attempt books.
+    fn live_imp_uid(decision: &Decision) -> Option<&str> {
+        match &decision.live {
+            LiveChange::End { imp_uid: Some(imp_uid), .. } => Some(imp_uid),
             _ => None,
-        };
-        live.into_iter().chain(decision.adopt.iter().map(|adopted| (adopted.imp_uid.as_str(), None)))
+        }
+    }
+
+    fn imp_uids(decision: &Decision) -> impl Iterator<Item = &str> {
+        let adopted = decision.adopt.iter().map(|adopted| adopted.imp_uid.as_str());
+        Self::live_imp_uid(decision).into_iter().chain(adopted)
+    }
+
+    /// Payments of its own that were reported as failed.
+    fn revived<'a>(decision: &'a Decision, booked: &HashMap<String, Booked>) -> Vec<&'a str> {
+        let paid = decision.adopt.iter().filter(|adopted| adopted.state == AttemptState::Paid);
+        let own = |uid: &&str| booked.get(*uid).is_some_and(|of| of.charge == decision.charge.id && of.ended_unpaid);
+        paid.map(|adopted| adopted.imp_uid.as_str()).filter(own).collect()
+    }
+
+    /// Whether another attempt carries what it books.
+    fn is_taken(decision: &Decision, booked: &HashMap<String, Booked>, revived: &[&str]) -> bool {
+        let live = decision.charge.live.as_ref().map(|live| live.id.0);
+        let by_live = Self::live_imp_uid(decision).and_then(|uid| booked.get(uid)).is_some_and(|of| Some(of.attempt) != live);
+        let adopted = || decision.adopt.iter().map(|adopted| adopted.imp_uid.as_str());
+        by_live || adopted().any(|uid| booked.contains_key(uid) && !revived.contains(&uid))
     }
 
     fn attempts(&self) -> i64 {
@@ -194,11 +220,14 @@ async fn judge<'a>(tx: &mut Tx, entries: &'a [Entry]) -> Result<(Vec<Recorded>, 
     let decisions = || entries.iter().filter_map(|entry| entry.decision.as_ref());
     let ask = entries.len() == 1 || decisions().any(|decision| !decision.adopt.is_empty());
     let wanted = decisions().filter(|_| ask).flat_map(Written::imp_uids);
-    let wanted: Vec<String> = wanted.map(|(imp_uid, _)| imp_uid.to_owned()).collect();
-    let mut booked: HashMap<String, i64> = HashMap::new();
+    let wanted: Vec<String> = wanted.map(str::to_owned).collect();
+    let mut booked: HashMap<String, Booked> = HashMap::new();
     if !wanted.is_empty() {
         for row in &tx.query(&writes::IMP_UIDS, &[wanted.into()]).await? {
-            booked.insert(row.text("imp_uid")?, row.int("id")?);
+            let state = row.word("state", attempt_state)?;
+            let ended_unpaid = !matches!(state, AttemptState::Live | AttemptState::Paid);
+            let one = Booked { attempt: row.int("id")?, charge: ChargeId(row.int("charge_id")?), ended_unpaid };
+            booked.insert(row.text("imp_uid")?, one);
         }
     }
     let mut results = Vec::with_capacity(entries.len());
@@ -224,18 +253,18 @@ async fn judge<'a>(tx: &mut Tx, entries: &'a [Entry]) -> Result<(Vec<Recorded>, 
         if decision.charge.id != entry.charge {
             return Err(Fault::Corrupt(format!("a decision about charge {} came as {}", decision.charge.id, entry.charge)));
         }
-        let taken = Written::imp_uids(decision).any(|(imp_uid, attempt)| {
-            of_this_batch.contains(imp_uid) || booked.get(imp_uid).is_some_and(|owner| Some(*owner) != attempt)
-        });
+        let revived = Written::revived(decision, &booked);
+        let taken = Written::imp_uids(decision).any(|imp_uid| of_this_batch.contains(imp_uid))
+            || Written::is_taken(decision, &booked, &revived);
         results.push(match holds {
             false => Recorded::FenceLost,
             true if taken => Recorded::ImpUidTaken,
             true => Recorded::Written,
         });
         if let (true, false, Some((.., before))) = (holds, taken, rows.get(&entry.charge)) {
-            of_this_batch.extend(Written::imp_uids(decision).map(|(imp_uid, _)| imp_uid));
+            of_this_batch.extend(Written::imp_uids(decision));
             changed.insert(entry.charge);
-            written.push(Written { decision, before: *before });
+            written.push(Written { decision, before: *before, revived });
         }
     }
     Ok((results, written))
@@ -329,10 +358,14 @@ async fn change_attempts(tx: &mut Tx, written: &[Written<'_>]) -> Result<(), Fau
 
 /// Attempts that only the gateway knew of. The live one has ended before, so that THE index is kept.
 async fn adopt(tx: &mut Tx, written: &[Written<'_>]) -> Result<(), Fault> {
-    let (mut attempts, mut ids) = (tx.batch(), tx.batch());
+    let (mut attempts, mut ids, mut revived) = (tx.batch(), tx.batch(), tx.batch());
     for one in written {
         let charge = &one.decision.charge;
-        for (adopted, number) in one.decision.adopt.iter().zip(one.attempts() + 1..) {
+        for uid in &one.revived {
+            revived.row().int("charge", charge.id.0).text("imp_uid", *uid);
+        }
+        let new = one.decision.adopt.iter().filter(|adopted| !one.revived.contains(&adopted.imp_uid.as_str()));
+        for (adopted, number) in new.zip(one.attempts() + 1..) {
             attempts
                 .row()
                 .int("charge", charge.id.0)
@@ -345,11 +378,21 @@ async fn adopt(tx: &mut Tx, written: &[Written<'_>]) -> Result<(), Fault> {
             ids.row().text("uid", charge.base.number(adopted.id_number).as_str()).int("charge", charge.id.0);
         }
     }
+    if !revived.is_empty() {
+        tx.execute(&writes::REVIVE_ATTEMPTS, &revived.params([])).await?;
+    }
     if !attempts.is_empty() {
         tx.execute(&writes::INSERT_IDS, &ids.params([])).await?;
         tx.execute(&writes::ADOPT_ATTEMPTS, &attempts.params([])).await?;
     }
     Ok(())
+}
+
+/// The billing key that the decision's refusal is about.
+fn refused_card<'a>(one: &'a Written<'_>) -> Option<&'a str> {
+    let adopted = one.decision.adopt.iter().find(|adopted| adopted.state == AttemptState::Declined);
+    let live = || one.decision.charge.live.as_ref().map(|live| live.customer_uid.as_str());
+    adopted.map(|adopted| adopted.customer_uid.as_str()).filter(|customer| !customer.is_empty()).or_else(live)
 }
 
 /// Whether a charge is as [`writes::PAY_CHARGES`] leaves it: paid by its first send, and nothing else ever happened.
@@ -370,7 +413,7 @@ fn is_plainly_paid(one: &Written<'_>) -> bool {
 
 async fn change_charges(tx: &mut Tx, now: Timestamp, written: &[Written<'_>]) -> Result<(), Fault> {
     let (mut plain, mut batch) = (tx.batch(), tx.batch());
-    let mut wait_for_a_card = Vec::new();
+    let mut replaced = tx.batch();
     for one in written {
         let charge = &one.decision.charge;
         if is_plainly_paid(one) {
@@ -378,7 +421,7 @@ async fn change_charges(tx: &mut Tx, now: Timestamp, written: &[Written<'_>]) ->
             plain.row().int("id", charge.id.0).at("newest_send_at", charge.newest_send_at).text("imp_uid", imp_uid);
             continue;
         }
-        let adopted = i64::try_from(one.decision.adopt.len()).unwrap_or_default();
+        let adopted = i64::try_from(one.decision.adopt.len() - one.revived.len()).unwrap_or_default();
         batch
             .row()
             .int("id", charge.id.0)
@@ -404,8 +447,13 @@ async fn change_charges(tx: &mut Tx, now: Timestamp, written: &[Written<'_>]) ->
             .int("restarted_after", charge.course.restarted_after.map(i64::from))
             .int("transients", i64::from(charge.course.transients))
             .at("transient_since", charge.course.transient_since);
-        if charge.waiting == Waiting::Card || (charge.waiting == Waiting::Retry && one.decision.refusal.is_some()) {
-            wait_for_a_card.push(charge.id.0);
+        let refused = match charge.waiting {
+            Waiting::Card => charge.refused_customer.as_deref(),
+            Waiting::Retry if one.decision.refusal.is_some() => refused_card(one),
+            _ => None,
+        };
+        if let Some(customer) = refused {
+            replaced.row().int("id", charge.id.0).text("customer", customer);
         }
     }
     if !plain.is_empty() {
@@ -414,8 +462,8 @@ async fn change_charges(tx: &mut Tx, now: Timestamp, written: &[Written<'_>]) ->
     if !batch.is_empty() {
         tx.execute(&writes::UPDATE_CHARGES, &batch.params([now.into()])).await?;
     }
-    if !wait_for_a_card.is_empty() {
-        tx.execute(&writes::CARD_REPLACED, &[wait_for_a_card.into(), now.into()]).await?;
+    if !replaced.is_empty() {
+        tx.execute(&writes::CARD_REPLACED, &replaced.params([now.into()])).await?;
     }
     Ok(())
 }

@@ -71,11 +71,17 @@ async fn a_hold_lasts_for_q() {
 #[tokio::test]
 async fn a_clock_jump_holds_the_next_process_too() {
     let mut rig = Rig::new(None);
+    rig.done(&["kill", "on", "--reason", "until it is opened"]);
+    let mut daemon = Daemon::start(&rig.home, "before");
+    rig.insert(1).await;
+    until("it is opened", SOON, async || (rig.home.books().await.charges.len() == 1).then_some(())).await;
+    daemon.terminate();
+    assert_eq!(daemon.ended(SOON).await.code(), Some(0));
+    rig.done(&["kill", "off", "--reason", "it is opened"]);
     rig.home.sql("UPDATE settings SET unsteady_until = (unixepoch() + 1800) * 1000000").await;
     let mut daemon = Daemon::start(&rig.home, "daemon");
     rig.insert(1).await;
     rig.until_logged("both ledgers agree").await;
-    until("it is opened", SOON, async || (rig.home.books().await.charges.len() == 1).then_some(())).await;
     for what in ["database", "account main"] {
         let status = rig.status(what);
         assert_eq!(status["state"], "clock jumped", "{what}");
@@ -89,10 +95,11 @@ async fn a_clock_jump_holds_the_next_process_too() {
     daemon.terminate();
     assert_eq!(daemon.ended(SOON).await.code(), Some(0));
     assert_eq!(rig.gateway.charges(), 0, "nothing was sent");
+    assert_eq!(rig.home.books().await.charges.len(), 1, "and nothing opened by a clock that is not to be trusted");
     assert!(rig.home.log("daemon").contains("the database clock has jumped a while ago"));
     rig.home.sql("UPDATE settings SET unsteady_until = (unixepoch() - 1) * 1000000").await;
     let _daemon = Daemon::start(&rig.home, "daemon");
-    rig.until_paid(1).await;
+    rig.until_paid(2).await;
     assert_eq!(rig.status("database")["state"], "sends");
 }
 

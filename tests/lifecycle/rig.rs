@@ -1,6 +1,6 @@
 //! A database, a gateway that always pays, and an engine that lives until a day.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,14 +9,17 @@ use async_trait::async_trait;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use rebilld::app::expect;
 use rebilld::domain::attempt::MerchantUid;
+use rebilld::domain::charge::ChargeId;
 use rebilld::domain::dunning::Dunnings;
+use rebilld::domain::fuse::Fuse;
 use rebilld::domain::money::{Currency, Money};
-use rebilld::domain::outcome::{Record, RecordStatus};
+use rebilld::domain::outcome::{NotSent, Outcome, Record, RecordStatus};
 use rebilld::domain::plan::{AccountTerms, Catalog, Plan};
 use rebilld::domain::recurrence::Recurrence;
 use rebilld::domain::window::Windows;
-use rebilld::engine::{Account, Engine as Daemon, Parts, Tuning, worker};
+use rebilld::engine::{Account, Engine as Daemon, InForce, Parts, Tuning, worker};
 use rebilld::gateway::portone::{self, Wire};
 use rebilld::ports::clock::Clock;
 use rebilld::ports::courier::{Courier, Handover};
@@ -55,6 +58,8 @@ pub struct Till {
     pub posts: Mutex<Vec<Post>>,
     /// What a billing key refuses with.
     pub refusals: Mutex<BTreeMap<String, String>>,
+    /// Billing keys for which no connection comes about.
+    pub unreachable: Mutex<BTreeSet<String>>,
 }
 
 impl Till {
@@ -71,6 +76,11 @@ impl Till {
             at: Some(post.at),
             cancelled_amount: 0,
         }
+    }
+
+    /// The provider approves after all what it has reported as failed.
+    pub fn approve(&self, place: usize) {
+        self.posts.lock().unwrap()[place].refused = None;
     }
 
     fn of(&self, uid: &str) -> Vec<Record> {
@@ -90,6 +100,10 @@ impl Gateway for Till {
 
     async fn charge(&self, attempt: DurableAttempt) -> Answer {
         let (merchant_uid, at) = (attempt.merchant_uid().as_str().to_owned(), self.clock.now());
+        if self.unreachable.lock().unwrap().contains(attempt.customer_uid()) {
+            let outcome = Outcome::NotSent(NotSent::Unreachable("no route".to_owned()));
+            return Answer { outcome, kept: Value::Null };
+        }
         let refused = self.refusals.lock().unwrap().get(attempt.customer_uid()).cloned();
         let answer = json!({ "code": 0, "message": null, "response": {
             "imp_uid": format!("imps_{merchant_uid}"), "merchant_uid": merchant_uid, "amount": attempt.amount().minor(),
@@ -156,6 +170,7 @@ pub struct World {
     pub windows: Windows,
     pub dunning: Dunnings,
     pub rate: Option<u32>,
+    pub fuse: Fuse,
     account: AccountRow,
     lives: AtomicU64,
     _directory: Option<tempfile::TempDir>,
@@ -197,12 +212,18 @@ impl World {
         let plans: BTreeMap<String, Plan> = plans.into_iter().map(|plan| (plan.name.clone(), plan)).collect();
         Self {
             db,
-            till: Arc::new(Till { clock: Arc::clone(&clock), posts: Mutex::default(), refusals: Mutex::default() }),
+            till: Arc::new(Till {
+                clock: Arc::clone(&clock),
+                posts: Mutex::default(),
+                refusals: Mutex::default(),
+                unreachable: Mutex::default(),
+            }),
             clock,
             catalog: Catalog { plans, accounts: accounts.into(), ..Catalog::default() },
             windows: Windows::ALWAYS,
             dunning: Dunnings::default(),
             rate: None,
+            fuse: Fuse::NONE,
             account,
             lives: AtomicU64::new(0),
             _directory: directory,
@@ -262,7 +283,8 @@ impl World {
             in_flight: 64,
             budget_count: None,
             budget_sum: None,
-            budget_zone: TimeZone::UTC,
+            budget_zone: seoul(),
+            fuse: self.fuse.clone(),
         };
         let mut tuning = Tuning::new("sb".parse().unwrap());
         tuning.interval = Duration::from_secs(6 * 3600);
@@ -290,6 +312,21 @@ impl World {
         })
     }
 
+    /// What of the config is in force, as far as looking ahead goes.
+    pub fn in_force(&self) -> InForce {
+        let mut tuning = Tuning::new("sb".parse().unwrap());
+        tuning.windows = self.windows.clone();
+        tuning.policy.dunning = self.dunning.clone();
+        let catalog = self.catalog.clone();
+        InForce { version: None, plans: None, catalog, id_modes: BTreeMap::new(), bounds: BTreeMap::new(), tuning }
+    }
+
+    /// The daemon's walk that tells what to expect of the days. Returns how many became known.
+    pub async fn expect(&self) -> usize {
+        let zones = [(self.account.id, seoul())];
+        expect::expect(&self.db, &self.in_force(), &zones, self.clock.now()).await.unwrap()
+    }
+
     /// From now on a subscription's card has no funds, or has some again.
     pub fn has_funds(&self, external_ref: &str, has: bool) {
         let (mut refusals, card) = (self.till.refusals.lock().unwrap(), format!("card-{external_ref}"));
@@ -306,6 +343,11 @@ impl World {
             () = self.clock.horizon_reached() => {}
             () = worker::run(self.daemon()) => unreachable!("nobody has asked it to stop"),
         }
+    }
+
+    /// What `rebilld reconcile` does with these charges. Returns how many were free to be looked up.
+    pub async fn reconcile(&self, charges: &[ChargeId]) -> usize {
+        self.daemon().look_up_now(self.account.id, charges).await.unwrap()
     }
 
     /// Nobody runs until then.

@@ -127,6 +127,10 @@ impl Store for CrashingStore {
         through!(self, load(charges))
     }
 
+    async fn measure(&self, wave: &DueWave<'_>) -> Result<bool, StoreError> {
+        through!(self, measure(wave))
+    }
+
     async fn begin(&self, batch: Begin) -> Result<Begun, StoreError> {
         let result = through!(self, begin(batch))?;
         self.acknowledge(result)

@@ -12,6 +12,7 @@ use rand::RngExt;
 use rebilld::domain::attempt::IdBase;
 use rebilld::domain::charge::{ChargeId, ChargeState, IdMode};
 use rebilld::domain::decide::Ruling;
+use rebilld::domain::fuse::Fuse;
 use rebilld::domain::plan::{Catalog, CatchUp, Plan, WhilePastDue};
 use rebilld::domain::proof::{Circumstances, Expected, Verdict, check};
 use rebilld::domain::recurrence::Recurrence;
@@ -218,6 +219,7 @@ impl World {
             budget_count: None,
             budget_sum: None,
             budget_zone: TimeZone::UTC,
+            fuse: Fuse { hour_count: Some(1_000_000), ..Fuse::NONE },
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rebilld::ports::store::Store;
-use rebilld::store::sql::{Statement, cards, charges, chores, missed, outlook, schedules, writes};
+use rebilld::store::sql::{Statement, cards, charges, chores, fuse, missed, outlook, schedules, writes};
 
 use super::rig::{Engine, World, now};
 
@@ -25,7 +25,14 @@ const HOT: &[(&Statement, &str)] = &[
     (&outlook::PENDING, "charges_unresolved"),
     (&chores::PAID_SINCE, "charges_paid"),
     (&chores::UNRESOLVED_NOW, "charges_unresolved"),
+    (&writes::LOCK_TO_BEGIN, "charges"),
     (&writes::LIVE_ATTEMPTS, "attempts_one"),
+    (&fuse::SPENT, "fuse_spent"),
+    (&fuse::SPENT, "fuse_expected"),
+    (&fuse::DUE_WAVE, "charges_send"),
+    (&fuse::WAVE_OPEN, "wave_charges"),
+    (&fuse::WAKE_FUSED, "charges_send"),
+    (&fuse::WAVE_PLAN, "charges_send"),
     (&cards::TRIES_OF_CARDS, "card_tries"),
     (&cards::TRIES_OF_CARDS, "key_bookings"),
     (&writes::UPDATE_CHARGES, "charges"),
@@ -65,6 +72,10 @@ async fn all_go_by_index(world: &World, when: &str) {
         let found = plan.lines().filter(|line| line.contains(scans)).count();
         assert!(found <= allowed, "{when}: {} reads a whole table:\n{plan}", statement.name);
     }
+    // each engine has its own name for the index of a unique constraint
+    let index = if world.db.is_postgres() { "charges_subscription_id_period_start_key" } else { "sqlite_autoindex_charges_1" };
+    let plan = explained(world, &writes::LOCK_TO_BEGIN).await;
+    assert!(plan.contains(index), "{when}: what was paid last is not found by {index}:\n{plan}");
 }
 
 async fn grow(world: &World) {

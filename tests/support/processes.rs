@@ -297,6 +297,12 @@ include_sandbox = true
 rate = 50
 in_flight = 16
 
+# Faults are what these tests are about.
+[accounts.main.fuse]
+day_from = 1000000
+decline_rate = 1
+doubt_rate = 1
+
 [plans.daily]
 every = "1 day"
 charge_time = "00:00"

@@ -4,8 +4,10 @@ use super::story::zone;
 use crate::cli::context::Opened;
 use crate::cli::output::local;
 use crate::domain::charge::{ChargeState, Waiting};
-use crate::store::desk::{AccountStatus, BookedKey, Status, Story};
 use jiff::tz::TimeZone;
+
+use crate::domain::fuse::FuseState;
+use crate::store::desk::{AccountStatus, BookedKey, Status, Story};
 
 pub fn waiting(waiting: Waiting) -> &'static str {
     match waiting {
@@ -16,6 +18,7 @@ pub fn waiting(waiting: Waiting) -> &'static str {
         Waiting::Backoff => "the gateway",
         Waiting::Resend => "its resend",
         Waiting::Budget => "the budget",
+        Waiting::Fuse => "the fuse",
         Waiting::Window => "its window",
         Waiting::Paused => "its subscription to be resumed",
         Waiting::LookUp => "a look-up",
@@ -75,6 +78,9 @@ pub fn next(opened: &Opened, story: &Story, status: Option<&Status>, account: Op
         }
         (ChargeState::Due, Waiting::Resend) => format!("The send was lost for certain; the same bytes are sent again {when}."),
         (ChargeState::Due, Waiting::Window) => format!("No charge starts before its window (`[windows]`): it is sent {when}."),
+        (ChargeState::Due, Waiting::Fuse) => {
+            format!("The account's fuse does not let it through (`rebilld wave show`); it is looked at again {when}.")
+        }
         (ChargeState::Due, Waiting::Budget) => format!("The day's budget is used up; it is sent {when}."),
         (ChargeState::Due, _) => format!("It is sent {when}."),
     }];
@@ -100,6 +106,19 @@ pub fn next(opened: &Opened, story: &Story, status: Option<&Status>, account: Op
             }
             if account.paused {
                 said.push(format!("But the account is paused{}: nothing is sent.", because(&account.pause_reason)));
+            }
+            let fuse = because(&account.fuse_why);
+            match account.fuse {
+                Some(FuseState::Blown) => said.push(format!(
+                    "But the account's fuse has blown{fuse}: nothing is sent until an operator approves what is due (`rebilld wave show`)."
+                )),
+                Some(FuseState::Rejected) => {
+                    said.push(format!("But an operator keeps the account stopped{fuse}: nothing is sent before `rebilld wave approve`."));
+                }
+                Some(FuseState::Approved) => said.push(
+                    "But the account sends the charges of an approved wave and nothing else, until that is over.".to_owned(),
+                ),
+                None => {}
             }
             if !account.armed {
                 let arm = format!("`rebilld arm --account {}`", account.name);

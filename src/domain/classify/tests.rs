@@ -48,6 +48,25 @@ fn both_shapes_of_inicis_are_read() {
 }
 
 #[test]
+fn a_failure_that_is_known_to_be_approved_later_is_no_outage() {
+    for text in ["(PG사 결제 장애) Internal error", "internal error", "결제장애"] {
+        assert_eq!(classify(None, text), Class::Ambiguous, "{text}");
+    }
+    assert_eq!(classify(None, "카드사 통신장애"), Class::Transient);
+}
+
+#[test]
+fn no_rule_makes_an_outage_of_what_may_have_charged() {
+    let rule = |class| Rules(vec![Rule { provider: None, code: None, contains: Some("timeout".to_owned()), class }]);
+    for (class, read) in [(Class::Transient, Class::Ambiguous), (Class::SoftFunds, Class::SoftFunds)] {
+        assert_eq!(rule(class).classify(None, "Timeout of the card company"), read);
+    }
+    let outage =
+        Rules(vec![Rule { provider: None, code: None, contains: Some("점검중".to_owned()), class: Class::Transient }]);
+    assert_eq!(outage.read(None, "은행 점검중").by, By::Operator { number: 1 });
+}
+
+#[test]
 fn a_code_that_is_not_listed_leaves_it_to_the_text() {
     assert_eq!(classify(INICIS_PROVIDER, "[12ZZ][실시간빌링실패|한도초과]"), Class::SoftFunds);
     assert_eq!(classify(INICIS_PROVIDER, "500503|알 수 없는 오류"), Class::Unknown);

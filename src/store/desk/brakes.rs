@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{Desk, Signed, journal, sql, subject};
+use crate::domain::fuse::FuseState;
 use crate::domain::place::is_live;
 use crate::store::codec::Param;
 use crate::store::db::{Fault, Tx};
@@ -37,6 +38,10 @@ pub struct AccountStatus {
     pub paused: bool,
     pub pause_reason: Option<String>,
     pub paused_at: Option<Timestamp>,
+    /// How its fuse stands; `None`: whole.
+    pub fuse: Option<FuseState>,
+    pub fuse_why: Option<String>,
+    pub fuse_at: Option<Timestamp>,
     /// Whether a complete audit has been made in this incarnation of the database.
     pub audited: bool,
     pub audited_at: Option<Timestamp>,
@@ -97,6 +102,9 @@ impl Desk<'_> {
                     paused: row.flag("paused")?,
                     pause_reason: row.text_opt("pause_reason")?,
                     paused_at: row.at_opt("paused_at")?,
+                    fuse: crate::store::fuse::state_of(row)?,
+                    fuse_why: row.text_opt("fuse_why")?,
+                    fuse_at: row.at_opt("fuse_at")?,
                     audited: row.flag("audited")?,
                     audited_at: row.at_opt("audited_at")?,
                     audited_quick_at: row.at_opt("audited_quick_at")?,

@@ -355,7 +355,7 @@ pub const STATUS: Statement = Statement::same(
 pub const ACCOUNTS: Statement = Statement::same(
     "desk: accounts",
     "SELECT a.name, a.killed, a.kill_reason, a.held, a.hold_reason, a.held_at, a.paused, a.pause_reason, a.paused_at,
-            a.audited_at, a.audited_quick_at, a.live, a.armed_at, e.base_url,
+            a.audited_at, a.audited_quick_at, a.live, a.armed_at, e.base_url, a.fuse, a.fuse_why, a.fuse_at,
             COALESCE(NOT a.live OR a.armed_incarnation = (SELECT incarnation FROM settings), 1 = 0) AS armed,
             COALESCE(a.audited_incarnation = (SELECT incarnation FROM settings), 1 = 0) AS audited
         FROM accounts a LEFT JOIN endpoints e ON e.id = a.endpoint_id ORDER BY a.name",

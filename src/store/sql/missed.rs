@@ -8,7 +8,15 @@ pub const ALL: &[&Statement] = &[&MISSED, &FRESH, &UNSCHEDULED];
 macro_rules! stopped {
     () => {
         "(s.killed OR s.held OR a.killed OR a.held OR a.paused OR a.audited_incarnation IS DISTINCT FROM s.incarnation
-            OR (a.live AND a.armed_incarnation IS DISTINCT FROM s.incarnation) OR COALESCE(s.unsteady_until > $1, FALSE))"
+            OR (a.live AND a.armed_incarnation IS DISTINCT FROM s.incarnation) OR COALESCE(s.unsteady_until > $1, FALSE)
+            OR COALESCE(a.fuse IN ('blown', 'rejected'), FALSE))"
+    };
+}
+
+/// Whether periods open at all: not while the clock is in question.
+macro_rules! opens {
+    () => {
+        "COALESCE(s.unsteady_until <= $1, TRUE)"
     };
 }
 
@@ -36,7 +44,10 @@ macro_rules! missed {
             SELECT count(*) FILTER (WHERE state = 'due' AND NOT stopped) AS sends,
                 count(*) FILTER (WHERE state <> 'due' AND NOT moved) AS look_ups,
                 count(*) FILTER (WHERE CASE WHEN state = 'due' THEN stopped ELSE moved END) AS braked,
-                (SELECT count(*) FROM schedules WHERE next_look_at IS NOT NULL AND next_look_at > $3 AND next_look_at < $2)
+                (SELECT count(*) FROM schedules CROSS JOIN settings s
+                    WHERE next_look_at IS NOT NULL AND next_look_at > $3 AND next_look_at < $2 AND ",
+            opens!(),
+            ")
                 + (SELECT count(*) FROM schedules WHERE parked IS NULL AND next_look_at IS NULL)
                 + (SELECT count(*) FROM schedules h WHERE h.parked = 'blocked' AND h.next_look_at IS NULL AND NOT EXISTS (
                     SELECT 1 FROM charges c
@@ -56,7 +67,10 @@ pub const FRESH: Statement = Statement::same(
     "fresh",
     concat!(
         "SELECT 'schedule' AS lane, (
-            SELECT h.subscription_id FROM schedules h WHERE h.next_look_at IS NOT NULL AND h.next_look_at <= $2
+            SELECT h.subscription_id FROM schedules h CROSS JOIN settings s
+                WHERE h.next_look_at IS NOT NULL AND h.next_look_at <= $2 AND ",
+        opens!(),
+        "
                 ORDER BY h.next_look_at LIMIT 1
         ) AS id
         UNION ALL SELECT 'charge' AS lane, (

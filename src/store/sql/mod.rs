@@ -7,6 +7,7 @@ pub mod cards;
 pub mod charges;
 pub mod chores;
 pub mod copy;
+pub mod fuse;
 pub mod missed;
 pub mod outbox;
 pub mod outlook;
@@ -41,6 +42,7 @@ pub const ALL: &[&[&Statement]] = &[
     accounts::ALL,
     cards::ALL,
     charges::ALL,
+    fuse::ALL,
     missed::ALL,
     schedules::ALL,
     terms::ALL,

@@ -4,16 +4,17 @@ use super::Statement;
 
 pub const ALL: &[&Statement] = &[
     &LOCK_CHARGES,
+    &LOCK_TO_BEGIN,
     &LOCK_BRAKES,
     &LIVE_ATTEMPTS,
     &INSERT_NEW_IDS,
     &INSERT_IDS,
-    &BUDGETS,
     &SPEND,
     &INSERT_ATTEMPTS,
     &INSERT_SENDS,
     &HIGH_WATER,
     &IMP_UIDS,
+    &REVIVE_ATTEMPTS,
     &INSERT_OBSERVATIONS,
     &UPDATE_ATTEMPTS,
     &ADOPT_ATTEMPTS,
@@ -36,14 +37,36 @@ pub const LOCK_CHARGES: Statement = Statement::two(
         WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE",
 );
 
-/// The account's row is what its batches of intents queue at, so that budgets add up. Differs because SQLite has one writer.
+/// The same rows for W2, each with what its subscription paid last: a probe of the index that opening has just walked. Differs
+/// because SQLite has one writer, no row locks and no LATERAL; for the words of the condition see [`UPDATE_ATTEMPTS`].
+pub const LOCK_TO_BEGIN: Statement = Statement::two(
+    "lock charges to begin",
+    "SELECT c.id, c.account_id, c.state, c.claim_token, c.elsewhere_imp_uid, c.period_start, c.period_end, c.currency,
+            l.amount AS last_amount, l.currency AS last_currency, l.period_start AS last_start, l.period_end AS last_end
+        FROM charges c LEFT JOIN charges l ON l.id = (
+            SELECT p.id FROM charges p WHERE p.subscription_id = c.subscription_id AND p.period_start < c.period_start
+                AND p.state = 'paid' ORDER BY p.period_start DESC LIMIT 1)
+        WHERE c.id IN (SELECT value FROM json_each($1))",
+    "SELECT c.id, c.account_id, c.state, c.claim_token, c.elsewhere_imp_uid, c.period_start, c.period_end, c.currency,
+            l.amount AS last_amount, l.currency AS last_currency, l.period_start AS last_start, l.period_end AS last_end
+        FROM charges c LEFT JOIN LATERAL (
+            SELECT p.amount, p.currency, p.period_start, p.period_end FROM charges p
+                WHERE p.subscription_id = c.subscription_id AND p.period_start < c.period_start AND p.state IS NOT DISTINCT FROM 'paid'
+                ORDER BY p.period_start DESC LIMIT 1) l ON TRUE
+        WHERE c.id = ANY ($1) ORDER BY c.id FOR NO KEY UPDATE OF c",
+);
+
+/// The account's row is what its batches of intents queue at, so that budgets and the fuse add up. Differs because SQLite has one
+/// writer.
 pub const LOCK_BRAKES: Statement = Statement::two(
     "lock brakes",
     "SELECT s.killed AS all_killed, s.held AS all_held, a.id, a.killed, a.held, a.paused, a.endpoint_id,
-            a.audited_incarnation = s.incarnation AS audited, NOT a.live OR a.armed_incarnation = s.incarnation AS armed
+            a.audited_incarnation = s.incarnation AS audited, NOT a.live OR a.armed_incarnation = s.incarnation AS armed,
+            a.fuse, a.fuse_why, a.fuse_wave, a.fuse_until
         FROM accounts a CROSS JOIN settings s WHERE a.id = $1",
     "SELECT s.killed AS all_killed, s.held AS all_held, a.id, a.killed, a.held, a.paused, a.endpoint_id,
-            a.audited_incarnation = s.incarnation AS audited, NOT a.live OR a.armed_incarnation = s.incarnation AS armed
+            a.audited_incarnation = s.incarnation AS audited, NOT a.live OR a.armed_incarnation = s.incarnation AS armed,
+            a.fuse, a.fuse_why, a.fuse_wave, a.fuse_until
         FROM accounts a CROSS JOIN settings s WHERE a.id = $1 FOR NO KEY UPDATE OF a",
 );
 
@@ -80,9 +103,6 @@ pub const INSERT_IDS: Statement = Statement::two(
     concat!(insert_ids_sqlite!(), " WHERE TRUE ON CONFLICT DO NOTHING"),
     concat!(insert_ids_postgres!(), " ON CONFLICT DO NOTHING"),
 );
-
-pub const BUDGETS: Statement =
-    Statement::same("budgets", "SELECT currency, count, sum FROM budgets WHERE account_id = $1 AND day = $2");
 
 pub const SPEND: Statement = Statement::same(
     "spend",
@@ -123,8 +143,18 @@ pub const HIGH_WATER: Statement = Statement::same(
 /// Differs because lists are arrays on Postgres and JSON on SQLite.
 pub const IMP_UIDS: Statement = Statement::two(
     "imp uids",
-    "SELECT imp_uid, id FROM attempts WHERE imp_uid IN (SELECT value FROM json_each($1))",
-    "SELECT imp_uid, id FROM attempts WHERE imp_uid = ANY ($1)",
+    "SELECT imp_uid, id, charge_id, state FROM attempts WHERE imp_uid IN (SELECT value FROM json_each($1))",
+    "SELECT imp_uid, id, charge_id, state FROM attempts WHERE imp_uid = ANY ($1)",
+);
+
+/// A payment that was reported as failed and approved later. Differs because batches are arrays on Postgres and JSON on SQLite.
+pub const REVIVE_ATTEMPTS: Statement = Statement::two(
+    "revive attempts",
+    "UPDATE attempts SET state = 'paid'
+        FROM (SELECT value->>'$.imp_uid' AS imp_uid, CAST(value->>'$.charge' AS INTEGER) AS charge FROM jsonb_each($1)) AS x
+        WHERE attempts.imp_uid = x.imp_uid AND attempts.charge_id = x.charge AND attempts.state NOT IN ('live', 'paid')",
+    "UPDATE attempts a SET state = 'paid' FROM unnest($1::bigint[], $2::text[]) AS x(charge, imp_uid)
+        WHERE a.imp_uid = x.imp_uid AND a.charge_id = x.charge AND a.state NOT IN ('live', 'paid')",
 );
 
 /// Differs because batches are arrays on Postgres and JSON on SQLite.
@@ -268,14 +298,18 @@ macro_rules! set_paid {
 }
 use set_paid;
 
-/// A card that was replaced while its decline was under way: nobody would wake the charge. An outage refused none. Differs because lists are arrays on
+/// A card that was replaced while its refusal was under way: nobody would wake the charge. Differs because batches are arrays on
 /// Postgres and JSON on SQLite.
 pub const CARD_REPLACED: Statement = Statement::two(
     "card replaced",
-    "UPDATE charges SET next_at = $2 WHERE id IN (SELECT value FROM json_each($1)) AND state = 'due'
-        AND waiting IN ('card', 'retry') AND COALESCE(refused_customer, declined_customer) <> (SELECT s.customer_uid FROM subscriptions s WHERE s.id = charges.subscription_id)",
-    "UPDATE charges SET next_at = $2 WHERE id = ANY ($1) AND state = 'due'
-        AND waiting IN ('card', 'retry') AND COALESCE(refused_customer, declined_customer) <> (SELECT s.customer_uid FROM subscriptions s WHERE s.id = charges.subscription_id)",
+    "UPDATE charges SET next_at = $1
+        FROM (SELECT CAST(value->>'$.id' AS INTEGER) AS id, value->>'$.customer' AS customer FROM jsonb_each($2)) AS x
+        WHERE charges.id = x.id AND charges.state = 'due' AND charges.waiting IN ('card', 'retry')
+            AND x.customer <> (SELECT s.customer_uid FROM subscriptions s WHERE s.id = charges.subscription_id)",
+    "UPDATE charges c SET next_at = $1
+        FROM unnest($2::bigint[], $3::text[]) AS x(id, customer)
+        WHERE c.id = x.id AND c.state = 'due' AND c.waiting IN ('card', 'retry')
+            AND x.customer <> (SELECT s.customer_uid FROM subscriptions s WHERE s.id = c.subscription_id)",
 );
 
 pub const END_SUBSCRIPTION: Statement = Statement::same(

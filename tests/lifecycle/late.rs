@@ -1,0 +1,175 @@
+//! What changes while a charge is on its way: an approval after a failure, another card, another plan.
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use rebilld::domain::charge::ChargeId;
+use rebilld::domain::dunning::{Dunning, Dunnings, End, Ladder, PlanDunning};
+use rebilld::domain::plan::{CatchUp, Plan};
+use rebilld::ports::store::Store;
+
+use super::rig::{Engine, World, at, both, plan};
+
+const FUNDS: &str = "[1254][실시간빌링실패|잔액부족]";
+const EXPIRED: &str = "[1204][실시간빌링실패|유효기간 만료(기간오류)]";
+const OUTAGE: &str = "[1235][실시간빌링실패|카드사 통신장애]";
+
+async fn world(engine: Engine, refs: &[&str]) -> World {
+    let plans = [plan("monthly", "1 month", 9_900), plan("other", "1 month", 5_500)];
+    let world = World::new(engine, "2028-01-09T12:00", plans).await;
+    for external_ref in refs {
+        world.subscribe(external_ref, "monthly", "2028-01-10", &[]).await;
+    }
+    world
+}
+
+fn refuses(world: &World, customer: &str, why: &str) {
+    world.till.refusals.lock().unwrap().insert(customer.to_owned(), why.to_owned());
+}
+
+async fn card(world: &World, external_ref: &str, customer: &str) {
+    world.sql(&format!("UPDATE subscriptions SET customer_uid = '{customer}' WHERE external_ref = '{external_ref}'")).await;
+}
+
+both! {
+    async fn an_outage_that_is_approved_minutes_later_is_not_charged_again(engine) {
+        let world = world(engine, &["a"]).await;
+        refuses(&world, "card-a", OUTAGE);
+        world.live_until("2028-01-10T10:01").await;
+        assert_eq!(world.posts().len(), 1);
+        world.till.approve(0);
+        world.till.refusals.lock().unwrap().clear();
+        world.live_until("2028-01-11T12:00").await;
+        assert_eq!(world.posts().len(), 1, "the first id is asked before the second is sent");
+        assert_eq!(world.periods("a").await, ["2028-01-10..2028-02-10 9900"]);
+        assert_eq!(world.count("SELECT count(*) AS n FROM incidents").await, 0);
+    }
+
+    async fn each_earlier_id_is_asked_and_not_only_the_last(engine) {
+        let world = world(engine, &["a"]).await;
+        refuses(&world, "card-a", FUNDS);
+        world.live_until("2028-01-13T09:00").await;
+        assert_eq!(world.posts().len(), 2);
+        world.till.approve(0);
+        world.live_until("2028-01-30T12:00").await;
+        assert_eq!(world.posts().len(), 2, "what the first try came to settles the charge before the third");
+        assert_eq!(world.periods("a").await, ["2028-01-10..2028-02-10 9900"]);
+    }
+
+    async fn a_failure_that_is_approved_after_the_charge_was_given_up_pays_it(engine) {
+        let world = world(engine, &["a"]).await;
+        refuses(&world, "card-a", FUNDS);
+        world.live_until("2028-01-26T12:00").await;
+        assert_eq!(world.count("SELECT count(*) AS n FROM charges WHERE state = 'unpaid'").await, 1);
+        world.till.approve(4);
+        world.live_until("2028-02-09T12:00").await;
+        assert_eq!(world.periods("a").await, ["2028-01-10..2028-02-10 9900"]);
+        assert_eq!(world.events("charge.paid").await[0]["late"], true);
+        assert_eq!(world.count("SELECT count(*) AS n FROM attempts WHERE state = 'paid'").await, 1);
+        assert_eq!(world.count("SELECT count(*) AS n FROM attempts").await, 5, "the record is booked where it was sent");
+    }
+
+    async fn a_doubt_that_has_ended_meanwhile_is_not_looked_up_for_an_operator(engine) {
+        let world = world(engine, &["a"]).await;
+        refuses(&world, "card-a", FUNDS);
+        world.live_until("2028-01-10T12:00").await;
+        // `rebilld reconcile` listed it while it was in doubt; now it waits for its next day
+        assert_eq!(world.reconcile(&[ChargeId(1)]).await, 0);
+        world.live_until("2028-01-11T09:00").await;
+        assert_eq!(world.posts().len(), 1);
+        world.live_until("2028-01-11T10:30").await;
+        assert_eq!(world.posts().len(), 2, "and its claim was given back");
+    }
+
+    async fn on_hold_no_period_is_passed_over_without_an_operator(engine) {
+        let latest = Plan { catch_up: CatchUp::LatestOnly, ..plan("latest", "1 week", 1_000) };
+        let world = World::new(engine, "2028-01-09T12:00", [latest]).await;
+        world.subscribe("a", "latest", "2028-01-10", &[]).await;
+        world.live_until("2028-01-11T12:00").await;
+        // a backup of that day is restored three weeks later
+        world.sleep_until("2028-02-01T12:00");
+        world.sql("UPDATE settings SET held = TRUE").await;
+        world.live_until("2028-02-03T12:00").await;
+        assert_eq!(world.events("subscription.skipped").await.len(), 0, "it knows nothing of what was paid since");
+        assert_eq!(world.db.desk().missed(0, 10).await.unwrap()[0].missed, Some(3));
+        world.sql("UPDATE settings SET held = FALSE").await;
+        world.live_until("2028-02-04T12:00").await;
+        assert_eq!(world.periods("a").await.len(), 1, "an operator decides");
+    }
+
+    async fn while_the_clock_is_not_to_be_trusted_nothing_opens(engine) {
+        let world = world(engine, &["a"]).await;
+        world.live_until("2028-01-10T09:50").await;
+        world.db.hold_for_clock(at("2028-01-10T10:45")).await.unwrap();
+        world.live_until("2028-01-10T10:44").await;
+        assert_eq!(world.count("SELECT count(*) AS n FROM charges").await, 0);
+        world.live_until("2028-01-10T18:00").await;
+        assert_eq!(world.periods("a").await, ["2028-01-10..2028-02-10 9900"]);
+    }
+
+    async fn a_card_that_was_replaced_before_anything_left_is_not_charged(engine) {
+        let world = world(engine, &["a"]).await;
+        world.till.unreachable.lock().unwrap().insert("card-a".to_owned());
+        world.live_until("2028-01-10T10:05").await;
+        assert_eq!(world.count("SELECT count(*) AS n FROM attempts WHERE state = 'live'").await, 1);
+        card(&world, "a", "new").await;
+        world.till.unreachable.lock().unwrap().clear();
+        world.live_until("2028-01-10T12:00").await;
+        let cards: Vec<_> = world.posts().iter().map(|post| post.body["customer_uid"].clone()).collect();
+        assert_eq!(cards, ["new"]);
+        assert_eq!(world.periods("a").await, ["2028-01-10..2028-02-10 9900"]);
+    }
+
+    async fn a_card_that_is_refused_for_another_charge_does_not_keep_an_unsent_one_busy(engine) {
+        let world = world(engine, &["a", "b"]).await;
+        for external_ref in ["a", "b"] {
+            card(&world, external_ref, "shared").await;
+        }
+        world.till.unreachable.lock().unwrap().insert("shared".to_owned());
+        world.live_until("2028-01-10T10:30").await;
+        assert_eq!(world.count("SELECT count(*) AS n FROM attempts WHERE state = 'live'").await, 2);
+        refuses(&world, "shared", EXPIRED);
+        world.till.unreachable.lock().unwrap().clear();
+        // one of them is sent and refused for good; the payer brings a new card for the other
+        world.live_until("2028-01-10T11:00").await;
+        assert_eq!(world.posts().len(), 1);
+        for external_ref in ["a", "b"] {
+            card(&world, external_ref, "new").await;
+        }
+        world.live_until("2028-01-12T12:00").await;
+        assert_eq!(world.charged().await.len(), 2);
+        assert_eq!(world.posts().len(), 3);
+        assert_eq!(world.events("charge.declined").await.len(), 2, "each was told once that it waits for a card");
+    }
+
+    async fn an_outage_of_the_new_card_is_waited_for(engine) {
+        let world = world(engine, &["a"]).await;
+        refuses(&world, "card-a", FUNDS);
+        refuses(&world, "new", OUTAGE);
+        world.live_until("2028-01-11T12:00").await;
+        let before = world.posts().len();
+        card(&world, "a", "new").await;
+        world.live_until("2028-01-11T12:05").await;
+        assert_eq!(world.posts().len(), before + 1, "ten minutes lie between a refusal by an outage and the next try");
+        world.live_until("2028-01-11T14:00").await;
+        let posts = world.posts();
+        for pair in posts[before..].windows(2) {
+            assert!(pair[1].at.duration_since(pair[0].at) >= SignedDuration::from_mins(8), "{pair:?}");
+        }
+        assert!(posts.len() > before + 2);
+    }
+
+    async fn a_decline_of_the_first_charge_after_a_change_of_plan_is_the_new_plans(engine) {
+        let mut world = world(engine, &[]).await;
+        let strict = Dunning { ladder: Ladder::After(Vec::new()), end: End::Cancel, ..Dunning::default() };
+        let strict = PlanDunning { dunning: Arc::new(strict), zone: None };
+        world.dunning = Dunnings { plans: [("monthly".to_owned(), strict)].into(), ..Dunnings::default() };
+        world.subscribe("a", "monthly", "2028-01-10", &[("next_plan", "'other'")]).await;
+        refuses(&world, "card-a", FUNDS);
+        world.live_until("2028-01-10T12:00").await;
+        assert_eq!(world.posts()[0].body["amount"], 5_500);
+        let declined = world.events("charge.declined").await;
+        assert_eq!(declined[0]["next_try_at"], at("2028-01-11T10:00").to_string(), "{declined:?}");
+        assert_eq!(world.count("SELECT count(*) AS n FROM subscriptions WHERE status = 'active'").await, 1);
+    }
+}
