@@ -13,8 +13,11 @@ mod cli {
     mod config;
     mod declines;
     mod desk;
+    mod guards;
     mod import;
     mod incidents;
+    mod journal;
     mod plans;
+    mod states;
     mod terms;
 }

@@ -42,6 +42,7 @@ fn fresh() -> Charge {
         subscription: SubscriptionId(1),
         external_ref: "sub-0001".to_owned(),
         plan: "monthly".to_owned(),
+        zone: None,
         base: base(),
         mode: IdMode::PerAttempt,
         period: Period { start: date(2026, 12, 1), end: date(2027, 1, 1) },

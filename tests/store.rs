@@ -9,6 +9,7 @@ mod store {
     pub mod deeds;
     pub mod flow;
     pub mod fuse;
+    pub mod journal;
     pub mod missed;
     pub mod opening;
     pub mod plan_rows;
@@ -17,6 +18,7 @@ mod store {
     pub mod rehearsal;
     pub mod rig;
     pub mod rules;
+    pub mod states;
     pub mod terms;
     pub mod versions;
 }

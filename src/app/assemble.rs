@@ -10,6 +10,7 @@ use tracing::{error, warn};
 
 use super::errors::AppError;
 use super::guard::{self, Start};
+use super::kill_files::KillFiles;
 use crate::config::{Loaded, Settings};
 use crate::courier::{Endpoint, WebhookCourier, delay};
 use crate::domain::attempt::{base32, digest};
@@ -111,6 +112,7 @@ pub async fn assemble(
         clock,
         courier: Arc::new(courier),
         watermark: mark,
+        switch: Arc::new(KillFiles::new(&settings.kill_file)),
         accounts: accounts.iter().map(copy).collect(),
         catalog: settings.with_rows(&plans.rows).catalog(),
         id_modes,

@@ -9,7 +9,9 @@ use super::assemble::{assemble, open};
 use super::channels;
 use super::errors::AppError;
 use super::expect;
+use super::kill_files::KillFiles;
 use super::reload::{Reloader, instance};
+use super::switch::Watch;
 use crate::config::{Loaded, Sources};
 use crate::engine::{Account, worker};
 use crate::ports::clock::Clock;
@@ -23,6 +25,8 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     loaded.runnable()?;
     // from now on it means "read the config again", and no longer the end
     let hangup = listen_for(SignalKind::hangup())?;
+    // and this one "send nothing any more"
+    let pull = listen_for(SignalKind::user_defined1())?;
     let database = open(&loaded.settings, true).await?;
     let lock = database.lock_for_daemon()?;
     database.migrate().await?;
@@ -34,6 +38,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     channels::check(&accounts, &database, clock.as_ref()).await?;
     let grace = loaded.settings.worker.shutdown_grace;
     let url = loaded.settings.database.url.to_string();
+    let files = KillFiles::new(&loaded.settings.kill_file);
     let reloader = Reloader::begin(loaded, sources, &assembled).await?;
     let up = Up { database: url, plans: engine.in_force().catalog.plans.len() };
     let listener = tokio::spawn({
@@ -47,6 +52,14 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     }
     info!(database = %up.database, accounts = %names.join(", "), plans = up.plans, "rebilld is up");
 
+    let watch = Watch {
+        engine: Arc::clone(&engine),
+        database: Arc::clone(&database),
+        files,
+        accounts: names.iter().map(|name| (*name).to_owned()).collect(),
+        instance: instance(),
+    };
+    let watching = tokio::spawn(watch.run(pull));
     let reloading = tokio::spawn(reloader.run(hangup));
     let expecting = tokio::spawn(expect::keep(Arc::clone(&database), Arc::clone(&engine), accounts.clone()));
     let mut worker = tokio::spawn(worker::run(Arc::clone(&engine)));
@@ -62,6 +75,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     // ticks carry nothing, and a config that is half taken is taken at the next start
     reloading.abort();
     expecting.abort();
+    watching.abort();
     if let Err(why) = database.daemon_stopped(&instance(), engine.time()).await {
         warn!(%why, "the database could not be told that this daemon stops");
     }

@@ -1,5 +1,7 @@
 //! `rebilld hold` and `rebilld kill`.
 
+use std::collections::BTreeSet;
+
 use clap::Subcommand;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -8,9 +10,10 @@ use serde_json::json;
 use super::context::{Context, Opened, Why};
 use super::failure::{Code, Failure};
 use super::output::{Field, Listing, Output, at, field, local, print_json, say};
-use crate::app;
+use crate::app::{self, KillFiles};
 use crate::config::closest;
 use crate::domain::fuse::FuseState;
+use crate::store::DaemonRow;
 use crate::store::desk::{AccountStatus, Reach, Status};
 
 #[derive(Debug, Subcommand)]
@@ -97,8 +100,31 @@ impl Kill {
         let done = opened.database.desk().kill(opened.now, &reach, on, &signed).await?;
         known(done, &reach)?;
         let word = if on { "on: nothing is sent from now on" } else { "off" };
-        tell(context, &format!("kill switch of {} {word}", subject(&reach).replace(" is", "")))
+        let mut told = format!("kill switch of {} {word}", subject(&reach).replace(" is", ""));
+        if !on {
+            let outside = outside(&opened, &opened.database.daemons().await?);
+            let still: BTreeSet<String> = outside.into_iter().map(|(_, why)| why).collect();
+            if !still.is_empty() {
+                told.push_str(&format!("; still stopped: {}", still.into_iter().collect::<Vec<_>>().join("; ")));
+            }
+        }
+        tell(context, &told)
     }
+}
+
+/// What stops sends from outside of the database: files on this machine, and what running daemons say of theirs. With what each
+/// stops.
+pub(super) fn outside(opened: &Opened, daemons: &[DaemonRow]) -> Vec<(String, String)> {
+    let settings = &opened.loaded.settings;
+    let files = KillFiles::new(&settings.kill_file);
+    let mut found: Vec<(String, String)> = files.there(None).map(|why| ("database".to_owned(), why)).into_iter().collect();
+    let of_account = |name: &String| files.there(Some(name)).map(|why| (format!("account {name}"), why));
+    found.extend(settings.accounts.keys().filter_map(of_account));
+    for daemon in daemons.iter().filter(|daemon| daemon.runs(opened.now)) {
+        let lines = daemon.stopped_by.iter().flat_map(|text| text.lines());
+        found.extend(lines.map(|line| (format!("daemon {}", daemon.instance), line.to_owned())));
+    }
+    found
 }
 
 fn tell(context: &Context, text: &str) -> Result<(), Failure> {
@@ -143,14 +169,17 @@ async fn status(context: &Context, account: Option<String>) -> Result<(), Failur
     let zone = opened.zone(account.as_deref().unwrap_or_default());
     let mut rows = Vec::new();
     let status = desk.status().await?;
-    let above = status.as_ref().map(|status| Above::of(status, opened.now)).unwrap_or_default();
+    let mut above = status.as_ref().map(|status| Above::of(status, opened.now)).unwrap_or_default();
+    let outside = outside(&opened, &opened.database.daemons().await?);
+    let file = |what: &str| outside.iter().find(|(stopped, _)| stopped == what).map(|(_, why)| why.clone());
+    above.killed |= file("database").is_some();
     if let Some(status) = status.filter(|_| account.is_none()) {
         // the database as a whole has no endpoint, no pause and no audit of its own
         let database = AccountStatus {
             name: "database".to_owned(),
             base_url: None,
-            killed: status.killed,
-            kill_reason: status.kill_reason,
+            killed: status.killed || file("database").is_some(),
+            kill_reason: both(status.kill_reason, file("database")),
             held: status.held,
             hold_reason: status.hold_reason,
             held_at: status.held_at,
@@ -171,9 +200,37 @@ async fn status(context: &Context, account: Option<String>) -> Result<(), Failur
     }
     for mut row in desk.accounts().await?.into_iter().filter(|row| account.as_ref().is_none_or(|name| *name == row.name)) {
         row.name = format!("account {}", row.name);
+        let file = file(&row.name);
+        row.killed |= file.is_some();
+        row.kill_reason = both(row.kill_reason, file);
         rows.push(brake(row, &above, &zone));
     }
+    let daemons = outside.into_iter().filter(|(what, _)| what.starts_with("daemon "));
+    rows.extend(daemons.map(|(what, why)| of_daemon(what, why, &zone)));
     Listing { rows, none: "the database knows no account yet: run `rebilld migrate`" }.print(context.output)
+}
+
+fn both(one: Option<String>, other: Option<String>) -> Option<String> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(format!("{one}; {other}")),
+        (one, other) => one.or(other),
+    }
+}
+
+/// A row of `status` for what one daemon says of itself.
+fn of_daemon(what: String, why: String, zone: &TimeZone) -> Vec<Field> {
+    vec![
+        field("what", what),
+        field("state", "braked"),
+        field("killed", true).hidden(),
+        field("held", false).hidden(),
+        field("paused", false).hidden(),
+        field("audited", true).hidden(),
+        field("base_url", None::<String>).hidden(),
+        field("why", why),
+        at("held_since", None, zone),
+        at("audited_at", None, zone),
+    ]
 }
 
 /// What stops every account, whatever its own brakes are.

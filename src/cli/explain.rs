@@ -4,11 +4,13 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
+use super::brakes::outside;
 use super::charges::words;
 use super::context::{Context, Opened, zone_of};
 use super::failure::Failure;
 use super::output::{Listing, Output, Paint, amount, colours, field, print_json, say};
 use super::subscriptions::find;
+use super::subscriptions::states::{Shown, next_words, state_words, states_of};
 use crate::app::ahead;
 use crate::config::{Settings, Version, revive};
 use crate::domain::charge::{ChargeState, Waiting};
@@ -65,6 +67,7 @@ struct Known {
     /// PortOne's own schedule is going to charge its billing key.
     booked: Option<BookedKey>,
     ahead: Outlook,
+    state: Option<Shown>,
     asked: Option<Timestamp>,
 }
 
@@ -136,9 +139,16 @@ impl Explain {
             brakes.extend((!account.armed).then(arm));
             unaudited = !account.audited;
         }
+        let own = format!("account {}", standing.schedule.terms.account);
+        let outside = outside(&opened, &opened.database.daemons().await?).into_iter();
+        brakes.extend(outside.filter_map(|(what, why)| match what.as_str() {
+            what if what.starts_with("daemon ") => Some(format!("{what} is stopped ({why})")),
+            what => (what == "database" || what == own).then_some(why),
+        }));
         let far = opened.now.checked_add(jiff::SignedDuration::from_hours(24 * 366 * 10)).unwrap_or(Timestamp::MAX);
         let ahead = outlook(&standing, &in_force, opened.now, far);
         let problem = row.problem.clone();
+        let state = states_of(&opened, &[row.id]).await?.remove(&row.id);
         Ok(Known {
             opened,
             standing,
@@ -153,6 +163,7 @@ impl Explain {
             unaudited,
             booked,
             ahead,
+            state,
             asked,
         })
     }
@@ -247,6 +258,12 @@ impl Known {
                 Status::Cancelled => "The subscription is cancelled: no period opens any more.".to_owned(),
             },
         );
+        if let Some(Shown { followed, since }) = &self.state {
+            let since = since.map_or_else(String::new, |since| format!(" since {}", self.at(since)));
+            let next_at = followed.next_at.map_or_else(String::new, |at| format!(" ({})", self.at(at)));
+            let (state, why, next) = (followed.state.name(), state_words(followed.state), next_words(followed.next));
+            add("state", format!("Its state is {state}{since}: {why}. Next: {next}{next_at}."));
+        }
         let Some(plan) = self.plan() else {
             add(
                 "plan",
@@ -494,8 +511,10 @@ impl Known {
                 "kind": match coming.kind { Kind::Period => "period", Kind::Opened => "opened", Kind::Retry => "retry" },
             })
         };
+        let state = |Shown { followed, since }: &Shown| json!({ "state": followed.state.name(), "since": since, "next_step": followed.next.name(), "next_at": followed.next_at });
         json!({
             "account": terms.account, "external_ref": terms.external_ref, "status": terms.status.name(), "plan": terms.plan,
+            "state": self.state.as_ref().map(state),
             "zone": self.zone.iana_name(), "now": self.opened.now, "at": self.asked, "config": version(&self.version),
             "verdict": verdict, "charge": self.story.as_ref().map(|story| charge(&story.charge)),
             "reasons": reasons.iter().map(|reason| json!({ "rule": reason.rule, "says": reason.says })).collect::<Vec<_>>(),

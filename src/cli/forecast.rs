@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
+use super::brakes::outside;
 use super::context::Context;
 use super::failure::{Code, Failure};
 use super::output::{Field, Listing, Output, Paint, amount, colours, field, grouped, local, print_json, say};
@@ -68,7 +69,9 @@ impl ForecastCommand {
         drop(progress);
         let history = opened.database.history().await?;
         let desk = opened.database.desk();
-        let brakes = braked(desk.status().await?.as_ref(), &desk.accounts().await?);
+        let mut brakes = braked(desk.status().await?.as_ref(), &desk.accounts().await?);
+        let outside = outside(&opened, &opened.database.daemons().await?);
+        brakes.extend(outside.into_iter().map(|(what, why)| format!("{what}: {why}")));
         match context.output {
             Output::Json => {
                 let mut told = as_json(&forecast, name, &history);

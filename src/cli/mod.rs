@@ -18,6 +18,7 @@ mod events;
 mod explain;
 mod failure;
 mod forecast;
+mod imports;
 mod incidents;
 mod journal;
 mod logging;
@@ -88,6 +89,9 @@ enum Command {
     /// Imports, lists and changes subscriptions
     #[command(subcommand)]
     Subscriptions(subscriptions::Subscriptions),
+    /// Imported rows that look wrong, and wait for you
+    #[command(subcommand)]
+    Imports(imports::Imports),
     /// Periods that were missed, such as during downtime, and that wait for you
     #[command(subcommand)]
     CatchUp(catch_up::CatchUp),
@@ -179,6 +183,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Config(command) => command.run(context).await,
         Command::Plans(command) => command.run(context).await,
         Command::Subscriptions(command) => command.run(context).await,
+        Command::Imports(command) => command.run(context).await,
         Command::CatchUp(command) => command.run(context).await,
         Command::Charges(command) => command.run(context).await,
         Command::Explain(command) => command.run(context).await,

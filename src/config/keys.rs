@@ -98,6 +98,9 @@ pub const KEYS: &[Key] = &[
     key("state_dir", Kind::Path, Default::None("`$STATE_DIRECTORY`, else beside the SQLite file, else the working directory"),
         "Where the high-water mark lives that tells a restored database from the one that last sent. It must not be \
          restored together with the database."),
+    key("kill_file", Kind::Path, Default::None("`kill` in the state directory"),
+        "While a file of this name exists, nothing is sent; one with `.NAME` behind it stops account NAME alone. What it holds \
+         does not matter. A directory that cannot be looked into stops all."),
     key("tag", Kind::Tag, Default::Is("\"rb\""),
         "Two lower-case letters or digits that every `merchant_uid` begins with. A database is bound to one tag for ever; \
          use another one for the sandbox."),
@@ -246,12 +249,20 @@ pub const KEYS: &[Key] = &[
          before: paydays in Korea are `[10, 15, 20, 25, \"last\"]`."),
     key("dunning.*.give_up", Kind::Span { least: "1d", most: "60d" }, Default::None("`\"14d\"`; with `preset`, its own"),
         "After the first decline: no try, and no new card is waited for beyond it. Then the charge is `unpaid`."),
+    key("dunning.*.grace", Kind::Span { least: "0s", most: "30d" }, Default::None("`\"0s\"`, at once"),
+        "Time after the first decline before the subscription is `past_due`; the charge itself is told as declined at once."),
     key("dunning.*.end", Kind::Choice(&End::NAMES), Default::Is("\"keep\""),
         "What becomes of the subscription when a charge is given up: `keep` charges the next period as usual, `pause` and \
          `cancel` do that to it."),
     key("dunning.*.classes.*.retry_after[]", Kind::Span { least: "1d", most: "60d" }, Default::None("the ladder above"),
         "A ladder for one class, such as `[dunning.NAME.classes.SOFT_CONTACT]`: SOFT_FUNDS, SOFT_CONTACT, AMBIGUOUS or UNKNOWN. \
          The other classes are not tried by days."),
+    key("dunning.*.classes.*.exponential.initial", Kind::Span { least: "1h", most: "30d" }, Default::None("`retry_after`"),
+        "Instead of a list, as above: `classes.UNKNOWN.exponential = { initial = \"36h\", tries = 3 }`."),
+    key("dunning.*.classes.*.exponential.factor", Kind::Decimal { most: 10 }, Default::None("2"), "As above."),
+    key("dunning.*.classes.*.exponential.max", Kind::Span { least: "1d", most: "60d" }, Default::None("no bound"), "As above."),
+    key("dunning.*.classes.*.exponential.tries", Kind::Integer { least: 1, most: 7 }, Default::None("5"), "As above."),
+    key("dunning.*.classes.*.exponential.jitter", Kind::Decimal { most: 1 }, Default::None("0"), "As above."),
 
     key("declines.rules[].provider", Kind::Short(40), Default::None("every provider"),
         "PortOne's `pg_provider`, such as `html5_inicis`, exactly."),

@@ -12,6 +12,8 @@ use super::fuse::RawFuse;
 pub struct Raw {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_dir: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kill_file: Option<String>,
     pub tag: String,
     pub database: RawDatabase,
     pub accounts: BTreeMap<String, RawAccount>,

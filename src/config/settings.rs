@@ -37,6 +37,8 @@ const CHARGE_TIME: Time = Time::constant(10, 0, 0, 0);
 pub struct Settings {
     pub database: Database,
     pub state_dir: PathBuf,
+    /// Stops all sends while it exists; with `.NAME` behind it, those of one account.
+    pub kill_file: PathBuf,
     pub tag: Tag,
     pub accounts: BTreeMap<String, Account>,
     /// The plans, and what the accounts say about their subscriptions.
@@ -251,6 +253,7 @@ impl Settings {
         }
         let state_dir = state_dir.or_else(beside_the_file).unwrap_or_else(|| ".".into());
         Self {
+            kill_file: raw.kill_file.as_ref().map_or_else(|| state_dir.join("kill"), PathBuf::from),
             state_dir,
             tag: wrong.parsed("tag", &raw.tag).unwrap_or_else(|| "rb".parse().expect("\"rb\" is a tag")),
             accounts: raw.accounts.iter().map(|(name, account)| (name.clone(), Account::of(name, account, wrong))).collect(),

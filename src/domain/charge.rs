@@ -200,6 +200,8 @@ pub struct Charge {
     pub external_ref: String,
     /// The plan whose dunning it is under.
     pub plan: String,
+    /// The subscription's own zone: that of its retries, before the plan's.
+    pub zone: Option<String>,
     pub base: IdBase,
     pub mode: IdMode,
     pub period: Period,
@@ -255,6 +257,7 @@ impl Charge {
             subscription: terms.id,
             external_ref: terms.external_ref.clone(),
             plan: terms.coming_plan().to_owned(),
+            zone: terms.zone.clone(),
             base: IdBase::derive(tag, &terms.account, &terms.external_ref, next.period.start),
             mode,
             period: next.period,

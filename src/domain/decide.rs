@@ -208,6 +208,8 @@ pub struct Decision {
     pub refusal: Option<Class>,
     /// The charge was given up, and its dunning gives the subscription this status.
     pub end: Option<Status>,
+    /// Between a first decline and the subscription's state `past_due`, by its ladder.
+    pub grace: SignedDuration,
     /// The account is to be paused, for this reason: the merchant's contract is the trouble, so nobody is charged.
     pub pause: Option<String>,
     /// Writing `paid` needs no claim; every other conclusion does.
@@ -241,6 +243,11 @@ pub enum Refusal {
 
 /// Decides what a fact means for a charge.
 pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> Result<Decision, Refusal> {
+    let decision = judge(charge, fact, now, policy)?;
+    Ok(Decision { grace: policy.dunning.grace(&charge.plan), ..rules::settle_elsewhere(decision) })
+}
+
+fn judge(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> Result<Decision, Refusal> {
     use ChargeState::{Doubt, Due, Paid, Review, Unpaid, Void};
     let decision = match (charge.state, fact) {
         // Truths: believed at once, whatever the state (R1, R6).
@@ -315,9 +322,9 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
             | Fact::SubscriptionCancelled,
         ) => return Err(Refusal::Stale),
 
-        (_, Fact::Ruled(ruling, findings)) => return ruled(charge, ruling, findings, now, policy).map(rules::settle_elsewhere),
+        (_, Fact::Ruled(ruling, findings)) => ruled(charge, ruling, findings, now, policy)?,
     };
-    Ok(rules::settle_elsewhere(decision))
+    Ok(decision)
 }
 
 /// What the answer to the open send means (docs/protocol.md, What an answer means). `paid` has been handled.
@@ -415,6 +422,7 @@ impl Decision {
             incidents: Vec::new(),
             refusal: None,
             end: None,
+            grace: SignedDuration::ZERO,
             pause: None,
             is_truth: false,
         }

@@ -35,12 +35,13 @@ pub enum EventKind {
     SubscriptionChanged,
     SubscriptionEnded,
     SubscriptionSkipped,
+    SubscriptionStateChanged,
     AccountPaused,
     AccountFuseBlown,
 }
 
 impl EventKind {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::ChargePaid,
         Self::ChargeDeclined,
         Self::ChargeUnpaid,
@@ -53,6 +54,7 @@ impl EventKind {
         Self::SubscriptionChanged,
         Self::SubscriptionEnded,
         Self::SubscriptionSkipped,
+        Self::SubscriptionStateChanged,
         Self::AccountPaused,
         Self::AccountFuseBlown,
     ];
@@ -71,6 +73,7 @@ impl EventKind {
             Self::SubscriptionChanged => "subscription.changed",
             Self::SubscriptionEnded => "subscription.ended",
             Self::SubscriptionSkipped => "subscription.skipped",
+            Self::SubscriptionStateChanged => "subscription.state_changed",
             Self::AccountPaused => "account.paused",
             Self::AccountFuseBlown => "account.fuse_blown",
         }

@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use tracing::{error, warn};
 
+use super::breaker::{Failing, Passage};
 use super::limits::GATE;
 use super::look::{History, kept};
 use super::record::note;
@@ -45,7 +46,7 @@ impl Drop for Room<'_> {
 impl Engine {
     /// Claims charges that are due for a send (W1), no more than there is room for. `None`: nothing is due.
     pub(crate) async fn claim_sends(&self, account: &Arc<AccountRuntime>) -> Result<Option<Batch>, StoreError> {
-        let room = account.limits.room();
+        let room = account.limits.room(self.clock.boot());
         if room == 0 {
             return Ok(None);
         }
@@ -304,7 +305,9 @@ impl Engine {
         let customer_uid = attempt.customer_uid().to_owned();
         become_sent(&mut charge, &attempt);
         let permit = account.limits.permits.acquire().await;
-        let slot = account.limits.slot(self.clock.boot());
+        // behind an open breaker there is nothing to wait for
+        let stopped = account.limits.passage(self.clock.boot()) == Passage::Stopped;
+        let slot = if stopped { self.clock.boot() } else { account.limits.slot(self.clock.boot()) };
         let wait = slot.saturating_sub(self.clock.boot());
         if !wait.is_zero() && slot.saturating_sub(claimed_at) < GATE {
             let until = self.now().checked_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::ZERO));
@@ -314,10 +317,10 @@ impl Engine {
             () if !marked => Some("the state directory is not writable"),
             () => self.gate(account, claimed_at, zone.as_ref()).await,
         };
+        let before = self.clock.boot();
         let answer = match closed {
             Some(why) => Answer { outcome: Outcome::NotSent(NotSent::Gate(why)), kept: note(why) },
             None => {
-                let before = self.clock.boot();
                 self.stats.sends.add(1);
                 let answer = account.account.gateway.charge(attempt).await;
                 account.limits.took(self.clock.boot().saturating_sub(before));
@@ -325,7 +328,7 @@ impl Engine {
             }
         };
         drop(permit);
-        self.heed(account, &answer.outcome).await;
+        self.heed(account, before, &answer.outcome).await;
         self.weigh(account, &charge, &answer.outcome).await;
         let observation = Observation { source: "answer", send: Some(send), began_at: begun_at, detail: answer.kept };
         let fact = Fact::Answered { send, id_number, customer_uid, outcome: answer.outcome };
@@ -340,6 +343,7 @@ impl Engine {
                 Some("its window has closed")
             }
             () if !self.trusts_time() => Some("the clock has jumped"),
+            () if account.limits.passage(self.clock.boot()) == Passage::Stopped => Some("the gateway fails as a whole"),
             () => match self.brakes_for(account).await {
                 // what was committed before the fuse blew was within its bounds
                 Ok(Some(NotBegun::Fuse { .. })) => None,
@@ -353,6 +357,14 @@ impl Engine {
 
     /// What stops sends of an account, read at most a second ago.
     pub(crate) async fn brakes_for(&self, account: &AccountRuntime) -> Result<Option<NotBegun>, StoreError> {
+        // both are read, each time: the one knows nothing of what the other does
+        let outside = self.killed_here.load(Ordering::Acquire) || self.switched_off(account).await;
+        let inside = self.brakes_inside(account).await?;
+        Ok(if outside { Some(NotBegun::Killed) } else { inside })
+    }
+
+    /// The same, by the database alone.
+    async fn brakes_inside(&self, account: &AccountRuntime) -> Result<Option<NotBegun>, StoreError> {
         let id = account.account.id;
         if account.unaudited.load(Ordering::Acquire) {
             return Ok(Some(NotBegun::Held));
@@ -372,20 +384,32 @@ impl Engine {
         Ok(stop)
     }
 
-    /// What an answer says about the account as a whole.
-    async fn heed(&self, account: &AccountRuntime, outcome: &Outcome) {
+    /// Whether the switch outside of the database stops an account, as read at most a second ago.
+    async fn switched_off(&self, account: &AccountRuntime) -> bool {
+        let id = account.account.id;
+        let now = self.clock.boot();
+        if let Some(stop) = self.switches.fresh(id, now) {
+            return stop.is_some();
+        }
+        let stop = self.switch.stopped(&account.account.name).await.map(|_| NotBegun::Killed);
+        self.switches.set(id, now, stop);
+        stop.is_some()
+    }
+
+    /// What an answer says about the account as a whole; the POST began at `began`.
+    async fn heed(&self, account: &AccountRuntime, began: Duration, outcome: &Outcome) {
         match outcome {
-            Outcome::Doubt { cause: DoubtCause::Overload, .. } => {
-                account.limits.overloaded(self.clock.boot());
-                warn!(account = %account.account.name, "the gateway is overloaded or down: the account slows down");
+            Outcome::Doubt { cause: DoubtCause::Overload, .. } | Outcome::NotSent(NotSent::Unreachable(_)) => {
+                self.gateway_failed(account, began, Failing::Surely);
             }
-            Outcome::NotSent(NotSent::Unreachable(_)) => account.limits.overloaded(self.clock.boot()),
+            Outcome::Doubt { cause: DoubtCause::Transport, .. } => self.gateway_failed(account, began, Failing::Perhaps),
             Outcome::NotSent(NotSent::Unauthorized { token }) => {
                 let second = account.limits.unauthorized(*token);
                 self.pause_if(second, account).await;
             }
             Outcome::Paid(_) | Outcome::Declined(..) => account.limits.answered_well(),
-            _ => {}
+            Outcome::NotSent(NotSent::Gate(_)) | Outcome::Doubt { cause: DoubtCause::Nonsense, .. } => {}
+            _ => account.limits.answered(),
         }
     }
 
@@ -405,10 +429,12 @@ impl Engine {
     /// What a call that cannot charge says about the account as a whole.
     pub(crate) async fn heed_failure(&self, account: &AccountRuntime, why: &Unavailable) {
         match why {
-            Unavailable::Overload(_) | Unavailable::Unreachable(_) => account.limits.overloaded(self.clock.boot()),
+            Unavailable::Overload(_) | Unavailable::Unreachable(_) => {
+                self.gateway_failed(account, self.clock.boot(), Failing::Surely);
+            }
             // the client has asked for a fresh token and tried again before it says so
             Unavailable::Unauthorized => {
-                account.limits.overloaded(self.clock.boot());
+                self.gateway_failed(account, self.clock.boot(), Failing::Surely);
                 let again = account.limits.refused_again();
                 self.pause_if(again, account).await;
             }

@@ -109,10 +109,10 @@ impl Database {
         }
         reserve_ids(tx, intents, &mut refused).await?;
         let stand = self.only_the_wave(tx, batch, intents, &mut refused, stand).await?;
-        let declined = stop_cards(tx, batch, intents, &mut refused).await?;
+        let kept = stop_cards(tx, batch, intents, &mut refused).await?;
         self.reserve(tx, batch, intents, &mut refused, &scales, &stand).await?;
         let pending = insert(tx, batch, intents, &refused).await?;
-        write_begun(tx, batch, intents, &pending, &declined).await?;
+        write_begun(tx, batch, intents, &pending, &kept).await?;
         Ok(pending)
     }
 }

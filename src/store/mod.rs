@@ -32,6 +32,7 @@ mod rehearse;
 mod rows;
 mod schedules;
 pub mod sql;
+mod states;
 mod terms;
 mod versions;
 

@@ -14,6 +14,9 @@ use super::sql::versions as sql;
 /// A daemon that was not seen for so long is gone.
 const GONE_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
+/// One that was not seen for so long is not counted on.
+const RUNS: SignedDuration = SignedDuration::from_mins(3);
+
 /// A config that was in force, with the plans of the database.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredVersion {
@@ -51,6 +54,15 @@ pub struct DaemonRow {
     pub refused_hash: Option<String>,
     pub refused_why: Option<String>,
     pub refused_at: Option<Timestamp>,
+    /// What stops this daemon alone, for people: a line each.
+    pub stopped_by: Option<String>,
+}
+
+impl DaemonRow {
+    /// Whether it is at work, as far as the database knows.
+    pub fn runs(&self, now: Timestamp) -> bool {
+        self.stopped_at.is_none() && now.duration_since(self.seen_at) < RUNS
+    }
 }
 
 impl Database {
@@ -128,6 +140,11 @@ impl Database {
         self.db.write(&sql::STOPPED, &[instance.into(), now.into()]).await.map(drop)
     }
 
+    /// What stops a daemon alone; `None`: nothing does.
+    pub async fn daemon_stopped_by(&self, instance: &str, what: Option<&str>) -> Result<(), Fault> {
+        self.db.write(&sql::STOPPED_BY, &[instance.into(), what.into()]).await.map(drop)
+    }
+
     pub async fn daemons(&self) -> Result<Vec<DaemonRow>, Fault> {
         let rows = self.db.read(&sql::DAEMONS, &[]).await?;
         rows.iter()
@@ -142,6 +159,7 @@ impl Database {
                     refused_hash: row.text_opt("refused_hash")?,
                     refused_why: row.text_opt("refused_why")?,
                     refused_at: row.at_opt("refused_at")?,
+                    stopped_by: row.text_opt("stopped_by")?,
                 })
             })
             .collect()

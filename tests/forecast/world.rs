@@ -279,6 +279,7 @@ impl World {
             clock: Arc::clone(&self.clock) as _,
             courier: Arc::new(NobodyListens),
             watermark: Arc::new(NoMark),
+            switch: Arc::new(rebilld::ports::switch::NoSwitch),
             accounts: vec![Account {
                 id: self.account.id,
                 name: self.account.name.clone(),

@@ -141,6 +141,14 @@ impl Store for CrashingStore {
         self.acknowledge(result)
     }
 
+    async fn due_states(&self, now: Timestamp, limit: u32) -> Result<Vec<StateFacts>, StoreError> {
+        through!(self, due_states(now, limit))
+    }
+
+    async fn keep_states(&self, now: Timestamp, steps: &[StateStep]) -> Result<u64, StoreError> {
+        through!(self, keep_states(now, steps))
+    }
+
     async fn adopt_interrupted(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError> {
         through!(self, adopt_interrupted(now, limit))
     }

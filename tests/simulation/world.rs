@@ -251,6 +251,7 @@ impl World {
             clock: Arc::clone(&self.clock) as _,
             courier: Arc::clone(&self.receiver) as _,
             watermark: Arc::clone(&self.mark) as _,
+            switch: Arc::new(rebilld::ports::switch::NoSwitch),
             accounts: vec![account],
             catalog: Catalog { plans: self.plans.clone(), ..Catalog::default() },
             id_modes: [(self.account.id, self.mode)].into(),

@@ -148,6 +148,33 @@ both! {
         assert_eq!(stop(&world, &claimed[1..2], later(600)).await, None);
     }
 
+    async fn a_card_that_several_subscriptions_share_is_spaced_across_batches_and_replicas(world: World) {
+        let claimed = world.claimed(2, "t").await;
+        share_a_card(&world).await;
+        assert_eq!(world.count("SELECT count(*) AS n FROM shared_cards").await, 1);
+        assert_eq!(stop(&world, &claimed[..1], now()).await, None);
+        assert_eq!(world.count("SELECT count(*) AS n FROM card_tries WHERE class IS NULL").await, 1, "never declined, but kept");
+        let replica = world.replica().await;
+        let second = replica.begin(shared(&world, &claimed[1..], later(60))).await.unwrap().attempts.remove(0);
+        let spaced = NotBegun::CardStopped { stop: KeyStop::Spacing, until: later(600) };
+        assert_eq!(second.unwrap_err(), spaced, "still open");
+        let loaded = world.db.load(&[claimed[0].charge.id]).await.unwrap().remove(0);
+        world.db.record(now(), &[entry(&loaded, Fence::Claim(token("t")), paid(&loaded, "imp_1"))]).await.unwrap();
+        assert_eq!(stop(&world, &claimed[1..], later(599)).await, Some((KeyStop::Spacing, later(600))), "paid");
+        assert_eq!(stop(&world, &claimed[1..], later(600)).await, None);
+    }
+
+    async fn a_card_is_shared_from_its_second_subscription_on_in_one_account(world: World) {
+        world.claimed(2, "t").await;
+        assert_eq!(world.count("SELECT count(*) AS n FROM shared_cards").await, 0);
+        world
+            .sql("INSERT INTO subscriptions (account, external_ref, plan, customer_uid, anchor)
+                SELECT account, 'another', plan, customer_uid, anchor FROM subscriptions WHERE id = (SELECT min(id) FROM subscriptions)")
+            .await
+            .unwrap();
+        assert_eq!(world.count("SELECT count(*) AS n FROM shared_cards").await, 1);
+    }
+
     async fn a_card_declined_ten_times_in_thirty_days_is_not_asked(world: World) {
         let claimed = world.claimed(1, "t").await;
         past_declines(&world, 10).await;

@@ -1,7 +1,7 @@
 //! What the tests do with the store, in the words of the domain.
 
-use jiff::Timestamp;
 use jiff::civil::{Date, date};
+use jiff::{SignedDuration, Timestamp};
 use rebilld::domain::attempt::{AttemptState, SendEnd};
 use rebilld::domain::charge::{Charge, ChargeState, IdMode, Waiting};
 use rebilld::domain::decide::{Decision, LiveChange};
@@ -97,6 +97,7 @@ pub fn decided(charge: &Charge, change: impl FnOnce(&mut Decision)) -> Decision 
         incidents: Vec::new(),
         refusal: None,
         end: None,
+        grace: SignedDuration::ZERO,
         pause: None,
         is_truth: false,
     };

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rebilld::ports::store::Store;
-use rebilld::store::sql::{Statement, cards, charges, chores, fuse, missed, outlook, schedules, writes};
+use rebilld::store::sql::{Statement, cards, charges, chores, fuse, missed, outlook, schedules, states, writes};
 
 use super::rig::{Engine, World, now};
 
@@ -26,12 +26,17 @@ const HOT: &[(&Statement, &str)] = &[
     (&chores::PAID_SINCE, "charges_paid"),
     (&chores::UNRESOLVED_NOW, "charges_unresolved"),
     (&writes::LOCK_TO_BEGIN, "charges"),
+    (&states::DUE_STATES, "subscription_states_look"),
+    (&charges::NEXT_DUE, "subscription_states_look"),
+    (&states::STATE_FACTS, "charges_unresolved"),
+    (&writes::LOCK_TO_RECORD, "subscription_states"),
+    (&cards::TRIES_OF_CARDS, "card_tries_of"),
+    (&cards::TRIES_OF_CARDS, "shared_cards"),
     (&writes::LIVE_ATTEMPTS, "attempts_one"),
     (&fuse::SPENT, "fuse_spent"),
     (&fuse::SPENT, "fuse_expected"),
     (&fuse::DUE_WAVE, "charges_send"),
     (&fuse::WAVE_OPEN, "wave_charges"),
-    (&fuse::WAKE_FUSED, "charges_send"),
     (&fuse::WAVE_PLAN, "charges_send"),
     (&cards::TRIES_OF_CARDS, "card_tries"),
     (&cards::TRIES_OF_CARDS, "key_bookings"),
@@ -99,8 +104,15 @@ async fn grow(world: &World) {
         .await
         .unwrap();
     for sql in [
+        "INSERT INTO subscription_states (subscription_id, state, since)
+            SELECT id, CASE WHEN id % 100 = 0 THEN 'past_due' ELSE 'paused' END, created_at FROM subscriptions WHERE id % 5 = 0",
         "INSERT INTO attempts (charge_id, number, id_number, amount, customer_uid, state)
             SELECT id, 1, 1, amount, 'card', 'live' FROM charges",
+        "INSERT INTO card_tries (attempt_id, account_id, customer_uid, charge_id, at)
+            SELECT a.id, 1, 'card-' || a.id, a.charge_id, c.due_at FROM attempts a JOIN charges c ON c.id = a.charge_id
+            WHERE a.id % 10 = 0",
+        "INSERT INTO shared_cards (account, customer_uid)
+            SELECT 'main', 'card-' || id FROM subscriptions WHERE id % 10 = 0",
         "INSERT INTO sends (attempt_id, endpoint_id, state, begun_at, body_hash)
             SELECT a.id, 1, CASE WHEN a.id < 500 THEN 'open' ELSE 'answered' END, c.due_at, 'x'
             FROM attempts a JOIN charges c ON c.id = a.charge_id",

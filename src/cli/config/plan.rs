@@ -20,8 +20,6 @@ use crate::store::DaemonRow;
 
 /// How long `apply` waits for the daemons.
 const WAIT: Duration = Duration::from_secs(15);
-/// A daemon that was not seen for so long is not waited for.
-const ALIVE: jiff::SignedDuration = jiff::SignedDuration::from_mins(3);
 
 /// What is compared with what.
 #[derive(Debug, clap::Args)]
@@ -335,13 +333,12 @@ impl Apply {
 }
 
 fn alive(daemons: Vec<DaemonRow>, now: Timestamp) -> Vec<DaemonRow> {
-    daemons.into_iter().filter(|daemon| daemon.stopped_at.is_none() && now.duration_since(daemon.seen_at) < ALIVE).collect()
+    daemons.into_iter().filter(|daemon| daemon.runs(now)).collect()
 }
 
 /// Daemons that still hold something else.
 fn refusals<'a>(planned: &Planned, daemons: &'a [DaemonRow]) -> Vec<&'a DaemonRow> {
-    let alive = |daemon: &&DaemonRow| daemon.stopped_at.is_none() && planned.opened.now.duration_since(daemon.seen_at) < ALIVE;
-    daemons.iter().filter(alive).filter(|daemon| daemon.hash != planned.version.hash).collect()
+    daemons.iter().filter(|daemon| daemon.runs(planned.opened.now)).filter(|daemon| daemon.hash != planned.version.hash).collect()
 }
 
 fn told(context: &Context, short: &str, daemons: &[DaemonRow], words: &str) -> Result<(), Failure> {

@@ -20,6 +20,7 @@ mod gateway;
 mod journal;
 mod ledger;
 mod lookup;
+mod mix;
 mod schedules;
 mod server;
 mod tokens;

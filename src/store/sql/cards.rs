@@ -16,7 +16,8 @@ pub const ALL: &[&Statement] = &[
     &FORGET_TRIES,
 ];
 
-/// What billing keys have been through, and, with the state `booked`, which of them PortOne's own schedule is going to charge. Differs
+/// What billing keys have been through; with the state `booked`, which of them PortOne's own schedule is going to charge; and a row without a
+/// try for each key that several subscriptions share: its tries are kept from the first one on. Differs
 /// because lists are arrays on Postgres and JSON on SQLite.
 pub const TRIES_OF_CARDS: Statement = Statement::two(
     "tries of cards",
@@ -24,12 +25,18 @@ pub const TRIES_OF_CARDS: Statement = Statement::two(
         FROM card_tries k JOIN attempts a ON a.id = k.attempt_id
         WHERE k.account_id = $1 AND k.customer_uid IN (SELECT value FROM json_each($2)) AND k.at > $3
     UNION ALL SELECT 0, b.customer_uid, 0, b.checked_at, NULL, 'booked' FROM key_bookings b
-        WHERE b.account_id = $1 AND b.customer_uid IN (SELECT value FROM json_each($2))",
+        WHERE b.account_id = $1 AND b.customer_uid IN (SELECT value FROM json_each($2))
+    UNION ALL
+    SELECT NULL, d.customer_uid, NULL, NULL, NULL, NULL FROM shared_cards d
+        WHERE d.account = (SELECT name FROM accounts WHERE id = $1) AND d.customer_uid IN (SELECT value FROM json_each($2))",
     "SELECT k.attempt_id, k.customer_uid, k.charge_id, k.at, k.class, a.state
         FROM card_tries k JOIN attempts a ON a.id = k.attempt_id
         WHERE k.account_id = $1 AND k.customer_uid = ANY ($2) AND k.at > $3
     UNION ALL SELECT 0, b.customer_uid, 0, b.checked_at, NULL, 'booked' FROM key_bookings b
-        WHERE b.account_id = $1 AND b.customer_uid = ANY ($2)",
+        WHERE b.account_id = $1 AND b.customer_uid = ANY ($2)
+    UNION ALL
+    SELECT NULL, d.customer_uid, NULL, NULL, NULL, NULL FROM shared_cards d
+        WHERE d.account = (SELECT name FROM accounts WHERE id = $1) AND d.customer_uid = ANY ($2)",
 );
 
 /// What the keys of subscriptions have been through. Differs because lists are arrays on Postgres and JSON on SQLite.

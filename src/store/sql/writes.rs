@@ -5,6 +5,7 @@ use super::Statement;
 pub const ALL: &[&Statement] = &[
     &LOCK_CHARGES,
     &LOCK_TO_BEGIN,
+    &LOCK_TO_RECORD,
     &LOCK_BRAKES,
     &LIVE_ATTEMPTS,
     &INSERT_NEW_IDS,
@@ -36,6 +37,24 @@ pub const LOCK_CHARGES: Statement = Statement::two(
     "SELECT id, subscription_id, account_id, state, claim_token, elsewhere_imp_uid, version FROM charges
         WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE",
 );
+
+/// As [`LOCK_CHARGES`], with whether a payment may end its subscription's state: few are in such a one, and on Postgres only those
+/// are in the index that is asked. Differs because SQLite has one writer and no row locks.
+pub const LOCK_TO_RECORD: Statement = Statement::two(
+    "lock to record",
+    concat!(lock_to_record!(), " WHERE c.id IN (SELECT value FROM json_each($1))"),
+    concat!(lock_to_record!(), " WHERE c.id = ANY ($1) ORDER BY c.id FOR NO KEY UPDATE OF c"),
+);
+
+macro_rules! lock_to_record {
+    () => {
+        "SELECT c.id, c.state, c.claim_token, c.version,
+            (SELECT subscription_states.state FROM subscription_states WHERE subscription_states.subscription_id = c.subscription_id
+                AND subscription_states.state IN ('trialing', 'past_due', 'unpaid')) AS open_state
+        FROM charges c"
+    };
+}
+use lock_to_record;
 
 /// The same rows for W2, each with what its subscription paid last: a probe of the index that opening has just walked. Differs
 /// because SQLite has one writer, no row locks and no LATERAL; for the words of the condition see [`UPDATE_ATTEMPTS`].
