@@ -8,6 +8,7 @@ mod cli {
 
     mod ahead;
     mod arm;
+    mod brakes;
     mod calendar;
     mod charges;
     mod config;

@@ -23,6 +23,11 @@ pub enum AppError {
     Ticks(#[from] TickError),
     #[error("worker.quiet has to be at least 45 minutes: it outlasts a stalled process, the gateway's delay and its lag")]
     Quiet,
+    /// A running daemon has refused it as too large a change, and nobody has approved it since.
+    #[error(
+        "the config {hash} was refused while the daemon ran, and a start does not take it either: {why}. Or put back what was in force ({in_force})"
+    )]
+    Unconfirmed { hash: String, why: String, in_force: String },
     #[error("there is no account `{0}` that may be asked: check its section in the config, and `rebilld hold status`")]
     NoAccount(String),
     #[error(transparent)]

@@ -20,7 +20,7 @@ use crate::domain::attempt::{base32, digest};
 use crate::domain::charge::AccountId;
 use crate::domain::money::{Currency, Money};
 use crate::domain::plan::Catalog;
-use crate::engine::change::Effect;
+use crate::engine::change::{DAYS, Effect};
 use crate::engine::{Engine, InForce};
 use crate::ports::wake::Wake;
 use crate::store::db::Fault;
@@ -202,7 +202,7 @@ impl Reloader {
             Err(why) => Err(why.into()),
         };
         if let Err(why) = taken {
-            warn!(%why, "the plans of the database cannot be taken for now: nothing opens under them");
+            warn!(%why, "the plans of the database cannot be taken for now: no period opens, under any plan, until they can");
         }
     }
 
@@ -341,7 +341,8 @@ impl Reloader {
     async fn refuse(&self, hash: Option<&str>, why: &NotTaken) {
         let text = why.to_string();
         error!(in_force = Version::short(&self.hash), refused = hash.map(Version::short), why = %text, "the config is not taken: the old one stays in force");
-        if let Err(why) = self.database.config_refused(&self.instance, hash, &text, self.now()).await {
+        let unconfirmed = matches!(why, NotTaken::TooMuch(..));
+        if let Err(why) = self.database.config_refused(&self.instance, hash, (&text, unconfirmed), self.now()).await {
             warn!(%why, "the database could not be told why a config was not taken");
         }
     }
@@ -349,6 +350,27 @@ impl Reloader {
     fn now(&self) -> Timestamp {
         self.engine.time()
     }
+}
+
+/// Refuses to start with a config that a running daemon did not take because of what it would do to money, unless an operator has
+/// approved it since: whatever ended that daemon was no word for it.
+pub(super) async fn confirmed(database: &Database, loaded: &Loaded) -> Result<(), AppError> {
+    let hash = loaded.version().hash;
+    let Some(refused) = database.unconfirmed(&hash).await? else { return Ok(()) };
+    let in_force = database.config_in_force().await?.map(|stored| stored.hash);
+    let from_here = |base: &Option<String>| base.is_none() || *base == in_force;
+    let approval = database.last_approval().await?;
+    let approved =
+        approval.is_some_and(|approval| approval.hash == hash && approval.at >= refused.at && from_here(&approval.base));
+    if approved || in_force.as_ref() == Some(&hash) {
+        return Ok(());
+    }
+    let short = Version::short(&hash).to_owned();
+    let why = refused
+        .why
+        .unwrap_or_else(|| format!("look at it with `rebilld config plan`, then `rebilld config apply --confirm {short}`"));
+    let in_force = in_force.as_deref().map_or("", Version::short).to_owned();
+    Err(AppError::Unconfirmed { hash: short, why, in_force })
 }
 
 /// Whether no subscription can be charged otherwise.
@@ -378,10 +400,11 @@ fn too_much(effect: &Effect) -> String {
     let shown = |currency: &Currency, minor: i128| {
         i64::try_from(minor).map_or_else(|_| format!("{minor} {currency}"), |minor| Money::new(minor, *currency).to_string())
     };
-    let sums = effect.difference.iter().filter(|(_, minor)| **minor > 0).map(|(currency, minor)| shown(currency, *minor));
-    let sums: Vec<String> = sums.collect();
-    let sums = if sums.is_empty() { String::new() } else { format!(", by {} in all", sums.join(" and ")) };
-    format!("the next charges of {} subscriptions would change{sums}: more than `[reload]` lets through", effect.changed)
+    let sums: Vec<String> =
+        effect.weight().iter().filter(|(_, minor)| **minor > 0).map(|(currency, minor)| shown(currency, *minor)).collect();
+    let sums = if sums.is_empty() { String::new() } else { format!(", by {} within {DAYS} days", sums.join(" and ")) };
+    let s = if effect.changed == 1 { "" } else { "s" };
+    format!("the charges to come of {} subscription{s} would change{sums}: more than `[reload]` lets through", effect.changed)
 }
 
 /// Tells one daemon from another on the same database.

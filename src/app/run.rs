@@ -10,7 +10,7 @@ use super::channels;
 use super::errors::AppError;
 use super::expect;
 use super::kill_files::KillFiles;
-use super::reload::{Reloader, instance};
+use super::reload::{Reloader, confirmed, instance};
 use super::switch::Watch;
 use crate::config::{Loaded, Sources};
 use crate::engine::{Account, worker};
@@ -30,6 +30,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     let database = open(&loaded.settings, true).await?;
     let lock = database.lock_for_daemon()?;
     database.migrate().await?;
+    confirmed(&database, &loaded).await?;
     let clock = Arc::new(SystemClock::new());
     clock.set(database.clock().await?);
     let assembled = assemble(&loaded, database, Arc::clone(&clock) as Arc<dyn Clock>, true, |_| {}).await?;
@@ -74,8 +75,8 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     engine.stop();
     // ticks carry nothing, and a config that is half taken is taken at the next start
     reloading.abort();
-    watching.abort();
     expecting.abort();
+    watching.abort();
     if let Err(why) = database.daemon_stopped(&instance(), engine.time()).await {
         warn!(%why, "the database could not be told that this daemon stops");
     }

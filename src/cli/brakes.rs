@@ -70,8 +70,8 @@ impl Hold {
             Self::Status => status(context, None).await,
             Self::Set { account, why } => {
                 let signed = context.signed(&why)?;
-                let opened = context.open().await?;
-                let reach = reach(&opened, account)?;
+                let opened = context.open_in_spite().await?;
+                let reach = reach(&opened, account).await?;
                 let done = opened.database.desk().set_hold(opened.now, &reach, &signed).await?;
                 known(done, &reach)?;
                 tell(context, &format!("{} held: nothing is sent until `rebilld hold release`", subject(&reach)))
@@ -95,8 +95,8 @@ impl Kill {
             Self::Off { account, why } => (account, why, false),
         };
         let signed = context.signed(&why)?;
-        let opened = context.open().await?;
-        let reach = reach(&opened, account)?;
+        let opened = context.open_in_spite().await?;
+        let reach = reach(&opened, account).await?;
         let done = opened.database.desk().kill(opened.now, &reach, on, &signed).await?;
         known(done, &reach)?;
         let word = if on { "on: nothing is sent from now on" } else { "off" };
@@ -142,14 +142,16 @@ fn subject(reach: &Reach) -> String {
     }
 }
 
-fn reach(opened: &Opened, account: Option<String>) -> Result<Reach, Failure> {
+/// An account may be in the database alone, when the config is wrong.
+async fn reach(opened: &Opened, account: Option<String>) -> Result<Reach, Failure> {
     let Some(name) = account else { return Ok(Reach::Database) };
-    let known: Vec<&str> = opened.loaded.settings.accounts.keys().map(String::as_str).collect();
-    if known.contains(&name.as_str()) {
+    let rows = opened.database.desk().accounts().await?;
+    let known = || rows.iter().map(|row| row.name.as_str()).chain(opened.loaded.settings.accounts.keys().map(String::as_str));
+    if known().any(|known| known == name) {
         return Ok(Reach::Account(name));
     }
-    let meant = closest(&name, known.iter().copied()).map_or_else(String::new, |meant| format!(": did you mean `{meant}`?"));
-    Err(Failure::data(format!("there is no account `{name}` in the config{meant}")))
+    let meant = closest(&name, known()).map_or_else(String::new, |meant| format!(": did you mean `{meant}`?"));
+    Err(Failure::data(format!("there is no account `{name}`{meant}")))
 }
 
 fn known(done: bool, reach: &Reach) -> Result<(), Failure> {
@@ -164,7 +166,7 @@ fn known(done: bool, reach: &Reach) -> Result<(), Failure> {
 }
 
 async fn status(context: &Context, account: Option<String>) -> Result<(), Failure> {
-    let opened = context.open().await?;
+    let opened = context.open_in_spite().await?;
     let desk = opened.database.desk();
     let zone = opened.zone(account.as_deref().unwrap_or_default());
     let mut rows = Vec::new();

@@ -9,7 +9,6 @@ use super::context::{Context, Opened, Why};
 use super::failure::{Code, Failure};
 use super::output::{Listing, Output, amount, field, money, print_json, say};
 use crate::domain::lifecycle::{Missed, Next, missed, next_period, seen};
-use crate::ports::store::{Passed, PassedWhy};
 use crate::store::desk::columns::PLAN;
 use crate::store::desk::{CatchUpStep, SubscriptionRow};
 
@@ -151,7 +150,7 @@ impl CatchUp {
 }
 
 async fn list(context: &Context, which: &Which, limit: usize) -> Result<(), Failure> {
-    let opened = context.open().await?;
+    let opened = context.open_in_force().await?;
     let mut tally = Tally::default();
     let mut rows = Vec::new();
     let mut after = 0;
@@ -199,32 +198,13 @@ fn open(found: &Missed, _: bool) -> Option<Decided> {
 }
 
 fn skip_all(found: &Missed, changes_plan: bool) -> Option<Decided> {
-    let passed = Passed {
-        why: PassedWhy::Missed,
-        first: found.first.start,
-        until: found.latest.end,
-        count: found.count,
-        after: found.past_all,
-        adjustments: Vec::new(),
-        changes_plan,
-    };
-    Some((CatchUpStep::Skip(passed), found.count, found.sum))
+    Some((CatchUpStep::Skip(found.skip_all(changes_plan)), found.count, found.sum))
 }
 
 fn keep_latest(found: &Missed, changes_plan: bool) -> Option<Decided> {
-    if found.count < 2 {
-        return None;
-    }
-    let passed = Passed {
-        why: PassedWhy::Missed,
-        first: found.first.start,
-        until: found.latest.start,
-        count: found.count - 1,
-        after: found.at_latest,
-        adjustments: Vec::new(),
-        changes_plan,
-    };
-    Some((CatchUpStep::Skip(passed), found.count - 1, found.before_latest))
+    let passed = found.keep_latest(changes_plan)?;
+    let count = passed.count;
+    Some((CatchUpStep::Skip(passed), count, found.before_latest))
 }
 
 impl Change {
@@ -233,7 +213,7 @@ impl Change {
             return Err(Failure::new(Code::Usage, "name subscriptions, or say --all: `rebilld catch-up list` shows what waits"));
         }
         let signed = context.signed(&self.why)?;
-        let opened = context.open().await?;
+        let opened = context.open_in_force().await?;
         let desk = opened.database.desk();
         let (mut tally, mut after, mut moved) = (Tally::default(), 0, 0);
         loop {

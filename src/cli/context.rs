@@ -1,11 +1,13 @@
 //! What every command starts from: settings, database, who is asking.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::failure::{Code, Failure};
 use super::output::Output;
-use crate::config::{DatabasePlans, Environment, Loaded, Sources, load};
+use crate::config::{ConfigErrors, DatabasePlans, Environment, Loaded, Sources, Version, load, load_in_spite, revive};
 use crate::domain::plan::Catalog;
 use crate::store::desk::{Signed, Status};
 use crate::store::{Database, OpenError, OpenOptions, PlanRows};
@@ -34,7 +36,7 @@ pub struct Opened {
     /// The plans of the database, as they stand there and as they are read.
     pub plans: PlanRows,
     pub of_database: DatabasePlans,
-    /// All plans, and what the accounts say about their subscriptions.
+    /// All plans, and what the accounts say about their subscriptions; like the plans empty if opened in spite of errors.
     pub catalog: Catalog,
     pub database: Database,
     /// The database's clock, when it was opened.
@@ -53,18 +55,98 @@ impl Context {
         if !database.pending_migrations().await?.is_empty() {
             return Err(OpenError::NotMigrated.into());
         }
-        let status: Option<Status> = database.desk().status().await?;
-        if let Some(status) = status
-            && status.tag != loaded.settings.tag.as_str()
-        {
-            let config = loaded.settings.tag.to_string();
-            return Err(OpenError::WrongTag { database: status.tag, config }.into());
-        }
+        same_tag(&loaded, database.desk().status().await?.as_ref())?;
         let now = database.desk().clock().await?;
         let plans = database.plan_rows().await?;
         let of_database = loaded.settings.database_plans(&plans.rows);
         loaded.settings = loaded.settings.with(of_database.clone());
         let catalog = loaded.settings.catalog();
+        Ok(Opened { loaded, plans, of_database, catalog, database, now })
+    }
+
+    /// The same for what is counted and then written down: its catalog is that of the config in force, even if the files here
+    /// hold another one. The daemon may have refused them, and dates that they lead to are not those that it charges by.
+    ///
+    /// # Errors
+    /// Running daemons go by different configs, or by one that this release cannot read.
+    pub async fn open_in_force(&self) -> Result<Opened, Failure> {
+        let mut opened = self.open().await?;
+        self.take_catalog_in_force(&mut opened).await?;
+        Ok(opened)
+    }
+
+    /// The same for changes that hold whatever the config says: what they tell of the next period is that of the config in force,
+    /// if it can be known.
+    pub async fn open_to_change(&self) -> Result<Opened, Failure> {
+        let mut opened = self.open().await?;
+        if let Err(why) = self.take_catalog_in_force(&mut opened).await {
+            self.note(&format!("what follows is told by the files here: {why}"));
+        }
+        Ok(opened)
+    }
+
+    async fn take_catalog_in_force(&self, opened: &mut Opened) -> Result<(), Failure> {
+        let short = |hash: &str| Version::short(hash).to_owned();
+        let daemons = opened.database.daemons().await?;
+        let running: BTreeMap<&str, i64> = daemons
+            .iter()
+            .filter(|daemon| daemon.runs(opened.now))
+            .map(|daemon| (daemon.hash.as_str(), daemon.version))
+            .collect();
+        if running.len() > 1 {
+            let hashes: Vec<String> = running.keys().map(|hash| short(hash)).collect();
+            let text = format!(
+                "running daemons go by different configs ({}): see `rebilld config show --running`, and bring them together with \
+                 `rebilld config apply`",
+                hashes.join(", ")
+            );
+            return Err(Failure::new(Code::TryLater, text));
+        }
+        let stored = match running.values().next() {
+            Some(version) => opened.database.config_version(*version).await?,
+            None => opened.database.config_in_force().await?,
+        };
+        let ours = opened.loaded.version().hash;
+        let Some(stored) = stored.filter(|stored| stored.hash != ours) else { return Ok(()) };
+        let (theirs, ours) = (short(&stored.hash), short(&ours));
+        let settings = revive(&stored.body).map_err(|why| {
+            let text = format!(
+                "the config in force ({theirs}) is one of a newer rebilld, and the files here hold another one ({ours}): use that \
+                 rebilld, or the files that are in force ({why})"
+            );
+            Failure::new(Code::Config, text)
+        })?;
+        opened.catalog = settings.with_rows(&opened.plans.rows).catalog();
+        self.note(&format!(
+            "by the config that is in force ({theirs}); the files here hold another one ({ours}), see `rebilld config plan`"
+        ));
+        Ok(())
+    }
+
+    /// Tells people something on the side.
+    fn note(&self, text: &str) {
+        if self.output == Output::Table && !self.quiet {
+            eprintln!("note: {text}");
+        }
+    }
+
+    /// The same for what has to work while something else is wrong: the plans of the database are not read, and a config with
+    /// errors is used as far as it can be read. It says so.
+    pub async fn open_in_spite(&self) -> Result<Opened, Failure> {
+        let (loaded, problems) = load_in_spite(&self.sources)?;
+        let database = connect(&loaded, false).await?;
+        if !database.pending_migrations().await?.is_empty() {
+            return Err(OpenError::NotMigrated.into());
+        }
+        match ConfigErrors::unless_none(problems) {
+            Ok(()) => same_tag(&loaded, database.desk().status().await?.as_ref())?,
+            Err(errors) => {
+                let Failure { text, .. } = errors.into();
+                eprintln!("warning: {}", text.replacen(":\n", ", and is used as far as it can be read:\n", 1));
+            }
+        }
+        let now = database.desk().clock().await?;
+        let (plans, of_database, catalog) = Default::default();
         Ok(Opened { loaded, plans, of_database, catalog, database, now })
     }
 
@@ -94,11 +176,20 @@ pub fn zone_of(loaded: &Loaded, account: &str) -> TimeZone {
     account.map(|account| account.timezone.clone()).unwrap_or_else(|| TimeZone::get("Asia/Seoul").unwrap_or(TimeZone::UTC))
 }
 
+/// Refuses a database that is bound to another tag than the config's.
+fn same_tag(loaded: &Loaded, status: Option<&Status>) -> Result<(), OpenError> {
+    match status {
+        Some(status) if status.tag != loaded.settings.tag.as_str() => {
+            Err(OpenError::WrongTag { database: status.tag.clone(), config: loaded.settings.tag.to_string() })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The database alone, of a config that may be wrong otherwise.
 pub async fn open_in_spite(context: &Context) -> Result<Database, Failure> {
-    let settings = crate::config::database_alone(&context.sources)?;
-    let options = OpenOptions { endpoints: Vec::new(), create: false, max_connections: 1 };
-    let database = Database::open(settings.url.reveal(), options).await?;
+    let (loaded, _) = load_in_spite(&context.sources)?;
+    let database = connect(&loaded, false).await?;
     if !database.pending_migrations().await?.is_empty() {
         return Err(OpenError::NotMigrated.into());
     }

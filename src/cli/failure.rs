@@ -102,7 +102,7 @@ impl From<AppError> for Failure {
             AppError::Account { .. } | AppError::Webhook(_) | AppError::Ticks(_) | AppError::Quiet | AppError::NoAccount(_) => {
                 Code::Config
             }
-            AppError::StateDir { .. } => Code::Config,
+            AppError::StateDir { .. } | AppError::Unconfirmed { .. } => Code::Config,
             AppError::Unavailable(_) => Code::Unavailable,
             AppError::TryLater(_) | AppError::NotDrained(_) => Code::TryLater,
             AppError::Refused(_) => Code::Data,

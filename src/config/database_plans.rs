@@ -10,6 +10,7 @@ use super::problem::{ConfigErrors, Origin, Problem};
 use super::raw::{Raw, RawPlan};
 use super::{Loaded, Settings, layers, problem_at, settings};
 use crate::domain::plan::Plan;
+use crate::store::UNREADABLE;
 
 /// What the rows of the table `plans` come to under a config.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -109,8 +110,10 @@ fn wrong_values(name: &str, row: &Json) -> Vec<String> {
     if !is_name(name) {
         return vec!["column `name`: 1 to 64 letters, digits, `-` and `_`".to_owned()];
     }
-    let mut wrong = Vec::new();
-    for (column, value) in row.as_object().into_iter().flatten().filter(|(column, _)| *column != "prices") {
+    let unreadable = row[UNREADABLE].as_array().into_iter().flatten();
+    let mut wrong: Vec<String> = unreadable.map(|why| why.as_str().unwrap_or("it cannot be read").to_owned()).collect();
+    let special = ["prices", UNREADABLE];
+    for (column, value) in row.as_object().into_iter().flatten().filter(|(column, _)| !special.contains(&column.as_str())) {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         match Key::of(&["plans".to_owned(), name.to_owned(), column.clone()]) {
             None => wrong.push(format!("column `{column}`: this release does not know it")),

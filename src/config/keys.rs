@@ -307,11 +307,12 @@ pub const KEYS: &[Key] = &[
     key("reload.every", Kind::Span { least: "1s", most: "1h" }, Default::Is("\"5s\""),
         "How often the files are read again while `reload.watch` is on."),
     key("reload.max_change_count", Kind::Integer { least: 0, most: 1_000_000_000 }, Default::Is("100"),
-        "Subscriptions whose next charge may move or change in amount by a reload, at most. Beyond it a reload waits for \
-         `rebilld config apply --confirm HASH`. What counts is the bound that is in force, not that of the new file."),
+        "Subscriptions whose charges to come (the next one, and those within 35 days) may move or change in amount by a \
+         reload, at most. Beyond it a reload waits for `rebilld config apply --confirm HASH`. What counts is the bound that is \
+         in force, not that of the new file."),
     key("reload.max_change_sum", Kind::Integer { least: 0, most: 1_000_000_000_000 }, Default::Is("1000000"),
-        "By how much the next charges may change by a reload, at most: minor units, differences up and down added up, for \
-         each currency."),
+        "By how much the next charges, or all within 35 days, may change by a reload, at most: minor units, differences up \
+         and down added up, for each currency."),
 
     key("retention.deliveries", Kind::Span { least: "1d", most: "3650d" }, Default::Is("\"90d\""),
         "How long delivered rows of the outbox are kept. Events stay, and can be replayed."),

@@ -40,16 +40,25 @@ pub struct Layered {
 }
 
 pub fn read(sources: &Sources) -> Layered {
+    layered(sources, false)
+}
+
+/// The same of a config that may be half written: of a file that is no TOML, the sections that are.
+pub fn read_in_spite(sources: &Sources) -> Layered {
+    layered(sources, true)
+}
+
+fn layered(sources: &Sources, in_spite: bool) -> Layered {
     let mut layered = Layered::default();
     let mut builder = config::Config::builder();
     let usual = || USUAL_FILES.iter().map(PathBuf::from).find(|path| path.is_file()).into_iter().collect();
     let files: Vec<PathBuf> = if sources.files.is_empty() { usual() } else { sources.files.clone() };
     for path in &files {
-        if let Some(text) = layered.file(path) {
+        if let Some(text) = layered.file(path, in_spite) {
             builder = builder.add_source(config::File::from_str(&text, config::FileFormat::Toml));
         }
     }
-    if layered.broken {
+    if layered.broken && !in_spite {
         return layered;
     }
     let mut set = |layered: &mut Layered, path: Vec<String>, value: &str, origin: Origin| {
@@ -98,27 +107,32 @@ enum Found {
 
 impl Layered {
     /// Checks a file and remembers its lines. Returns its text for the layering.
-    fn file(&mut self, path: &Path) -> Option<String> {
+    fn file(&mut self, path: &Path, in_spite: bool) -> Option<String> {
         let name = path.display().to_string();
         let mut broken = |line, text| {
             self.problems.push(Problem { origin: Origin::File { name: name.clone(), line }, text });
             self.broken = true;
         };
-        let text = match std::fs::read_to_string(path) {
+        let mut text = match std::fs::read_to_string(path) {
             Ok(text) => text.trim_start_matches('\u{feff}').to_owned(),
             Err(error) => {
                 broken(1, format!("the file cannot be read: {error}"));
                 return None;
             }
         };
-        let document = match toml_edit::Document::parse(text.as_str()) {
-            Ok(document) => document,
-            Err(error) => {
-                let line = error.span().map_or(1, |span| line_of(&text, span.start));
-                broken(line, error.message().replace('\n', ", "));
+        if let Err(error) = toml_edit::Document::parse(text.as_str()) {
+            let line = error.span().map_or(1, |span| line_of(&text, span.start));
+            broken(line, error.message().replace('\n', ", "));
+            if !in_spite {
                 return None;
             }
-        };
+            let sound = sections_of(&text);
+            if sound.matches("database").count() < text.matches("database").count() {
+                broken(line, "what cannot be read of it speaks of a database".to_owned());
+            }
+            text = sound;
+        }
+        let document = toml_edit::Document::parse(text.as_str()).ok()?;
         self.files.push(name.clone());
         self.table(&mut Vec::new(), document.as_table(), &File { name: &name, text: &text });
         Some(text)
@@ -230,6 +244,23 @@ impl Layered {
             fill(&mut self.tree, &segments, &mut Vec::new(), key, &self.origins, &mut self.problems);
         }
     }
+}
+
+/// The sections of a text that are TOML, one after the other. Lines keep their places.
+fn sections_of(text: &str) -> String {
+    let mut kept = String::new();
+    let mut section = String::new();
+    let mut lines = text.split_inclusive('\n').peekable();
+    while let Some(line) = lines.next() {
+        section.push_str(line);
+        if lines.peek().is_none_or(|next| next.starts_with('[')) {
+            let both = format!("{kept}{section}");
+            let sound = toml_edit::Document::parse(both.as_str()).is_ok();
+            kept = if sound { both } else { kept + &"\n".repeat(section.matches('\n').count()) };
+            section.clear();
+        }
+    }
+    kept
 }
 
 struct File<'a> {

@@ -71,17 +71,33 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     Ok(Loaded { settings, files, notes, raw, origins })
 }
 
-/// Where the database is, even if other parts of the config are wrong: for asking it what the running daemons go by.
+/// What can be read of a config that may be wrong, for what must work beside one: the brakes, and asking the running daemons.
+/// Wrong values are left out or have their defaults. With it comes everything that is wrong; empty: nothing is.
 ///
 /// # Errors
-/// A file cannot be read at all, or the database's own keys are wrong.
-pub fn database_alone(sources: &Sources) -> Result<Database, ConfigErrors> {
-    let layers::Layered { tree, problems, .. } = layers::read(sources);
-    let database = tree.get("database").and_then(|database| serde_json::from_value::<raw::RawDatabase>(database.clone()).ok());
-    match database {
-        Some(raw) => Ok(Database { url: DatabaseUrl::new(raw.url), max_connections: raw.max_connections }),
-        None => Err(ConfigErrors(problems)),
-    }
+/// It does not say for certain where the database is.
+pub fn load_in_spite(sources: &Sources) -> Result<(Loaded, Vec<Problem>), ConfigErrors> {
+    let layers::Layered { tree, origins, files, mut problems, notes, broken, .. } = layers::read_in_spite(sources);
+    let url = origins.get(["database", "url"].map(str::to_owned).as_slice());
+    // neither a default nor a file must stand in for an address that cannot be read
+    let doubtful = |problem: &Problem| match url {
+        Some(given @ (Origin::CommandLine(_) | Origin::Environment(_))) => problem.origin == *given,
+        _ => ["database", "url`", "the file cannot be read"].iter().any(|word| problem.text.contains(word)),
+    };
+    let raw = match serde_json::from_value::<raw::Raw>(tree) {
+        Ok(raw) if !problems.iter().any(doubtful) && (url.is_some() || !broken) => raw,
+        _ => {
+            let text = "so it is not certain which database is meant: name it with `--database URL`".to_owned();
+            problems.push(Problem { origin: Origin::Default, text });
+            return Err(ConfigErrors(problems));
+        }
+    };
+    let place = |key: &str, text: String| problem_at(&origins, key, text);
+    let given = |key: &str| origins.contains_key(&key.split('.').map(str::to_owned).collect::<Vec<_>>());
+    let mut wrong = settings::Wrong { problem: &place, given: &given, problems };
+    let settings = Settings::of(&raw, &sources.environment, &mut wrong);
+    let problems = wrong.problems;
+    Ok((Loaded { settings, files, notes, raw, origins }, problems))
 }
 
 impl Loaded {

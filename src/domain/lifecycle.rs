@@ -15,8 +15,10 @@ use super::price::{Cost, cost};
 use super::subscription::{Status, Terms};
 
 mod gaps;
+mod passed;
 
 pub use gaps::{Gap, Gaps, NoGaps};
+pub use passed::{Passed, PassedWhy};
 
 /// Where a subscription stands: what its schedule's row holds, and what a walk over its periods hands on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

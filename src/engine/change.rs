@@ -1,13 +1,14 @@
-//! What a new config does to money, before it does it: every subscription's next charge, before and after. Only sums and the
-//! largest changes are kept.
+//! What a new config does to money, before it does it: every subscription's next charge and what is to come of it within 35
+//! days, before and after. Only sums and the largest changes are kept.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
+use jiff::tz::TimeZone;
 
 use super::InForce;
-use super::outlook::outlook;
+use super::outlook::{Coming, End, Outlook, outlook};
 use crate::domain::charge::SubscriptionId;
 use crate::domain::forecast::Sum;
 use crate::domain::lifecycle::{self, next_period, seen};
@@ -44,7 +45,7 @@ impl Next {
     }
 }
 
-/// One subscription whose next charge changes.
+/// One subscription of which a charge to come changes: its next one or, if that stays, the first that does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     pub subscription: SubscriptionId,
@@ -53,6 +54,8 @@ pub struct Change {
     pub plan: String,
     pub before: Next,
     pub after: Next,
+    /// By how much the charges of the days ahead differ.
+    ahead: BTreeMap<Currency, i128>,
 }
 
 /// Minor units before and after.
@@ -66,17 +69,21 @@ pub struct Pair {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Effect {
     pub subscriptions: u64,
-    /// Subscriptions whose next charge is another one: moved, of another amount, or for another period.
+    /// Subscriptions of which a charge to come is another one: the next one, or one within 35 days is moved, of another
+    /// amount, or for another period. What follows counts the first such charge of each.
     pub changed: u64,
     pub moved: u64,
     pub repriced: u64,
     /// That could be billed before and cannot be any more; and the other way round.
     pub stopped: u64,
     pub started: u64,
-    /// Next charges of those that change.
+    /// First charges that change.
     pub next: BTreeMap<Currency, Pair>,
-    /// By how much single next charges differ, up and down added up.
+    /// By how much these differ, up and down added up.
     pub difference: BTreeMap<Currency, i128>,
+    /// By how much single charges within 35 days differ, up and down added up: the first with the first, and so on. One that
+    /// the other config does not make within them counts whole.
+    pub ahead: BTreeMap<Currency, i128>,
     /// Everything that is due within 35 days, by local day.
     pub days: BTreeMap<(Date, Currency), Pair>,
     /// The largest, largest first.
@@ -92,33 +99,40 @@ impl Effect {
             return;
         }
         let until = now.checked_add(jiff::SignedDuration::from_hours(24 * DAYS)).unwrap_or(Timestamp::MAX);
-        let same = is_same(standing, old, new);
-        for (in_force, is_new) in [(old, false), (new, true)].into_iter().skip(usize::from(same)) {
-            let zone = in_force.catalog.zone_of_charge(&terms.account, &terms.plan, terms.zone.as_deref());
-            for coming in outlook(standing, in_force, now, until).charges {
-                let day = coming.at.to_zoned(zone.clone()).date();
-                let pair = self.days.entry((day, coming.amount.currency())).or_default();
-                if is_new { &mut pair.after } else { &mut pair.before }.add(coming.amount.minor());
-                if same {
-                    pair.before.add(coming.amount.minor());
-                }
-            }
-        }
-        if same {
+        let after = outlook(standing, new, now, until);
+        if is_same(standing, old, new) {
+            self.add_days(standing, new, &after.charges, |pair, minor| {
+                pair.before.add(minor);
+                pair.after.add(minor);
+            });
             return;
         }
-        let (before, after) = (next(standing, old, now), next(standing, new, now));
-        if before == after || matches!((&before, &after), (Next::None { .. }, Next::None { .. })) {
-            return;
+        let before = outlook(standing, old, now, until);
+        self.add_days(standing, old, &before.charges, |pair, minor| pair.before.add(minor));
+        self.add_days(standing, new, &after.charges, |pair, minor| pair.after.add(minor));
+        let mut first = (next(standing, old, now), next(standing, new, now));
+        if first.0 == first.1 || matches!(first, (Next::None { .. }, Next::None { .. })) {
+            let zones = [old, new].map(|in_force| zone(standing, in_force));
+            let Some(differing) = first_difference((&before, &zones[0]), (&after, &zones[1])) else { return };
+            first = differing;
         }
         self.count(Change {
             subscription: terms.id,
             account: terms.account.clone(),
             external_ref: terms.external_ref.clone(),
             plan: terms.coming_plan().to_owned(),
-            before,
-            after,
+            before: first.0,
+            after: first.1,
+            ahead: differences_ahead(&before.charges, &after.charges),
         });
+    }
+
+    fn add_days(&mut self, standing: &Standing, in_force: &InForce, charges: &[Coming], add: impl Fn(&mut Pair, i64)) {
+        let zone = zone(standing, in_force);
+        for coming in charges {
+            let day = coming.at.to_zoned(zone.clone()).date();
+            add(self.days.entry((day, coming.amount.currency())).or_default(), coming.amount.minor());
+        }
     }
 
     fn count(&mut self, change: Change) {
@@ -136,8 +150,11 @@ impl Effect {
             let pair = self.next.entry(amount.currency()).or_default();
             if is_new { &mut pair.after } else { &mut pair.before }.add(amount.minor());
         }
-        for (currency, minor) in change.differences() {
+        for (currency, minor) in differences(change.before.amount(), change.after.amount()) {
             *self.difference.entry(currency).or_default() += minor;
+        }
+        for (currency, minor) in &change.ahead {
+            *self.ahead.entry(*currency).or_default() += minor;
         }
         let rank = change.rank();
         let place = self.largest.partition_point(|known| known.rank() >= rank);
@@ -147,33 +164,81 @@ impl Effect {
         }
     }
 
+    /// By how much charges differ, for each currency: the first ones that change or all within 35 days, whichever is more.
+    pub fn weight(&self) -> BTreeMap<Currency, i128> {
+        let mut most = self.ahead.clone();
+        for (currency, minor) in &self.difference {
+            let known = most.entry(*currency).or_default();
+            *known = (*known).max(*minor);
+        }
+        most
+    }
+
     /// Whether it is more than may be taken without an operator's word.
     pub fn exceeds(&self, count: u64, sum: i64) -> bool {
-        self.changed > count || self.difference.values().any(|difference| *difference > i128::from(sum))
+        self.changed > count || self.weight().values().any(|minor| *minor > i128::from(sum))
     }
 }
 
 impl Change {
-    /// By how much the next charge differs: in each currency, if that changes too.
-    fn differences(&self) -> Vec<(Currency, i128)> {
-        let (before, after) = (self.before.amount(), self.after.amount());
-        match (before, after) {
-            (Some(before), Some(after)) if before.currency() == after.currency() => {
-                vec![(before.currency(), i128::from(after.minor().abs_diff(before.minor())))]
-            }
-            _ => [before, after].into_iter().flatten().map(|amount| (amount.currency(), i128::from(amount.minor()))).collect(),
-        }
-    }
-
     /// First by money, then by time.
     fn rank(&self) -> (i128, i64) {
-        let money = self.differences().iter().map(|(_, minor)| *minor).max().unwrap_or(0);
+        let first = differences(self.before.amount(), self.after.amount());
+        let money = first.iter().map(|(_, minor)| minor).chain(self.ahead.values()).max().copied().unwrap_or(0);
         let seconds = match (self.before.due_at(), self.after.due_at()) {
             (Some(before), Some(after)) => after.duration_since(before).as_secs().abs(),
             _ => i64::MAX,
         };
         (money, seconds)
     }
+}
+
+/// By how much one charge differs from another, or from none: in each currency, if that changes too.
+fn differences(before: Option<Money>, after: Option<Money>) -> Vec<(Currency, i128)> {
+    match (before, after) {
+        (Some(before), Some(after)) if before.currency() == after.currency() => {
+            vec![(before.currency(), i128::from(after.minor().abs_diff(before.minor())))]
+        }
+        _ => [before, after].into_iter().flatten().map(|amount| (amount.currency(), i128::from(amount.minor()))).collect(),
+    }
+}
+
+fn differences_ahead(before: &[Coming], after: &[Coming]) -> BTreeMap<Currency, i128> {
+    let mut sums = BTreeMap::new();
+    let amount = |charges: &[Coming], place: usize| charges.get(place).map(|coming| coming.amount);
+    for place in 0..before.len().max(after.len()) {
+        for (currency, minor) in differences(amount(before, place), amount(after, place)) {
+            *sums.entry(currency).or_default() += minor;
+        }
+    }
+    sums
+}
+
+/// The first place at which two outlooks part: by period, amount, due time, or the local day on which it is asked for.
+fn first_difference((before, old_zone): (&Outlook, &TimeZone), (after, new_zone): (&Outlook, &TimeZone)) -> Option<(Next, Next)> {
+    let what =
+        |coming: &Coming, zone: &TimeZone| (coming.period, coming.amount, coming.due_at, coming.at.to_zoned(zone.clone()).date());
+    let told = |coming: Option<&Coming>, end: &End, by_day: bool| match coming {
+        Some(Coming { at, due_at, period, amount, .. }) => {
+            Next::Charge { due_at: if by_day { *at } else { *due_at }, amount: *amount, period: *period }
+        }
+        None => Next::None { problem: end.to_string() },
+    };
+    for place in 0..before.charges.len().max(after.charges.len()) {
+        let (one, other) = (before.charges.get(place), after.charges.get(place));
+        if one.map(|coming| what(coming, old_zone)) != other.map(|coming| what(coming, new_zone)) {
+            // what falls due as before and has to wait for another day
+            let by_day = one.map(|one| (one.due_at, one.amount)) == other.map(|other| (other.due_at, other.amount));
+            return Some((told(one, &before.end, by_day), told(other, &after.end, by_day)));
+        }
+    }
+    None
+}
+
+/// The zone of the days on which a subscription is charged.
+fn zone(standing: &Standing, in_force: &InForce) -> TimeZone {
+    let terms = &standing.schedule.terms;
+    in_force.catalog.zone_of_charge(&terms.account, &terms.plan, terms.zone.as_deref())
 }
 
 /// Whether two configs say the same of a subscription.

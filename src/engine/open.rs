@@ -266,18 +266,13 @@ fn catch_up(
     let asked_for = next.due_at <= schedule.known_since;
     let allowed = schedule.caught_up.is_some_and(|until| next.period.start < until);
     let found = if asked_for || allowed { None } else { missed(&in_force.catalog, terms, progress, now)? };
-    let Some(found) = found.filter(|found| found.count > 1) else { return Ok(None) };
+    // one alone is charged late
+    let Some((others, found)) = found.and_then(|found| Some((found.keep_latest(next.changes_plan)?, found))) else {
+        return Ok(None);
+    };
     Ok(match in_force.catalog.plan(terms)?.catch_up {
         CatchUp::All { most } if found.count <= most => None,
-        CatchUp::LatestOnly => Some(ScheduleAction::Pass(Passed {
-            why: PassedWhy::Missed,
-            first: found.first.start,
-            until: found.latest.start,
-            count: found.count - 1,
-            after: found.at_latest,
-            adjustments: Vec::new(),
-            changes_plan: next.changes_plan,
-        })),
+        CatchUp::LatestOnly => Some(ScheduleAction::Pass(others)),
         CatchUp::All { .. } | CatchUp::Hold => Some(ScheduleAction::Hold { missed: found.count, text: told(&found) }),
     })
 }

@@ -3,6 +3,8 @@
 //! Nothing here has an opinion of its own on dates, amounts or waits: the function that opens periods ([`super::open`]) is asked
 //! what it would do, at one instant after the other. `forecast`, `config plan` and `explain` all look ahead through this file.
 
+use std::fmt;
+
 use jiff::Timestamp;
 
 use super::InForce;
@@ -57,6 +59,20 @@ pub enum End {
     Missed(u32),
     /// The row or the config is wrong.
     Problem(String),
+}
+
+impl fmt::Display for End {
+    /// Why no further charge is to come.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Horizon => f.write_str("none in these days"),
+            Self::Paused => f.write_str("it is paused"),
+            Self::Ended(why) => write!(f, "it has ended ({})", why.name()),
+            Self::InReview => f.write_str("a charge is in review"),
+            Self::Missed(periods) => write!(f, "{periods} missed periods wait for an operator"),
+            Self::Problem(problem) => f.write_str(problem),
+        }
+    }
 }
 
 /// What is to come of one subscription.

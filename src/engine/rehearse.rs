@@ -9,7 +9,7 @@ use super::charge::{batch_of, brake_name, intent, not_to_be_sent};
 use super::look::History;
 use super::open::step;
 use super::{AccountRuntime, Engine, InForce};
-use crate::domain::attempt::MerchantUid;
+use crate::domain::attempt::{IdNumber, MerchantUid};
 use crate::domain::charge::ChargeId;
 use crate::domain::decide::Fact;
 use crate::domain::dunning::KeyStop;
@@ -44,6 +44,8 @@ pub struct Rehearsed {
     pub amount: Money,
     /// The id that it would be sent under.
     pub merchant_uid: MerchantUid,
+    /// Its ids before that one: a payment under one of them settles it.
+    pub earlier: Vec<MerchantUid>,
     /// Which try it would be, from 1.
     pub attempt: u16,
     pub fate: Fate,
@@ -131,6 +133,11 @@ impl Engine {
             wave.charges.push(Rehearsed {
                 charge: charge.id,
                 merchant_uid: charge.base.number(charge.live_id()),
+                earlier: IdNumber::FIRST
+                    .up_to(charge.live_id())
+                    .filter(|number| *number != charge.live_id())
+                    .map(|number| charge.base.number(number))
+                    .collect(),
                 attempt: charge.live.as_ref().map_or(charge.attempts + 1, |live| live.number),
                 account: charge.account_name,
                 external_ref: charge.external_ref,
@@ -151,7 +158,8 @@ impl Engine {
         for account in &self.accounts {
             let of_account = |charge: &&mut Rehearsed| charge.account == account.account.name && charge.fate == Fate::Sent;
             let mut sent: Vec<&mut Rehearsed> = charges.iter_mut().filter(of_account).collect();
-            let ids: Vec<MerchantUid> = sent.iter().map(|charge| charge.merchant_uid.clone()).collect();
+            let ids: Vec<MerchantUid> =
+                sent.iter().flat_map(|charge| charge.earlier.iter().chain([&charge.merchant_uid])).cloned().collect();
             if ids.is_empty() {
                 continue;
             }
@@ -163,17 +171,24 @@ impl Engine {
                 .collect();
             let history = History::new(if shown.is_empty() { Vec::new() } else { self.store.attempts_of(&shown).await? });
             for charge in &mut sent {
-                let id = charge.merchant_uid.as_str();
-                if let Some(why) = bulk.failed.get(id) {
+                let ids = || charge.earlier.iter().chain([&charge.merchant_uid]);
+                if let Some(why) = ids().find_map(|id| bulk.failed.get(id.as_str())) {
                     charge.fate = Fate::Not(format!("it cannot be looked up before the send: {why}"));
                     continue;
                 }
-                let is_news =
-                    |record: &&Record| record.status != RecordStatus::Failed || !history.knows(charge.charge, &record.imp_uid);
-                let Some(record) = bulk.newest.get(id).into_iter().flatten().find(is_news) else { continue };
+                let is_news = |id: &MerchantUid, record: &Record| {
+                    // a failure of an earlier id is over, whoever has recorded it
+                    let unknown = *id == charge.merchant_uid && !history.knows(charge.charge, &record.imp_uid);
+                    record.status != RecordStatus::Failed || unknown
+                };
+                let news = |id: &MerchantUid| {
+                    let records = bulk.newest.get(id.as_str()).map(Vec::as_slice).unwrap_or_default();
+                    records.iter().find(|record| is_news(id, record)).cloned()
+                };
+                let Some(record) = ids().find_map(news) else { continue };
                 charge.fate = match record.status {
                     RecordStatus::Paid => {
-                        Fate::Not(format!("the gateway shows it paid under this id already: {}", record.imp_uid))
+                        Fate::Not(format!("the gateway shows it paid already: {} under {}", record.imp_uid, record.merchant_uid))
                     }
                     RecordStatus::Failed => {
                         Fate::Not("the gateway shows a failed record under this id: it is used up".to_owned())
@@ -233,6 +248,7 @@ fn set_aside(claimed: &Claimed, now: Timestamp) -> Option<Fate> {
 fn turned_away(why: NotBegun) -> Fate {
     match why {
         NotBegun::OverBudget => Fate::Waits("the budget", None),
+        NotBegun::Fuse { until } => Fate::Waits("the fuse", until),
         NotBegun::CardStopped { stop: KeyStop::Refused, .. } => Fate::Waits("a new card", None),
         NotBegun::CardStopped { stop: KeyStop::Booked, .. } => Fate::Waits("its bookings in PortOne's own schedule to go", None),
         NotBegun::CardStopped { until, .. } => Fate::Waits("its card to rest", Some(until)),

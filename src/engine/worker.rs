@@ -181,11 +181,10 @@ impl Loop {
         // what is due already goes before what is about to open: a wave must not starve the retries of yesterday
         if is_due(self.due.send, soon) {
             for account in &engine.accounts {
-                if boot >= self.next_measure.get(&account.account.id).copied().unwrap_or_default() {
-                    engine.measure(account).await?;
-                    self.next_measure.insert(account.account.id, boot + MEASURED_EVERY);
-                }
-                take(self.dispatch_sends(account).await);
+                take(match self.measure(account, boot).await {
+                    Ok(()) => self.dispatch_sends(account).await,
+                    Err(why) => Err(why),
+                });
             }
         }
         if is_due(self.due.schedule, now) {
@@ -249,6 +248,16 @@ impl Loop {
             _ if enough => Room::Full,
             room => Room::For(room),
         })
+    }
+
+    /// Before a wave: what is due is held against the account's fuse, once a minute, before the first of it is claimed.
+    async fn measure(&mut self, account: &AccountRuntime, boot: Duration) -> Result<(), StoreError> {
+        let id = account.account.id;
+        if boot >= self.next_measure.get(&id).copied().unwrap_or_default() {
+            self.engine.measure(account).await?;
+            self.next_measure.insert(id, boot + MEASURED_EVERY);
+        }
+        Ok(())
     }
 
     async fn dispatch_sends(&mut self, account: &Arc<AccountRuntime>) -> Result<bool, StoreError> {

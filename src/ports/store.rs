@@ -10,6 +10,7 @@ use jiff::civil::Date;
 use serde_json::Value;
 
 use super::gateway::DurableAttempt;
+pub use super::missed::{Fresh, Missed, Unscheduled};
 pub use super::states::{StateFacts, StateStep};
 use crate::domain::attempt::{AttemptId, AttemptState, IdNumber, MerchantUid, SendId};
 use crate::domain::charge::{AccountId, Charge, ChargeId, ChargeState, SubscriptionId, Waiting};
@@ -18,6 +19,7 @@ use crate::domain::dunning::{KeyStop, KeyTry};
 use crate::domain::event::Event;
 use crate::domain::fuse::{Fuse, FuseState};
 use crate::domain::lifecycle::{Ending, NextPeriod, Progress};
+pub use crate::domain::lifecycle::{Passed, PassedWhy};
 use crate::domain::money::Money;
 use crate::domain::period::Period;
 use crate::domain::plan::WhilePastDue;
@@ -126,31 +128,6 @@ pub enum ScheduleAction {
     Hold { missed: u32, text: String },
     /// The row or the config is wrong: until either changes. Shown, and told once as an event.
     Problem { text: String },
-}
-
-/// Periods that are passed over, one after the other.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Passed {
-    pub why: PassedWhy,
-    pub first: Date,
-    /// Where the last of them ends.
-    pub until: Date,
-    pub count: u32,
-    pub after: Progress,
-    /// The adjustments that are used up by it.
-    pub adjustments: Vec<i64>,
-    /// `next_plan` takes effect with the first of them.
-    pub changes_plan: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum PassedWhy {
-    /// Missed, and only the latest is charged: of the plan, or of an operator.
-    Missed,
-    /// Discounts leave nothing to charge.
-    Free,
-    /// They started during a pause, or between an end and its being taken back.
-    Paused,
 }
 
 /// A claim (W1) that is made with the charge.
@@ -459,36 +436,6 @@ pub struct AuditResult {
     /// Whether both ledgers agree.
     pub clean: bool,
     pub summary: Value,
-}
-
-/// What is past due and waits for nothing that is shown (docs/protocol.md, Clock, restore, audit).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Missed {
-    /// Charges that ought to have been sent.
-    pub sends: u64,
-    /// Doubts and reviews that ought to have been looked up.
-    pub look_ups: u64,
-    /// Schedules that ought to have been looked at, or that nothing will ever wake.
-    pub schedules: u64,
-    /// Past due just as long, but their account waits for a brake that `rebilld hold status` shows: not missed.
-    pub braked: u64,
-    /// Rows that are to be looked at at once, one a lane: the rows do not say since when.
-    pub fresh: Vec<Fresh>,
-}
-
-/// A row that waits to be looked at for the first time since it was written by hand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Fresh {
-    Schedule(SubscriptionId),
-    Charge(ChargeId),
-}
-
-/// A page of the search for subscriptions that no schedule serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Unscheduled {
-    pub found: u64,
-    /// The last subscription of the page; `None`: there is none after it.
-    pub last: Option<SubscriptionId>,
 }
 
 /// The database, as the engine sees it.

@@ -40,6 +40,7 @@ const VERSIONS: &[Version] = &[
     version!(10, "0010", "fuse"),
     version!(11, "0011", "arm"),
     version!(12, "0012", "journal"),
+    version!(13, "0013", "findings"),
 ];
 
 /// The newest version that this binary knows.

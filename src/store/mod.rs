@@ -38,6 +38,7 @@ mod versions;
 
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use tokio::sync::OnceCell;
 
@@ -48,10 +49,10 @@ pub use copy::ResultRow;
 use db::{Db, Fault};
 use open::Target;
 pub use open::{DaemonLock, OpenError, OpenOptions};
-pub use plans::PlanRows;
+pub use plans::{PlanRows, UNREADABLE};
 pub use rehearse::Stage;
 use sql::Statement;
-pub use versions::{Approval, DaemonRow, StoredVersion};
+pub use versions::{Approval, DaemonRow, StoredVersion, Unconfirmed};
 
 /// An open database. Clones share its connections.
 #[derive(Debug, Clone)]
@@ -61,6 +62,8 @@ pub struct Database {
     /// Names of the webhook endpoints.
     endpoints: Arc<[String]>,
     tag: Arc<OnceCell<Tag>>,
+    /// Looks at schedules that are still to read past rows which another session holds.
+    reads_past: Arc<AtomicU32>,
 }
 
 impl Database {
@@ -72,7 +75,7 @@ impl Database {
             Target::Postgres(connect) => open::postgres(connect, &options).await?,
         };
         migrations::applied(&db).await?;
-        Ok(Self { db, target, endpoints: options.endpoints.into(), tag: Arc::default() })
+        Ok(Self { db, target, endpoints: options.endpoints.into(), tag: Arc::default(), reads_past: Arc::default() })
     }
 
     pub fn is_postgres(&self) -> bool {

@@ -38,6 +38,15 @@ pub struct Approval {
     pub hash: String,
     /// What was in force when its effect was looked at: it counts for a change from there only.
     pub base: Option<String>,
+    pub at: Timestamp,
+}
+
+/// A config that a daemon did not take because of what it would do to money.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unconfirmed {
+    /// `None` if that daemon has refused another one since.
+    pub why: Option<String>,
+    pub at: Timestamp,
 }
 
 /// A running daemon.
@@ -127,8 +136,22 @@ impl Database {
         self.db.write(&sql::SETTLED, &[version.into(), now.into()]).await.map(drop)
     }
 
-    pub async fn config_refused(&self, instance: &str, hash: Option<&str>, why: &str, now: Timestamp) -> Result<(), Fault> {
-        self.db.write(&sql::REFUSED, &[instance.into(), hash.into(), why.into(), now.into()]).await.map(drop)
+    /// `unconfirmed`: because of what it would do to money, so that an operator's word is asked for, by a start too.
+    pub async fn config_refused(
+        &self,
+        instance: &str,
+        hash: Option<&str>,
+        (why, unconfirmed): (&str, bool),
+        now: Timestamp,
+    ) -> Result<(), Fault> {
+        let params = [instance.into(), hash.into(), why.into(), now.into(), hash.filter(|_| unconfirmed).into()];
+        self.db.write(&sql::REFUSED, &params).await.map(drop)
+    }
+
+    /// Whether a config stands as refused by any daemon because of what it would do to money.
+    pub async fn unconfirmed(&self, hash: &str) -> Result<Option<Unconfirmed>, Fault> {
+        let rows = self.db.read(&sql::UNCONFIRMED, &[hash.into()]).await?;
+        rows.first().map(|row| Ok(Unconfirmed { why: row.text_opt("why")?, at: row.at("refused_at")? })).transpose()
     }
 
     pub async fn daemon_seen(&self, instance: &str, now: Timestamp) -> Result<(), Fault> {
@@ -183,11 +206,14 @@ impl Database {
 
     pub async fn last_approval(&self) -> Result<Option<Approval>, Fault> {
         let rows = self.db.read(&sql::LAST_APPROVAL, &[]).await?;
-        let approval = |row: &Row| Ok(Approval { id: row.int("id")?, hash: row.text("hash")?, base: row.text_opt("base")? });
+        let approval = |row: &Row| {
+            let (id, hash, base) = (row.int("id")?, row.text("hash")?, row.text_opt("base")?);
+            Ok(Approval { id, hash, base, at: row.at("approved_at")? })
+        };
         rows.first().map(approval).transpose()
     }
 
-    /// Lets schedules be looked at now instead of later: their next period may have moved.
+    /// Lets schedules be looked at now instead of later, or instead of never if they have ended: their next period may have moved.
     pub async fn look_again(&self, subscriptions: Vec<i64>, now: Timestamp) -> Result<u64, Fault> {
         if subscriptions.is_empty() {
             return Ok(0);

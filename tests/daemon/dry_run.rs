@@ -98,7 +98,7 @@ async fn it_tells_what_the_gateway_and_the_hours_say() {
     rig.insert(1).await;
     let (lines, _) = dry_run(&rig, &[]);
     let why = lines[0]["why"].as_str().unwrap_or_default();
-    assert!(why.contains("the gateway shows it paid under this id already: imp"), "{lines:?}");
+    assert!(why.contains("the gateway shows it paid already: imp"), "{lines:?}");
     rig.gateway.stop();
     let (lines, _) = dry_run(&rig, &[]);
     let why = lines[0]["why"].as_str().unwrap_or_default();

@@ -94,7 +94,9 @@ async fn picked_up(database: Option<&str>) {
     until("the next look has moved", SOON, async || (next_look(&rig, "a").await == Some(moved)).then_some(())).await;
 
     // a wrong row parks its own and nobody else
-    together(&rig, &[plan("bad", "1 fortnight", 100), subscribed("d", "bad"), subscribed("e", "gold")]).await;
+    // and what is due today is due already, at whatever time of the day this runs
+    let back = "UPDATE plans SET charge_time = '00:00' WHERE name = 'gold'".to_owned();
+    together(&rig, &[back, plan("bad", "1 fortnight", 100), subscribed("d", "bad"), subscribed("e", "gold")]).await;
     assert_eq!(charged(&rig, "e").await.0, 4000);
     let problem = until("it is parked", SOON, async || problem_of(&rig, "d")).await;
     assert!(problem.contains("plan `bad` of the database is wrong: column `every`: `1 fortnight`"), "{problem}");
@@ -154,4 +156,56 @@ async fn a_plan_that_changed_while_nobody_ran_moves_its_schedules_at_the_next_st
     let _daemon = Daemon::start(&rig.home, "again");
     let moved = before + jiff::SignedDuration::from_mins(30);
     until("the next look has moved", SOON, async || (next_look(&rig, "a").await == Some(moved)).then_some(())).await;
+}
+
+async fn unreadable(database: Option<&str>) {
+    let rig = Rig::new(database);
+    let mut daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_logged("rebilld is up").await;
+    // rows from before there was a check
+    let off: &[&str] = match database {
+        Some(_) => &[
+            "ALTER TABLE plans DROP CONSTRAINT IF EXISTS plans_days",
+            "ALTER TABLE plan_prices DROP CONSTRAINT IF EXISTS plan_prices_days",
+        ],
+        None => &["DROP TRIGGER IF EXISTS plans_days_added", "DROP TRIGGER IF EXISTS plan_prices_days_added"],
+    };
+    let day = if database.is_some() { "infinity" } else { "-1000-01-01" };
+    let price = format!("INSERT INTO plan_prices (plan, from_date, amount) VALUES ('dated', '{day}', 5)");
+    let trial = format!(
+        "INSERT INTO plans (name, every, charge_time, amount, title, trial_until) VALUES ('trial', '1 day', '00:00', 100, 'Plan', '{day}')"
+    );
+    let mut texts: Vec<String> = off.iter().map(|sql| (*sql).to_owned()).collect();
+    texts.extend([plan("dated", "1 day", 100), price, trial, plan("gold", "1 day", 3000)]);
+    texts.extend([subscribed("a", "gold"), subscribed("b", "dated"), subscribed("c", "trial")]);
+    together(&rig, &texts).await;
+    assert_eq!(charged(&rig, "a").await.0, 3000, "its neighbours are billed");
+    for (reference, column) in [("b", "from_date"), ("c", "trial_until")] {
+        let problem = until("it is parked", SOON, async || problem_of(&rig, reference)).await;
+        assert!(problem.contains(&format!("column `{column}` cannot be read")), "{problem}");
+    }
+    // brakes work, and so does a restart
+    rig.done(&["kill", "on", "--reason", "test"]);
+    rig.done(&["kill", "off", "--reason", "test"]);
+    daemon.terminate();
+    assert!(daemon.ended(SOON).await.success());
+    let _daemon = Daemon::start(&rig.home, "again");
+    together(&rig, &[subscribed("d", "gold")]).await;
+    assert_eq!(charged(&rig, "d").await.0, 3000);
+    // put right, nothing was lost
+    together(&rig, &["DELETE FROM plan_prices".to_owned(), "UPDATE plans SET trial_until = NULL".to_owned()]).await;
+    for reference in ["b", "c"] {
+        assert_eq!(charged(&rig, reference).await.0, 100);
+    }
+}
+
+#[tokio::test]
+async fn a_plan_that_cannot_be_read_stops_its_own_subscriptions_alone_on_sqlite() {
+    unreadable(None).await;
+}
+
+#[tokio::test]
+async fn a_plan_that_cannot_be_read_stops_its_own_subscriptions_alone_on_postgres() {
+    let database = postgres::database().await;
+    unreadable(Some(&database.url)).await;
 }

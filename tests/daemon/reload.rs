@@ -3,7 +3,12 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
 use rebilld::domain::charge::ChargeState;
+use rebilld::ports::clock::Clock;
+use rebilld::time::SystemClock;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -50,6 +55,12 @@ impl Rig {
     fn planned(&self) -> Value {
         self.home.json(&["config", "plan"])
     }
+}
+
+/// Now, and the plan's own day.
+fn today() -> (Timestamp, Date) {
+    let now = SystemClock::new().now();
+    (now, now.to_zoned(TimeZone::get("Asia/Seoul").expect("the plan's zone")).date())
 }
 
 fn hang_up(daemon: &Daemon) {
@@ -273,4 +284,174 @@ async fn all_replicas_take_an_approved_config() {
     let rows = rig.home.json(&["config", "show", "--running"]);
     assert_eq!(rows[0]["hash"], rows[1]["hash"]);
     assert_eq!(rows[0]["version"], rows[1]["version"], "one config has one number");
+}
+
+/// A running daemon, and a subscription of which nine periods wait for an operator; no charge to come may change by a reload.
+async fn nine_missed() -> (Rig, Daemon) {
+    let rig = Rig::new(None);
+    rig.edit("catch_up = \"all\"\ncatch_up_limit = 1000\nwhile", "catch_up = \"hold\"\nwhile");
+    rig.edit("[jobs]", "[reload]\nmax_change_count = 0\n[jobs]");
+    let (now, today) = today();
+    let (written, first) = (now - Span::new().hours(24 * 9), today - Span::new().days(8));
+    let columns = "account, external_ref, plan, customer_uid, anchor, starts_on, created_at";
+    let row = format!("('main', 'missed', 'daily', 'good-1', '{first}', '{first}', {})", written.as_microsecond());
+    rig.home.sql(&format!("INSERT INTO subscriptions ({columns}) VALUES {row}")).await;
+    let daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_logged("rebilld is up").await;
+    until("nine periods wait for an operator", SOON, async || {
+        let rows = rig.home.sql("SELECT count(*) AS n FROM schedules WHERE missed = 9").await;
+        (rows[0].int("n").unwrap() == 1).then_some(())
+    })
+    .await;
+    (rig, daemon)
+}
+
+#[tokio::test]
+async fn a_config_that_would_charge_the_missed_periods_is_beyond_the_bound() {
+    let (mut rig, daemon) = nine_missed().await;
+    rig.edit("catch_up = \"hold\"\nwhile", "catch_up = \"all\"\ncatch_up_limit = 36\nwhile");
+    let planned = rig.planned();
+    assert_eq!((&planned["changed"], &planned["needs_confirmation"]), (&1.into(), &true.into()), "{planned}");
+    hang_up(&daemon);
+    let why = rig.until_refused("config apply --confirm").await;
+    assert!(why.contains("1 subscription"), "{why}");
+    // whoever is new is charged: the worker has looked, and has left the missed periods alone
+    rig.insert(1).await;
+    rig.until_paid(1).await;
+    assert_eq!(rig.gateway.charges(), 1, "nothing else was charged");
+}
+
+#[tokio::test]
+async fn a_mistyped_price_of_a_later_day_is_beyond_the_bound() {
+    let mut rig = Rig::new(None);
+    let daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_logged("rebilld is up").await;
+    rig.insert(1).await;
+    rig.until_paid(1).await;
+    let from = today().1 + Span::new().days(20);
+    rig.edit("[jobs]", &format!("[[plans.daily.prices]]\nfrom = \"{from}\"\namount = 110000\n[jobs]"));
+    let planned = rig.planned();
+    assert_eq!((&planned["changed"], &planned["repriced"]), (&1.into(), &1.into()), "{planned}");
+    // 15 days at 109,000 more: above the million, of which no single charge is
+    assert_eq!(planned["ahead"][0]["difference"].as_i64().map(|sum| sum % 109_000), Some(0), "{planned}");
+    hang_up(&daemon);
+    let why = rig.until_refused("config apply --confirm").await;
+    assert!(why.contains("KRW"), "{why}");
+}
+
+#[tokio::test]
+async fn what_an_operator_decides_goes_by_the_config_in_force_and_not_by_a_refused_file() {
+    let (rig, daemon) = nine_missed().await;
+    rig.edit(
+        "every = \"1 day\"\ncharge_time = \"00:00\"\namount = 1000",
+        "every = \"1 year\"\ncharge_time = \"00:00\"\namount = 400",
+    );
+    hang_up(&daemon);
+    rig.until_refused("config apply --confirm").await;
+    let listed = rig.home.json(&["catch-up", "list"]);
+    assert_eq!((&listed["periods"], &listed["missed"][0]["sum"]), (&9.into(), &9000.into()), "{listed}");
+    let said = rig.done(&["catch-up", "skip", "--all", "--reason", "our outage"]);
+    let hashes = [rig.running()["hash"].clone(), rig.planned()["hash"].clone()];
+    for hash in &hashes {
+        assert!(said.contains(&hash.as_str().expect("a hash")[..12]), "{said}");
+    }
+    let rows = rig.home.sql("SELECT opened_until FROM schedules").await;
+    let tomorrow = today().1.tomorrow().expect("a day");
+    assert_eq!(rows[0].day("opened_until").expect("a day"), tomorrow, "nobody is free of charge for a year");
+    let adjusted = rig.home.json(&["subscriptions", "adjust", "missed", "--amount", "-500", "--reason", "sorry"]);
+    assert_eq!((&adjusted["next_amount"], &adjusted["next_period"]), (&500.into(), &tomorrow.to_string().into()), "{adjusted}");
+}
+
+#[tokio::test]
+async fn a_config_that_was_refused_as_too_large_is_not_taken_by_a_restart() {
+    let mut rig = Rig::new(None);
+    rig.edit("[jobs]", "[reload]\nmax_change_count = 0\n[jobs]");
+    let daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_logged("rebilld is up").await;
+    rig.insert(1).await;
+    rig.until_paid(1).await;
+    rig.edit("amount = 1000", "amount = 100000");
+    let hash = rig.planned()["hash"].as_str().expect("a hash").to_owned();
+    hang_up(&daemon);
+    rig.until_refused("config apply --confirm").await;
+    daemon.kill();
+    let remedy = format!("rebilld config apply --confirm {}", &hash[..12]);
+    for name in ["second", "third"] {
+        let mut refused = Daemon::start(&rig.home, name);
+        assert_eq!(refused.ended(SOON).await.code(), Some(78));
+        let said = rig.home.log(name);
+        assert!(said.contains(&remedy) && said.contains("1 subscription"), "{said}");
+    }
+    // put back, it is the one that was in force
+    rig.edit("amount = 100000", "amount = 1000");
+    let mut daemon = Daemon::start(&rig.home, "again");
+    rig.insert(1).await;
+    rig.until_paid(2).await;
+    assert!(rig.gateway.ledger().payments.iter().all(|payment| payment.amount_minor == 1000));
+    daemon.terminate();
+    assert!(daemon.ended(SOON).await.success());
+    // an operator's word lets it start
+    rig.edit("amount = 1000", "amount = 100000");
+    assert_eq!(Daemon::start(&rig.home, "fifth").ended(SOON).await.code(), Some(78));
+    let (code, said) = rig.fails(&["config", "apply", "--confirm", &hash[..12], "--reason", "dearer by far"]);
+    assert!([0, 75].contains(&code), "the killed daemon is waited for: {said}");
+    let _daemon = Daemon::start(&rig.home, "once more");
+    rig.until_in_force_anywhere(&hash).await;
+}
+
+#[tokio::test]
+async fn what_only_a_restart_can_change_is_taken_by_one() {
+    let rig = Rig::new(None);
+    let mut daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_logged("rebilld is up").await;
+    rig.edit("in_flight = 16", "in_flight = 8");
+    hang_up(&daemon);
+    rig.until_refused("restart it").await;
+    daemon.terminate();
+    assert!(daemon.ended(SOON).await.success());
+    let hash = rig.planned()["hash"].as_str().expect("a hash").to_owned();
+    let _daemon = Daemon::start(&rig.home, "again");
+    rig.until_in_force_anywhere(&hash).await;
+}
+
+async fn taken_up_again(database: Option<&str>) {
+    let rig = Rig::new(database);
+    rig.edit("amount = 1000", "amount = 1000\nmax_periods = 1");
+    let (now, today) = today();
+    let (written, first) = (now - Span::new().hours(48), today.yesterday().expect("a day"));
+    let written = match database {
+        Some(_) => format!("'{written}'"),
+        None => written.as_microsecond().to_string(),
+    };
+    let columns = "account, external_ref, plan, customer_uid, anchor, starts_on, created_at";
+    let row = format!("('main', 'ended', 'daily', 'good-1', '{first}', '{first}', {written})");
+    rig.home.sql(&format!("INSERT INTO subscriptions ({columns}) VALUES {row}")).await;
+    let daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_paid(1).await;
+    until("it has ended", SOON, async || {
+        let rows = rig.home.sql("SELECT count(*) AS n FROM schedules WHERE parked = 'ended' AND next_look_at IS NULL").await;
+        (rows[0].int("n").unwrap() == 1).then_some(())
+    })
+    .await;
+    rig.edit("max_periods = 1", "max_periods = 2");
+    assert_eq!(rig.planned()["started"], 1, "it can be billed again");
+    hang_up(&daemon);
+    rig.until_paid(2).await;
+    // the smaller number again ends it again
+    rig.edit("max_periods = 2", "max_periods = 1");
+    let hash = rig.planned()["hash"].as_str().expect("a hash").to_owned();
+    hang_up(&daemon);
+    rig.until_in_force(&hash).await;
+    assert_eq!(rig.gateway.charges(), 2);
+}
+
+#[tokio::test]
+async fn a_larger_number_of_periods_takes_up_again_what_has_ended_on_sqlite() {
+    taken_up_again(None).await;
+}
+
+#[tokio::test]
+async fn a_larger_number_of_periods_takes_up_again_what_has_ended_on_postgres() {
+    let database = postgres::database().await;
+    taken_up_again(Some(&database.url)).await;
 }

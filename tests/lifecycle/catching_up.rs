@@ -2,7 +2,6 @@
 
 use rebilld::domain::lifecycle::missed;
 use rebilld::domain::plan::CatchUp;
-use rebilld::ports::store::{Passed, PassedWhy};
 use rebilld::store::desk::{CatchUpStep, Signed};
 
 use super::rig::{Engine, World, both, plan};
@@ -51,15 +50,7 @@ both! {
         let world = after_three_months_of_downtime(engine, CatchUp::Hold).await;
         let held = world.db.desk().missed(0, 10).await.unwrap();
         let found = missed(&world.catalog, &held[0].terms().unwrap(), &held[0].progress, rebilld_now(&world)).unwrap().unwrap();
-        let passed = Passed {
-            why: PassedWhy::Missed,
-            first: found.first.start,
-            until: found.latest.end,
-            count: found.count,
-            after: found.past_all,
-            adjustments: Vec::new(),
-            changes_plan: false,
-        };
+        let passed = found.skip_all(false);
         world.db.desk().catch_up(rebilld_now(&world), &[(&held[0], CatchUpStep::Skip(passed))], &signed()).await.unwrap();
         world.live_until("2028-05-16T00:00").await;
         assert_eq!(world.periods("s").await, ["2028-01-15..2028-02-15 9900", "2028-05-15..2028-06-15 9900"]);

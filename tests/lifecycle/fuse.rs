@@ -199,6 +199,20 @@ both! {
         assert!(world.posts().len() <= 2);
     }
 
+    async fn a_fuse_that_cannot_be_read_lets_nothing_through_and_look_ups_go_on(engine) {
+        let world = world(engine, 2, Fuse { hour_count: Some(5), ..Fuse::NONE }).await;
+        world.has_funds("s1", false);
+        world.live_until("2028-01-10T10:30").await;
+        assert_eq!(charges(&world, "s1").await, ["due/retry"]);
+        world.sql("ALTER TABLE fuse_spent RENAME TO gone").await;
+        world.sql("UPDATE charges SET state = 'doubt', waiting = 'look_up', next_at = due_at, doubt_since = due_at WHERE state = 'due'").await;
+        world.subscribe("late", "monthly", "2028-01-10", &[]).await;
+        world.live_until("2028-01-10T10:36").await;
+        assert_eq!((world.posts().len(), charges(&world, "late").await), (2, vec!["due/turn".to_owned()]));
+        let asked = "SELECT count(*) AS n FROM charges WHERE state <> 'doubt' OR doubt_looks > 0";
+        assert_eq!(world.count(asked).await, 3, "the doubt was looked up all the same");
+    }
+
     async fn declines_of_more_than_the_share_pause_the_account(engine) {
         let fuse = Fuse { decline_rate: Some(500), sample: 4, ..Fuse::NONE };
         let world = world(engine, 10, fuse).await;

@@ -129,6 +129,10 @@ impl Gateway for Till {
     }
 
     async fn charge(&self, attempt: DurableAttempt) -> Answer {
+        if let Err(why) = self.reached() {
+            let outcome = Outcome::NotSent(NotSent::Unreachable(why.to_string()));
+            return Answer { outcome, kept: json!({ "note": "not sent" }) };
+        }
         if self.fails(true) {
             let lost = if self.outage.lock().unwrap().is_some_and(|outage| outage.all) {
                 Wire::Answer(503, b"")
@@ -136,10 +140,6 @@ impl Gateway for Till {
                 Wire::Broken("timed out")
             };
             return portone::judge(&attempt, lost, 1);
-        }
-        if let Err(why) = self.reached() {
-            let outcome = Outcome::NotSent(NotSent::Unreachable(why.to_string()));
-            return Answer { outcome, kept: json!({ "note": "not sent" }) };
         }
         let (merchant_uid, at) = (attempt.merchant_uid().as_str().to_owned(), self.clock.now());
         if self.unreachable.lock().unwrap().contains(attempt.customer_uid()) {
@@ -159,18 +159,18 @@ impl Gateway for Till {
     }
 
     async fn look_up(&self, ids: &[MerchantUid]) -> Result<Vec<Record>, Unavailable> {
+        self.reached()?;
         if self.fails(false) {
             return Err(Unavailable::Overload(503));
         }
-        self.reached()?;
         Ok(ids.iter().flat_map(|id| self.of(id.as_str())).collect())
     }
 
     async fn find_all(&self, id: &MerchantUid) -> Result<Vec<Record>, Unavailable> {
+        self.reached()?;
         if self.fails(false) {
             return Err(Unavailable::Overload(503));
         }
-        self.reached()?;
         Ok(self.of(id.as_str()))
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rebilld::config::reference;
+use rebilld::config::{Settings, Sources, load, reference};
 use rebilld::ports::store::Store;
 use serde_json::{Value, json};
 
@@ -18,6 +18,14 @@ async fn subscribed(world: &World, reference: &str, plan: &str) {
 
 async fn rows(world: &World) -> BTreeMap<String, Value> {
     world.db.plan_rows().await.unwrap().rows
+}
+
+/// Those of a config without plans.
+fn settings() -> Settings {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("c.toml");
+    std::fs::write(&file, "[accounts.main]\n").unwrap();
+    load(&Sources { files: vec![file], ..Sources::default() }).unwrap().settings
 }
 
 both! {
@@ -95,6 +103,58 @@ both! {
             assert!(world.sql(wrong).await.is_err(), "{wrong}");
         }
         assert_eq!(rows(&world).await.len(), 1);
+    }
+
+    async fn a_row_that_cannot_be_read_is_wrong_by_itself(world: World) {
+        let (days, off) = match world.db.is_postgres() {
+            true => (["infinity", "10000-01-01"], [
+                "ALTER TABLE plans DROP CONSTRAINT IF EXISTS plans_days",
+                "ALTER TABLE plan_prices DROP CONSTRAINT IF EXISTS plan_prices_days",
+            ]),
+            false => (["-1000-01-01", "-1000-01-01"], ["DROP TRIGGER IF EXISTS plans_days_added", "DROP TRIGGER IF EXISTS plan_prices_days_added"]),
+        };
+        let [trial, from] = days;
+        let insert = [
+            format!("INSERT INTO plans (name, every, trial_until) VALUES ('trial', '1 month', '{trial}')"),
+            format!("INSERT INTO plan_prices (plan, from_date, amount) VALUES ('dated', '{from}', 5)"),
+        ];
+        for sql in [GOLD, "INSERT INTO plans (name, every, amount) VALUES ('dated', '1 month', 100)"] {
+            world.sql(sql).await.unwrap();
+        }
+        for sql in &insert {
+            assert!(world.sql(sql).await.is_err(), "no new row can hold such a day: {sql}");
+        }
+        // rows from before there was a check
+        for sql in off.into_iter().chain(insert.iter().map(String::as_str)) {
+            world.sql(sql).await.unwrap();
+        }
+        let found = rows(&world).await;
+        assert_eq!(found["gold"], json!({ "every": "1 month", "amount": 9900, "prices": [] }));
+        let read = settings().database_plans(&found);
+        assert_eq!(read.plans.keys().collect::<Vec<_>>(), ["gold"]);
+        for (plan, column) in [("trial", "trial_until"), ("dated", "from_date")] {
+            assert!(read.wrong[plan].contains(&format!("column `{column}` cannot be read")), "{:?}", read.wrong);
+        }
+        // put right, it is a plan again
+        world.sql("DELETE FROM plan_prices").await.unwrap();
+        assert_eq!(settings().database_plans(&rows(&world).await).plans.keys().collect::<Vec<_>>(), ["dated", "gold"]);
+    }
+
+    async fn no_day_that_no_calendar_has_is_taken(world: World) {
+        world.sql(GOLD).await.unwrap();
+        world.sql("INSERT INTO plan_prices (plan, from_date, amount) VALUES ('gold', '2027-01-01', 1)").await.unwrap();
+        for day in ["infinity", "-infinity", "10000-01-01", "20270-01-01", "-1000-01-01"] {
+            for sql in [
+                format!("INSERT INTO plans (name, every, trial_until) VALUES ('x', '1 month', '{day}')"),
+                format!("UPDATE plans SET trial_until = '{day}'"),
+                format!("INSERT INTO plan_prices (plan, from_date, amount) VALUES ('gold', '{day}', 1)"),
+                format!("UPDATE plan_prices SET from_date = '{day}'"),
+            ] {
+                assert!(world.sql(&sql).await.is_err(), "{sql}");
+            }
+        }
+        world.sql("UPDATE plans SET trial_until = '9999-12-31'").await.unwrap();
+        world.sql("UPDATE plan_prices SET from_date = '9999-12-31'").await.unwrap();
     }
 
     async fn a_version_names_the_plans_that_were_in_force_beside_its_config(world: World) {

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use rebilld::domain::attempt::AttemptState;
 use rebilld::domain::charge::{ChargeId, ChargeState};
 use rebilld::domain::decide::{Adopted, LiveChange};
-use rebilld::ports::store::{Delivered, Fence, Lane, NotBegun, Recorded, Store};
+use rebilld::ports::store::{Delivered, Fence, Lane, NotBegun, Recorded, ScheduleStep, Stepped, Store};
+use rebilld::store::sql::Statement;
 
-use super::deeds::{begin_of, claim_of, decided, entry, paid, token};
+use super::deeds::{begin_of, claim_of, day, decided, entry, open_step, paid, token};
 use super::rig::{Engine, World, both, later, now};
 
 both! {
@@ -235,4 +236,27 @@ both! {
         world.db.delivered(later(601), &[Delivered { id: third[0].id, error: Some("gone".to_owned()), next_at: None }]).await.unwrap();
         assert_eq!(world.db.due_deliveries(later(601), later(700), 10).await.unwrap().len(), 1);
     }
+}
+
+/// An operator's open transaction at the head of what is due does not hold up whoever stands behind it. SQLite has one writer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_another_session_holds_are_read_past() {
+    let world = World::new(Engine::Postgres).await;
+    world.subscribe("s", 1..=6).await;
+    let look = async || {
+        let due = world.db.due_schedules(now(), 3).await.unwrap();
+        let steps: Vec<ScheduleStep> = due.iter().map(|due| open_step(due, day(1), now())).collect();
+        (due, world.db.step_schedules(now(), &steps).await.unwrap())
+    };
+    let head: Vec<i64> = world.db.due_schedules(now(), 3).await.unwrap().iter().map(|due| due.terms.id.0).collect();
+    let operator = world.replica().await;
+    let mut tx = operator.begin_write().await.unwrap();
+    let hold = "UPDATE schedules SET missed = missed WHERE subscription_id = ANY ($1)";
+    tx.execute(&Statement::same("hold", hold), &[head.clone().into()]).await.unwrap();
+    assert_eq!(look().await.1, [Stepped::Stale; 3], "the first look meets them");
+    let (due, stepped) = look().await;
+    assert!(due.iter().all(|due| !head.contains(&due.terms.id.0)) && stepped == [Stepped::Done; 3], "{stepped:?}");
+    assert!(look().await.0.is_empty(), "what is held is left alone");
+    tx.commit().await.unwrap();
+    assert_eq!(look().await.1, [Stepped::Done; 3], "and is there once it is free");
 }

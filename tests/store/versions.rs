@@ -2,6 +2,7 @@
 
 use rebilld::app::chores;
 use rebilld::config::Retention;
+use rebilld::store::Unconfirmed;
 use rebilld::store::desk::Signed;
 use serde_json::json;
 use std::time::Duration;
@@ -32,13 +33,20 @@ both! {
         assert_eq!(world.db.config_in_force().await.unwrap().unwrap().hash, "hash-2");
         world.db.daemon_seen("one", later(60)).await.unwrap();
         assert_eq!(world.db.config_in_force().await.unwrap().unwrap().hash, "hash-1");
-        world.db.config_refused("one", Some("hash-9"), "too much", later(61)).await.unwrap();
+        world.db.config_refused("one", Some("hash-9"), ("too much", true), later(61)).await.unwrap();
         let refused = world.db.daemons().await.unwrap().remove(0);
         assert_eq!((refused.refused_hash.as_deref(), refused.refused_why.as_deref()), (Some("hash-9"), Some("too much")));
+        // that it waits for a word outlasts other refusals, of whatever daemon
+        world.db.config_refused("one", None, ("no TOML", false), later(62)).await.unwrap();
+        let waits = Unconfirmed { why: None, at: later(62) };
+        assert_eq!(world.db.unconfirmed("hash-9").await.unwrap(), Some(waits));
+        world.db.config_refused("two", Some("hash-8"), ("needs a restart", false), later(62)).await.unwrap();
+        assert_eq!(world.db.unconfirmed("hash-8").await.unwrap(), None);
         // taking one clears what was refused, and forgets daemons that are long gone
         world.db.config_taken("one", ids[1], later(2 * DAY)).await.unwrap();
         let rows = world.db.daemons().await.unwrap();
         assert_eq!((rows.len(), rows[0].instance.as_str(), rows[0].refused_why.as_deref()), (1, "one", None));
+        assert_eq!(world.db.unconfirmed("hash-9").await.unwrap(), None);
         // only what was settled is the base of the next change
         assert_eq!(world.db.settled_config().await.unwrap(), None);
         world.db.config_settled(ids[1], later(2 * DAY)).await.unwrap();
@@ -54,14 +62,15 @@ both! {
         assert_eq!((entry.action.as_str(), entry.detail["effect"]["changed"].as_i64()), ("config apply", Some(3)));
     }
 
-    async fn schedules_that_moved_are_looked_at_now_and_parked_ones_are_left(world: World) {
-        for n in 1..=3 {
+    async fn schedules_that_moved_or_ended_are_looked_at_now_and_paused_ones_are_left(world: World) {
+        for n in 1..=4 {
             world.sql(&format!("INSERT INTO subscriptions (account, external_ref, plan, customer_uid, anchor) VALUES ('main', 's-{n}', 'p', 'c', '2026-12-01')")).await.unwrap();
         }
         let ids: Vec<i64> = world.sql("SELECT id FROM subscriptions ORDER BY id").await.unwrap().iter().map(|row| row.int("id").unwrap()).collect();
         world.sql_of("UPDATE schedules SET next_look_at = 9000000000000000", "UPDATE schedules SET next_look_at = to_timestamp(9000000000)").await.unwrap();
         world.sql(&format!("UPDATE schedules SET next_look_at = NULL, parked = 'paused' WHERE subscription_id = {}", ids[1])).await.unwrap();
-        assert_eq!(world.db.look_again(ids[..2].to_vec(), now()).await.unwrap(), 1);
+        world.sql(&format!("UPDATE schedules SET next_look_at = NULL, parked = 'ended' WHERE subscription_id = {}", ids[2])).await.unwrap();
+        assert_eq!(world.db.look_again(ids[..3].to_vec(), now()).await.unwrap(), 2);
         assert_eq!(world.count("SELECT count(*) AS n FROM schedules WHERE next_look_at IS NULL").await, 1);
     }
 

@@ -127,6 +127,8 @@ impl Planned {
             };
             pairs.iter().map(of).collect()
         };
+        let ahead =
+            effect.ahead.iter().map(|(currency, minor)| json!({ "currency": currency.code(), "difference": int(*minor) }));
         let days = effect.days.iter().map(|((day, currency), pair)| {
             json!({
                 "day": day, "currency": currency.code(), "count_before": pair.before.count, "before": int(pair.before.sum),
@@ -140,7 +142,7 @@ impl Planned {
             "needs_confirmation": self.needs_confirmation(), "needs_restart": self.restart,
             "subscriptions": effect.subscriptions, "changed": effect.changed, "moved": effect.moved,
             "repriced": effect.repriced, "stopped": effect.stopped, "started": effect.started,
-            "next_charges": sums(&effect.next), "days": days.collect::<Vec<_>>(), "largest": largest.collect::<Vec<_>>(),
+            "next_charges": sums(&effect.next), "ahead": ahead.collect::<Vec<_>>(), "days": days.collect::<Vec<_>>(), "largest": largest.collect::<Vec<_>>(),
             "jobs": jobs.collect::<Vec<_>>(),
         })
     }
@@ -166,9 +168,13 @@ impl Planned {
         let effect = &self.effect;
         let of = |count: u64| if count == 1 { format!("{count} subscription") } else { format!("{count} subscriptions") };
         if effect.changed == 0 {
-            lines.push(format!("the next charge of none of {} changes", of(effect.subscriptions)));
+            lines.push(format!("no charge to come of {} changes within {DAYS} days", of(effect.subscriptions)));
         } else {
-            lines.push(format!("the next charges of {} of {} change:", effect.changed, of(effect.subscriptions)));
+            lines.push(format!(
+                "charges to come change for {} of {}; the first of each:",
+                effect.changed,
+                of(effect.subscriptions)
+            ));
             let parts = [
                 (effect.moved, "move to another time"),
                 (effect.repriced, "change in amount"),

@@ -102,7 +102,7 @@ impl StatusChange {
             Stop::Cancel => ("subscriptions cancel", "cancelled", None),
             Stop::CancelAtPeriodEnd => ("subscriptions cancel", "active", Some(Some("true".to_owned()))),
         };
-        let opened = context.open().await?;
+        let opened = context.open_to_change().await?;
         let row = find(&opened, self.account.as_deref(), &self.reference).await?;
         let check = move |old: &SubscriptionRow, _new: &SubscriptionRow| match (old.value(STATUS), stop) {
             ("cancelled", Stop::Pause | Stop::Resume | Stop::CancelAtPeriodEnd) => Err(Failure::data(format!(
@@ -176,7 +176,7 @@ impl Set {
 
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let cells = self.cells()?;
-        let opened = context.open().await?;
+        let opened = context.open_to_change().await?;
         let settings = &opened.loaded.settings;
         let mut rules = Rules::new(settings);
         let mut checked = Vec::with_capacity(cells.len());

@@ -127,7 +127,7 @@ async fn apply(
     why: &Why,
 ) -> Result<(), Failure> {
     let signed = context.signed(why)?;
-    let opened = context.open().await?;
+    let opened = context.open_in_force().await?;
     let row = find(&opened, account, reference).await?;
     check(&opened, &row, change)?;
     let told = change_of(&row);

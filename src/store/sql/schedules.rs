@@ -5,6 +5,7 @@ use super::charges::payer_columns;
 
 pub const ALL: &[&Statement] = &[
     &DUE_SCHEDULES,
+    &FREE_SCHEDULES,
     &LOCK_STEPS,
     &UNRESOLVED,
     &LOCK_UNRESOLVED,
@@ -16,24 +17,34 @@ pub const ALL: &[&Statement] = &[
     &RETRY_PROBLEMS,
 ];
 
-pub const DUE_SCHEDULES: Statement = Statement::same(
-    "due schedules",
-    concat!(
-        "SELECT ",
-        super::terms::terms!(),
-        ", a.id AS account_id, (SELECT version FROM plans_version) AS plans_version, ",
-        payer_columns!(),
-        " FROM (
+macro_rules! due_schedules {
+    ($locks:literal) => {
+        concat!(
+            "SELECT ",
+            super::terms::terms!(),
+            ", a.id AS account_id, (SELECT version FROM plans_version) AS plans_version, ",
+            payer_columns!(),
+            " FROM (
             SELECT subscription_id, next_look_at, opened_until, not_before, stopped_on, gaps, anchor, periods, parked, caught_up,
                     version
                 FROM schedules
-                WHERE next_look_at IS NOT NULL AND next_look_at <= $1 ORDER BY next_look_at LIMIT $2
+                WHERE next_look_at IS NOT NULL AND next_look_at <= $1 ORDER BY next_look_at LIMIT $2",
+            $locks,
+            "
         ) h
         JOIN subscriptions s ON s.id = h.subscription_id
         JOIN accounts a ON a.name = s.account
         ORDER BY h.next_look_at, h.subscription_id"
-    ),
-);
+        )
+    };
+}
+
+pub const DUE_SCHEDULES: Statement = Statement::same("due schedules", due_schedules!(""));
+
+/// The same without rows that another session holds. It writes to each row that it reads, so it is asked only after such rows were
+/// met. Differs because SQLite has one writer and no row locks.
+pub const FREE_SCHEDULES: Statement =
+    Statement::two("free schedules", due_schedules!(""), due_schedules!(" FOR NO KEY UPDATE SKIP LOCKED"));
 
 /// Differs because SQLite has one writer and no row locks. A row that another session holds is left for later: it is about to
 /// change.
