@@ -4,16 +4,21 @@ mod support;
 
 mod cli {
     pub mod rig;
+    pub mod wave;
 
     mod ahead;
+    mod arm;
     mod brakes;
     mod calendar;
     mod charges;
     mod config;
     mod declines;
     mod desk;
+    mod guards;
     mod import;
     mod incidents;
+    mod journal;
     mod plans;
+    mod states;
     mod terms;
 }

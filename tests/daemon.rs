@@ -5,6 +5,12 @@
 mod brakes;
 #[path = "daemon/charges.rs"]
 mod charges;
+#[path = "daemon/dry_run.rs"]
+mod dry_run;
+#[path = "daemon/fuse.rs"]
+mod fuse;
+#[path = "daemon/kill.rs"]
+mod kill;
 #[path = "daemon/plans.rs"]
 mod plans;
 #[path = "support/processes.rs"]
@@ -17,6 +23,10 @@ mod reload;
 mod restored;
 #[path = "daemon/rig.rs"]
 mod rig;
+#[path = "daemon/shadow.rs"]
+mod shadow;
 mod support;
+#[path = "daemon/takeover.rs"]
+mod takeover;
 #[path = "daemon/trouble.rs"]
 mod trouble;

@@ -78,6 +78,7 @@ fn sent() -> Charge {
         subscription: SubscriptionId(1),
         external_ref: "sub-0001".to_owned(),
         plan: "monthly".to_owned(),
+        zone: None,
         base: IdBase::derive("rb".parse().unwrap(), "main", "sub-0001", date(2026, 12, 1)),
         mode: IdMode::PerAttempt,
         period: Period { start: date(2026, 12, 1), end: date(2027, 1, 1) },
@@ -200,6 +201,7 @@ fn told() -> Vec<Event> {
         "account": "main", "external_ref": "sub-0001", "why": "missed", "periods": 2, "from": "2026-10-01", "until": "2026-12-01"
     });
     let paused = json!({ "account": "main", "reason": "the gateway refused two access tokens in a row (HTTP 401)" });
+    let blown = json!({ "account": "main", "reason": "501 charges in an hour, 500 at most", "bound": "hour_count" });
     let mut events = vec![
         Event::of_charge(EventKind::ChargeRefunded, &paid(), "imp_1", refund),
         Event::new(EventKind::SubscriptionProblem, &["main", "sub-0001"], problem),
@@ -207,12 +209,59 @@ fn told() -> Vec<Event> {
         Event::new(EventKind::SubscriptionEnded, &["main", "sub-0001"], ended),
         Event::new(EventKind::SubscriptionSkipped, &["main", "sub-0001"], skipped),
         Event::new(EventKind::AccountPaused, &["main"], paused),
+        Event::new(EventKind::AccountFuseBlown, &["main"], blown),
     ];
     events.extend([IncidentKind::UnknownPayment, IncidentKind::MissingPayment].map(incident));
+    events.extend(states());
     for (class, next) in CLASSES.into_iter().flat_map(|class| [(class, None), (class, Some(at(1510)))]) {
         events.push(Event::of_charge(EventKind::ChargeDeclined, &sent(), "1", decline_fields(class, "잔액부족", next)));
     }
     events
+}
+
+/// Every change of state that facts can bring about, each with what comes next.
+fn states() -> Vec<Event> {
+    use rebilld::domain::state::{Facts, Just, Owed, SubscriptionState, follow};
+    use rebilld::domain::subscription::Status;
+    let owed = |state, waiting| Owed { first_declined_at: at(60), restarted: false, state, waiting, next_at: Some(at(1510)) };
+    let tried_again = owed(ChargeState::Due, Waiting::Retry);
+    let owing = [
+        tried_again,
+        owed(ChargeState::Due, Waiting::Card),
+        owed(ChargeState::Doubt, Waiting::LookUp),
+        owed(ChargeState::Review, Waiting::Operator),
+    ];
+    let calm = Facts {
+        status: Status::Active,
+        ended: false,
+        trial_until: None,
+        owed: Vec::new(),
+        closed_unpaid: false,
+        grace: SignedDuration::ZERO,
+        just: None,
+    };
+    let just = |state, ended_it| Some(Just { state, ended_it });
+    let mut cases = vec![
+        calm.clone(),
+        Facts { trial_until: Some(at(9000)), ..calm.clone() },
+        Facts { ended: true, ..calm.clone() },
+        Facts { just: just(ChargeState::Void, false), ..calm.clone() },
+        Facts { grace: SignedDuration::from_mins(5), owed: vec![tried_again], ..calm.clone() },
+    ];
+    for status in [Status::Paused, Status::Cancelled] {
+        cases.push(Facts { status, ..calm.clone() });
+        cases.push(Facts { status, just: just(ChargeState::Unpaid, true), ..calm.clone() });
+    }
+    for owed in owing {
+        cases.push(Facts { owed: vec![owed], ..calm.clone() });
+        cases.push(Facts { owed: vec![owed], closed_unpaid: true, ..calm.clone() });
+    }
+    cases.push(Facts { closed_unpaid: true, ..calm });
+    let before = SubscriptionState::ALL.map(Some).into_iter().chain([None]);
+    let told = before.flat_map(|before| {
+        cases.iter().filter_map(move |facts| follow(before, facts, at(70)).event("main", "sub-0001", before, at(70)))
+    });
+    told.collect()
 }
 
 #[test]

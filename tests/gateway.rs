@@ -2,6 +2,7 @@
 //! crate (`src/gateway/portone/tests/`), because only there a test can make a durable attempt.
 
 mod gateway {
+    pub mod bookings;
     pub mod lookups;
     pub mod server;
     pub mod tokens;

@@ -3,12 +3,17 @@
 mod support;
 
 mod lifecycle {
+    pub mod breaker;
     pub mod catching_up;
     pub mod dunning;
+    pub mod fuse;
+    pub mod ladders;
     pub mod lanes;
     pub mod late;
+    pub mod nights;
     pub mod owed;
     pub mod rig;
+    pub mod states;
     pub mod terms;
     pub mod windows;
     pub mod year;

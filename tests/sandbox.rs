@@ -14,3 +14,6 @@ mod faults;
 
 #[path = "sandbox/ledger.rs"]
 mod ledger;
+
+#[path = "sandbox/schedules.rs"]
+mod schedules;

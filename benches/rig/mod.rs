@@ -83,6 +83,8 @@ imp_key_file = "{dir}/key"
 imp_secret_file = "{dir}/secret"
 rate = {rate}
 in_flight = {in_flight}
+[accounts.main.fuse]
+day_from = 1000000000
 [plans.monthly]
 every = "1 month"
 amount = 9900

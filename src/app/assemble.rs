@@ -10,6 +10,7 @@ use tracing::{error, warn};
 
 use super::errors::AppError;
 use super::guard::{self, Start};
+use super::kill_files::KillFiles;
 use crate::config::{Loaded, Settings};
 use crate::courier::{Endpoint, WebhookCourier, delay};
 use crate::domain::attempt::{base32, digest};
@@ -111,6 +112,7 @@ pub async fn assemble(
         clock,
         courier: Arc::new(courier),
         watermark: mark,
+        switch: Arc::new(KillFiles::new(&settings.kill_file)),
         accounts: accounts.iter().map(copy).collect(),
         catalog: settings.with_rows(&plans.rows).catalog(),
         id_modes,
@@ -128,6 +130,7 @@ fn copy(account: &Account) -> Account {
         name: account.name.clone(),
         gateway: Arc::clone(&account.gateway),
         budget_zone: account.budget_zone.clone(),
+        fuse: account.fuse.clone(),
         ..*account
     }
 }
@@ -160,6 +163,7 @@ fn account(
         budget_count: config.budget_count,
         budget_sum: config.budget_sum,
         budget_zone: config.timezone.clone(),
+        fuse: config.fuse.clone(),
     })
 }
 
@@ -183,6 +187,7 @@ pub(super) fn in_force(settings: &Settings, accounts: &[(String, AccountId)], ve
         budget_count: account.budget_count,
         budget_sum: account.budget_sum,
         budget_zone: account.timezone.clone(),
+        fuse: account.fuse.clone(),
     };
     Ok(InForce {
         version,

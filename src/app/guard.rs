@@ -1,4 +1,5 @@
-//! Is this the database that last sent? A restored or copied one comes up on hold (docs/protocol.md, Clock, restore, audit).
+//! Is this the database that last sent? A restored or copied one comes up on hold, and its live accounts are no longer armed
+//! (docs/protocol.md, Clock, restore, audit).
 
 use std::sync::Arc;
 
@@ -68,7 +69,8 @@ pub(super) async fn check(
     let (file, before) = MarkFile::open(&settings.state_dir, &identity.incarnation).map_err(wrong)?;
     if let Some(why) = suspicion(identity, before.as_ref()) {
         database.hold(now, &why).await?;
-        error!("{why} Nothing is sent: `rebilld hold status` shows the way out");
+        let disarmed = database.disarm_all().await?;
+        error!(disarmed, "{why} Nothing is sent: `rebilld hold status` shows the way out");
     }
     let audit_first = before.is_none();
     if audit_first && identity.high_water > 0 {

@@ -6,15 +6,23 @@ mod channels;
 pub mod chores;
 pub mod demo;
 mod errors;
+pub mod expect;
 mod guard;
+mod kill_files;
 mod operate;
+mod rehearse;
 mod reload;
 mod run;
+pub mod shadow;
 pub mod simulate;
+mod switch;
+pub mod takeover;
 
 pub use assemble::{Assembled, assemble};
 pub use errors::AppError;
+pub use kill_files::KillFiles;
 pub use operate::{Audited, audit, reconcile, release_hold, rule};
+pub use rehearse::{DryRun, dry_run};
 pub use run::run;
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub struct Audited {
     pub summary: serde_json::Value,
 }
 
-async fn assembled(loaded: &Loaded) -> Result<Assembled, AppError> {
+pub(super) async fn assembled(loaded: &Loaded) -> Result<Assembled, AppError> {
     let database = open(&loaded.settings, false).await?;
     if !database.pending_migrations().await?.is_empty() {
         return Err(OpenError::NotMigrated.into());
@@ -49,7 +49,7 @@ fn named<'a>(assembled: &'a Assembled, name: &str) -> Result<&'a Arc<Account>, A
     account.ok_or_else(|| AppError::NoAccount(name.to_owned()))
 }
 
-fn chosen(assembled: &Assembled, name: Option<&str>) -> Result<Vec<Arc<Account>>, AppError> {
+pub(super) fn chosen(assembled: &Assembled, name: Option<&str>) -> Result<Vec<Arc<Account>>, AppError> {
     match name {
         None => match assembled.moved.first() {
             Some(held) if assembled.accounts.is_empty() => Err(AppError::NoAccount(held.name.clone())),
@@ -182,7 +182,19 @@ async fn release_database(loaded: &Loaded, signed: &Signed) -> Result<String, Ap
     let mark = database.accept_copy(remembered).await?;
     MarkFile::rewrite(&loaded.settings.state_dir, &identity.incarnation, mark).map_err(wrong)?;
     database.desk().release_hold(now, &Reach::Database, signed).await?;
-    Ok("the hold is over: both ledgers agree, and charges are sent again".to_owned())
+    let unarmed = still_unarmed(database).await?;
+    Ok(format!("the hold is over: both ledgers agree, and charges are sent again{unarmed}"))
+}
+
+/// What else stands in the way: live accounts that nobody has armed in this database.
+async fn still_unarmed(database: &Database) -> Result<String, AppError> {
+    let accounts = database.desk().accounts().await?;
+    let unarmed: Vec<String> = accounts
+        .iter()
+        .filter(|account| !account.armed)
+        .map(|account| format!("`rebilld arm --account {}`", account.name))
+        .collect();
+    Ok(if unarmed.is_empty() { String::new() } else { format!("; to be armed first: {}", unarmed.join(", ")) })
 }
 
 async fn release_account(loaded: &Loaded, name: &str, signed: &Signed) -> Result<String, AppError> {
@@ -203,9 +215,11 @@ async fn release_account(loaded: &Loaded, name: &str, signed: &Signed) -> Result
                 "{open} sends of account {name} are unresolved, and can only be looked up where they were made: put the old imp_key, tier and base_url back until `rebilld charges list --state doubt` is empty"
             )));
         }
-        database.confirm_endpoint(account, endpoint).await?;
+        let base_url = loaded.settings.accounts.get(name).map_or("", |account| account.base_url.as_str());
+        database.confirm_endpoint(account, endpoint, base_url).await?;
         database.desk().release_hold(now, &Reach::Account(name.to_owned()), signed).await?;
-        return Ok(format!("account {name} sends to its new place from the daemon's next start on"));
+        let unarmed = still_unarmed(database).await?;
+        return Ok(format!("account {name} sends to its new place from the daemon's next start on{unarmed}"));
     }
     if status.held {
         q_has_passed(loaded, status.held_at, now)?;

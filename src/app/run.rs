@@ -8,11 +8,15 @@ use tracing::{info, warn};
 use super::assemble::{assemble, open};
 use super::channels;
 use super::errors::AppError;
+use super::expect;
+use super::kill_files::KillFiles;
 use super::reload::{Reloader, confirmed, instance};
+use super::switch::Watch;
 use crate::config::{Loaded, Sources};
-use crate::engine::worker;
+use crate::engine::{Account, worker};
 use crate::ports::clock::Clock;
 use crate::ports::store::Store;
+use crate::store::Database;
 use crate::time::SystemClock;
 
 /// Runs the daemon until SIGTERM or SIGINT; then finishes what is in flight within `worker.shutdown_grace`. A second SIGINT
@@ -21,6 +25,8 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     loaded.runnable()?;
     // from now on it means "read the config again", and no longer the end
     let hangup = listen_for(SignalKind::hangup())?;
+    // and this one "send nothing any more"
+    let pull = listen_for(SignalKind::user_defined1())?;
     let database = open(&loaded.settings, true).await?;
     let lock = database.lock_for_daemon()?;
     database.migrate().await?;
@@ -33,6 +39,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     channels::check(&accounts, &database, clock.as_ref()).await?;
     let grace = loaded.settings.worker.shutdown_grace;
     let url = loaded.settings.database.url.to_string();
+    let files = KillFiles::new(&loaded.settings.kill_file);
     let reloader = Reloader::begin(loaded, sources, &assembled).await?;
     let up = Up { database: url, plans: engine.in_force().catalog.plans.len() };
     let listener = tokio::spawn({
@@ -41,9 +48,21 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
         async move { database.listen(wake, plans).await }
     });
     let names: Vec<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
+    for name in unarmed(&database, &accounts).await? {
+        warn!(account = %name, "this live account is not armed in this database: nothing is sent for it. `rebilld run --dry-run` shows what would be, `rebilld arm --account {name}` lets it");
+    }
     info!(database = %up.database, accounts = %names.join(", "), plans = up.plans, "rebilld is up");
 
+    let watch = Watch {
+        engine: Arc::clone(&engine),
+        database: Arc::clone(&database),
+        files,
+        accounts: names.iter().map(|name| (*name).to_owned()).collect(),
+        instance: instance(),
+    };
+    let watching = tokio::spawn(watch.run(pull));
     let reloading = tokio::spawn(reloader.run(hangup));
+    let expecting = tokio::spawn(expect::keep(Arc::clone(&database), Arc::clone(&engine), accounts.clone()));
     let mut worker = tokio::spawn(worker::run(Arc::clone(&engine)));
     let (mut terminate, mut interrupt) = (listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?);
     tokio::select! {
@@ -56,6 +75,8 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     engine.stop();
     // ticks carry nothing, and a config that is half taken is taken at the next start
     reloading.abort();
+    expecting.abort();
+    watching.abort();
     if let Err(why) = database.daemon_stopped(&instance(), engine.time()).await {
         warn!(%why, "the database could not be told that this daemon stops");
     }
@@ -78,6 +99,13 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
 
 fn listen_for(kind: SignalKind) -> Result<tokio::signal::unix::Signal, AppError> {
     signal(kind).map_err(|why| AppError::Internal(format!("signals cannot be listened for: {why}")))
+}
+
+/// Accounts that nobody has armed here, by name.
+async fn unarmed(database: &Database, accounts: &[Arc<Account>]) -> Result<Vec<String>, AppError> {
+    let brakes = database.brakes().await?;
+    let armed = |account: &Account| brakes.accounts.get(&account.id).is_some_and(|of_account| of_account.armed);
+    Ok(accounts.iter().filter(|account| !armed(account)).map(|account| account.name.clone()).collect())
 }
 
 /// What is said once it is up.

@@ -14,9 +14,9 @@ use jiff::{SignedDuration, Timestamp};
 use super::assemble::in_force;
 use super::errors::AppError;
 use crate::config::Settings;
-use crate::domain::attempt::digest;
 use crate::domain::charge::{AccountId, ChargeState};
 use crate::domain::forecast::Sum;
+use crate::domain::fuse::Fuse;
 use crate::engine::{Account, Engine, Parts, worker};
 use crate::gateway::portone::{PortOne, PortOneConfig};
 use crate::gateway::sandbox::{Sandbox, SandboxOptions};
@@ -27,16 +27,15 @@ use crate::ports::store::Delivery;
 use crate::ports::wake::Wake;
 use crate::ports::watermark::Watermark;
 use crate::store::identity::AccountConfig;
-use crate::store::{Database, OpenOptions};
+use crate::store::{Database, OpenOptions, ResultRow};
 use crate::time::SimulatedClock;
 
 /// The keys of the sandbox's one account.
 const KEYS: (&str, &str) = ("sandbox-key", "sandbox-secret");
 /// Charges that are added up together.
 const PAGE: u32 = 10_000;
-/// Of ten thousand cards: how many of each kind for each percent of first tries that is to be declined. A flaky card declines
-/// three tries in ten, so it takes 200 of them for 60 declines; with 30 and 10 that always decline it makes 100.
-const CARDS: [(&str, u32); 3] = [("flaky", 200), ("insufficient", 30), ("expired", 10)];
+/// Days after the first decline by which recovered charges are counted; the rest comes later.
+pub const DAYS: [i64; 5] = [1, 3, 5, 7, 14];
 
 /// What to simulate.
 #[derive(Debug, Clone)]
@@ -44,7 +43,7 @@ pub struct SimulateOptions {
     pub until: Timestamp,
     /// Percent of first tries that are declined, 0 to 40.
     pub declines: u32,
-    /// Which cards are the bad ones.
+    /// Which charges are the bad ones.
     pub seed: u64,
 }
 
@@ -70,6 +69,47 @@ pub struct Simulated {
     /// By `YYYY-MM` of the due date and currency.
     pub months: BTreeMap<(String, String), Month>,
     pub total: BTreeMap<String, Month>,
+    /// By the name of the `[dunning.NAME]` that its plan names, or `default`.
+    pub ladders: BTreeMap<String, Recovery>,
+}
+
+/// What one ladder brought back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Charges that were declined, or whose billing key was refused.
+    pub declined: u64,
+    pub recovered: u64,
+    pub unpaid: u64,
+    /// Not decided at the end of the run.
+    pub open: u64,
+    /// How many were paid at which try; the declined one was the first.
+    pub by_try: BTreeMap<u8, u64>,
+    /// How many were paid by each of [`DAYS`] after the first decline, and later.
+    pub by_day: [u64; DAYS.len() + 1],
+}
+
+impl Recovery {
+    /// Tenths of a percent of those that are decided; `None`: none is.
+    pub fn rate(&self) -> Option<u64> {
+        let decided = self.recovered + self.unpaid;
+        (decided > 0).then(|| (self.recovered * 2000 + decided) / (decided * 2))
+    }
+
+    fn count(&mut self, row: &ResultRow, first_declined_at: Timestamp) {
+        self.declined += 1;
+        match row.state {
+            ChargeState::Paid => {
+                self.recovered += 1;
+                *self.by_try.entry(row.tries.saturating_add(1)).or_default() += 1;
+                let after = row.paid_at.unwrap_or(first_declined_at).duration_since(first_declined_at);
+                // a try on the third day may start some hours into it
+                let within = |days: &i64| after < SignedDuration::from_hours((days + 1) * 24);
+                self.by_day[DAYS.iter().position(within).unwrap_or(DAYS.len())] += 1;
+            }
+            ChargeState::Unpaid | ChargeState::Void => self.unpaid += 1,
+            ChargeState::Due | ChargeState::Doubt | ChargeState::Review => self.open += 1,
+        }
+    }
 }
 
 /// What a progress display shows.
@@ -82,16 +122,7 @@ pub enum Step {
 
 /// Which card a subscription has: the same for the same seed.
 fn card(seed: u64, declines: u32, subscription: i64) -> String {
-    let hash = digest(&["simulate/1", &seed.to_string(), &subscription.to_string()]);
-    let mut place = (u32::from(hash[0]) << 16 | u32::from(hash[1]) << 8 | u32::from(hash[2])) % 10_000;
-    for (kind, for_each) in CARDS {
-        let share = for_each * declines;
-        if place < share {
-            return format!("{kind}-{subscription}");
-        }
-        place -= share;
-    }
-    format!("good-{subscription}")
+    format!("mixed-{declines}-{seed}-{subscription}")
 }
 
 /// The only client that a simulation can make: one of the sandbox.
@@ -178,6 +209,8 @@ pub async fn simulate(
             budget_count: account.budget_count,
             budget_sum: account.budget_sum,
             budget_zone: account.timezone.clone(),
+            // a look ahead is stopped by nobody
+            fuse: Fuse::NONE,
         });
     }
     // a rate would be waited for in simulated time, one charge after the other
@@ -188,6 +221,7 @@ pub async fn simulate(
         clock: Arc::clone(&clock) as _,
         courier: Arc::new(Nobody),
         watermark: Arc::new(NoMark),
+        switch: Arc::new(crate::ports::switch::NoSwitch),
         accounts,
         catalog: in_force.catalog.clone(),
         id_modes: in_force.id_modes.clone(),
@@ -203,7 +237,7 @@ pub async fn simulate(
     engine.stop();
     running.await.map_err(|why| AppError::Internal(format!("the simulated worker crashed: {why}")))?;
     let zone = settings.accounts.values().next().map_or(TimeZone::UTC, |account| account.timezone.clone());
-    let mut report = tally(&copy, &zone).await?;
+    let mut report = tally(&copy, settings, &zone).await?;
     report.subscriptions = subscriptions;
     copy.close().await;
     sandbox.stop().await;
@@ -226,7 +260,7 @@ async fn watch(clock: &SimulatedClock, (from, until): (Timestamp, Timestamp), pr
     }
 }
 
-async fn tally(copy: &Database, zone: &TimeZone) -> Result<Simulated, AppError> {
+async fn tally(copy: &Database, settings: &Settings, zone: &TimeZone) -> Result<Simulated, AppError> {
     let mut report = Simulated::default();
     let mut after = 0;
     loop {
@@ -234,6 +268,10 @@ async fn tally(copy: &Database, zone: &TimeZone) -> Result<Simulated, AppError> 
         let Some(last) = rows.last() else { return Ok(report) };
         after = last.id;
         for row in &rows {
+            if let Some(at) = row.first_declined_at {
+                let ladder = settings.plans.get(&row.plan).and_then(|plan| plan.dunning.clone());
+                report.ladders.entry(ladder.unwrap_or_else(|| "default".to_owned())).or_default().count(row, at);
+            }
             let month = row.due_at.to_zoned(zone.clone()).strftime("%Y-%m").to_string();
             let total = report.total.entry(row.currency.clone()).or_default();
             for month in [report.months.entry((month, row.currency.clone())).or_default(), total] {
@@ -257,21 +295,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn so_many_first_tries_are_declined_as_was_asked_for() {
-        assert!((0..5_000).all(|id| card(1, 0, id).starts_with("good-")));
-        let of_ten_thousand = |declines: u32| {
-            let kinds = (0..100_000).map(|id| card(7, declines, id));
-            kinds.fold(0_u32, |sum, card| {
-                sum + match card.split('-').next() {
-                    Some("flaky") => 3,
-                    Some("good") => 0,
-                    _ => 10,
-                }
-            }) / 100
+    fn what_a_ladder_recovers_is_counted_by_try_and_by_day() {
+        let at = |hours: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hours);
+        let row = |state, tries, paid: Option<i64>| ResultRow {
+            id: 1,
+            due_at: at(0),
+            amount: 9_900,
+            currency: "KRW".to_owned(),
+            plan: "monthly".to_owned(),
+            state,
+            tries,
+            paid_at: paid.map(at),
+            first_declined_at: Some(at(0)),
         };
-        for declines in [1, 7, 40] {
-            let (got, wanted) = (of_ten_thousand(declines), declines * 100);
-            assert!(got.abs_diff(wanted) < 60, "{declines} %: {got} of 10,000");
+        let mut recovery = Recovery::default();
+        assert_eq!(recovery.rate(), None);
+        for row in [
+            row(ChargeState::Paid, 1, Some(24)),
+            row(ChargeState::Paid, 2, Some(75)),
+            row(ChargeState::Paid, 4, Some(400)),
+            row(ChargeState::Unpaid, 5, None),
+            row(ChargeState::Due, 1, None),
+        ] {
+            recovery.count(&row, at(0));
         }
+        assert_eq!((recovery.declined, recovery.recovered, recovery.unpaid, recovery.open), (5, 3, 1, 1));
+        assert_eq!((recovery.rate(), recovery.by_day), (Some(750), [1, 1, 0, 0, 0, 1]));
+        assert_eq!(recovery.by_try.into_iter().collect::<Vec<_>>(), [(2, 1), (3, 1), (5, 1)]);
     }
 }

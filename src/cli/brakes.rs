@@ -1,5 +1,7 @@
 //! `rebilld hold` and `rebilld kill`.
 
+use std::collections::BTreeSet;
+
 use clap::Subcommand;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -8,13 +10,15 @@ use serde_json::json;
 use super::context::{Context, Opened, Why};
 use super::failure::{Code, Failure};
 use super::output::{Field, Listing, Output, at, field, local, print_json, say};
-use crate::app;
+use crate::app::{self, KillFiles};
 use crate::config::closest;
+use crate::domain::fuse::FuseState;
+use crate::store::DaemonRow;
 use crate::store::desk::{AccountStatus, Reach, Status};
 
 #[derive(Debug, Subcommand)]
 pub enum Hold {
-    /// Shows what is held, paused or not yet audited, and why
+    /// Shows what is held, paused, not yet audited or not armed, and why
     Status,
     /// Stops sends until an operator ends the hold; look-ups go on
     Set {
@@ -96,8 +100,31 @@ impl Kill {
         let done = opened.database.desk().kill(opened.now, &reach, on, &signed).await?;
         known(done, &reach)?;
         let word = if on { "on: nothing is sent from now on" } else { "off" };
-        tell(context, &format!("kill switch of {} {word}", subject(&reach).replace(" is", "")))
+        let mut told = format!("kill switch of {} {word}", subject(&reach).replace(" is", ""));
+        if !on {
+            let outside = outside(&opened, &opened.database.daemons().await?);
+            let still: BTreeSet<String> = outside.into_iter().map(|(_, why)| why).collect();
+            if !still.is_empty() {
+                told.push_str(&format!("; still stopped: {}", still.into_iter().collect::<Vec<_>>().join("; ")));
+            }
+        }
+        tell(context, &told)
     }
+}
+
+/// What stops sends from outside of the database: files on this machine, and what running daemons say of theirs. With what each
+/// stops.
+pub(super) fn outside(opened: &Opened, daemons: &[DaemonRow]) -> Vec<(String, String)> {
+    let settings = &opened.loaded.settings;
+    let files = KillFiles::new(&settings.kill_file);
+    let mut found: Vec<(String, String)> = files.there(None).map(|why| ("database".to_owned(), why)).into_iter().collect();
+    let of_account = |name: &String| files.there(Some(name)).map(|why| (format!("account {name}"), why));
+    found.extend(settings.accounts.keys().filter_map(of_account));
+    for daemon in daemons.iter().filter(|daemon| daemon.runs(opened.now)) {
+        let lines = daemon.stopped_by.iter().flat_map(|text| text.lines());
+        found.extend(lines.map(|line| (format!("daemon {}", daemon.instance), line.to_owned())));
+    }
+    found
 }
 
 fn tell(context: &Context, text: &str) -> Result<(), Failure> {
@@ -144,31 +171,68 @@ async fn status(context: &Context, account: Option<String>) -> Result<(), Failur
     let zone = opened.zone(account.as_deref().unwrap_or_default());
     let mut rows = Vec::new();
     let status = desk.status().await?;
-    let above = status.as_ref().map(|status| Above::of(status, opened.now)).unwrap_or_default();
+    let mut above = status.as_ref().map(|status| Above::of(status, opened.now)).unwrap_or_default();
+    let outside = outside(&opened, &opened.database.daemons().await?);
+    let file = |what: &str| outside.iter().find(|(stopped, _)| stopped == what).map(|(_, why)| why.clone());
+    above.killed |= file("database").is_some();
     if let Some(status) = status.filter(|_| account.is_none()) {
         // the database as a whole has no endpoint, no pause and no audit of its own
         let database = AccountStatus {
             name: "database".to_owned(),
             base_url: None,
-            killed: status.killed,
-            kill_reason: status.kill_reason,
+            killed: status.killed || file("database").is_some(),
+            kill_reason: both(status.kill_reason, file("database")),
             held: status.held,
             hold_reason: status.hold_reason,
             held_at: status.held_at,
             paused: false,
             pause_reason: None,
             paused_at: None,
+            fuse: None,
+            fuse_why: None,
+            fuse_at: None,
             audited: true,
             audited_at: None,
             audited_quick_at: None,
+            live: false,
+            armed: true,
+            armed_at: None,
         };
         rows.push(brake(database, &Above { unsteady: above.unsteady, ..Above::default() }, &zone));
     }
     for mut row in desk.accounts().await?.into_iter().filter(|row| account.as_ref().is_none_or(|name| *name == row.name)) {
         row.name = format!("account {}", row.name);
+        let file = file(&row.name);
+        row.killed |= file.is_some();
+        row.kill_reason = both(row.kill_reason, file);
         rows.push(brake(row, &above, &zone));
     }
+    let daemons = outside.into_iter().filter(|(what, _)| what.starts_with("daemon "));
+    rows.extend(daemons.map(|(what, why)| of_daemon(what, why, &zone)));
     Listing { rows, none: "the database knows no account yet: run `rebilld migrate`" }.print(context.output)
+}
+
+fn both(one: Option<String>, other: Option<String>) -> Option<String> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(format!("{one}; {other}")),
+        (one, other) => one.or(other),
+    }
+}
+
+/// A row of `status` for what one daemon says of itself.
+fn of_daemon(what: String, why: String, zone: &TimeZone) -> Vec<Field> {
+    vec![
+        field("what", what),
+        field("state", "braked"),
+        field("killed", true).hidden(),
+        field("held", false).hidden(),
+        field("paused", false).hidden(),
+        field("audited", true).hidden(),
+        field("base_url", None::<String>).hidden(),
+        field("why", why),
+        at("held_since", None, zone),
+        at("audited_at", None, zone),
+    ]
 }
 
 /// What stops every account, whatever its own brakes are.
@@ -188,6 +252,10 @@ impl Above {
 
 /// A row of `status`: the first thing that stops sends, and all reasons.
 fn brake(row: AccountStatus, above: &Above, zone: &TimeZone) -> Vec<Field> {
+    let unarmed = Some(format!(
+        "a live account that is not armed in this database: `rebilld arm --account {}`",
+        row.name.trim_start_matches("account ")
+    ));
     let state = match () {
         () if row.killed => "killed",
         () if row.held => "held",
@@ -196,6 +264,10 @@ fn brake(row: AccountStatus, above: &Above, zone: &TimeZone) -> Vec<Field> {
         () if above.unsteady.is_some() => "clock jumped",
         () if !row.audited => "not audited",
         () if row.paused => "paused",
+        () if row.fuse == Some(FuseState::Blown) => "fuse blown",
+        () if row.fuse == Some(FuseState::Rejected) => "wave rejected",
+        () if row.fuse == Some(FuseState::Approved) => "sends a wave",
+        () if !row.armed => "not armed",
         () => "sends",
     };
     let unaudited = Some("no complete audit in this incarnation of the database yet".to_owned());
@@ -205,7 +277,9 @@ fn brake(row: AccountStatus, above: &Above, zone: &TimeZone) -> Vec<Field> {
         (row.held, row.hold_reason),
         (jumped.is_some(), jumped),
         (row.paused, row.pause_reason),
+        (row.fuse.is_some(), row.fuse_why),
         (!row.audited, unaudited),
+        (!row.armed, unarmed),
     ];
     let reasons: Vec<String> = reasons.into_iter().filter(|(on, _)| *on).filter_map(|(_, why)| why).collect();
     vec![
@@ -214,10 +288,14 @@ fn brake(row: AccountStatus, above: &Above, zone: &TimeZone) -> Vec<Field> {
         field("killed", row.killed).hidden(),
         field("held", row.held).hidden(),
         field("paused", row.paused).hidden(),
+        field("fuse", row.fuse.map(FuseState::name)).hidden(),
         field("audited", row.audited).hidden(),
+        field("live", row.live).hidden(),
+        field("armed", row.armed).hidden(),
         field("base_url", row.base_url).hidden(),
         field("why", reasons.join("; ")),
-        at("held_since", row.held_at.or(row.paused_at), zone),
+        at("held_since", row.held_at.or(row.paused_at).or(row.fuse_at), zone),
         at("audited_at", row.audited_at, zone),
+        at("armed_at", row.armed_at, zone).hidden(),
     ]
 }

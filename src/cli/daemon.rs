@@ -3,21 +3,37 @@
 use serde_json::json;
 
 use super::context::Context;
+use super::dry_run::DryRun;
 use super::failure::Failure;
 use super::logging;
 use super::output::{Listing, Output, field, print_json, say};
+use super::shadow::Shadow;
 use crate::app;
 
 #[derive(Debug, clap::Args)]
-pub struct Run {}
+pub struct Run {
+    #[command(flatten)]
+    dry: DryRun,
+    #[command(flatten)]
+    shadow: Shadow,
+}
 
 impl Run {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        if self.dry.dry_run {
+            return self.dry.run(context).await;
+        }
+        if self.shadow.once() {
+            return self.shadow.run(context).await;
+        }
         let loaded = context.load()?;
         loaded.runnable()?;
         logging::start(&loaded.settings.log)?;
         for note in &loaded.notes {
             tracing::warn!("{note}");
+        }
+        if self.shadow.shadow {
+            return Ok(app::shadow::run_shadow(loaded).await?);
         }
         Ok(app::run(loaded, context.sources.clone()).await?)
     }

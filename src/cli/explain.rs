@@ -4,14 +4,17 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
+use super::brakes::outside;
 use super::charges::words;
 use super::context::{Context, Opened, zone_of};
 use super::failure::Failure;
 use super::output::{Listing, Output, Paint, amount, colours, field, print_json, say};
 use super::subscriptions::find;
+use super::subscriptions::states::{Shown, next_words, state_words, states_of};
 use crate::app::ahead;
 use crate::config::{Settings, Version, revive};
 use crate::domain::charge::{ChargeState, Waiting};
+use crate::domain::fuse::FuseState;
 use crate::domain::lifecycle::{Ending, trial_end};
 use crate::domain::plan::{CatchUp, Plan, WhilePastDue};
 use crate::domain::subscription::Status;
@@ -19,7 +22,7 @@ use crate::engine::InForce;
 use crate::engine::outlook::{Coming, End, Kind, Outlook, outlook};
 use crate::ports::store::{Pending, Standing};
 use crate::store::StoredVersion;
-use crate::store::desk::{ChargeFilter, ChargeRow, Story};
+use crate::store::desk::{BookedKey, ChargeFilter, ChargeRow, Story};
 
 /// Charges to come that are named.
 const NAMED: usize = 3;
@@ -61,7 +64,10 @@ struct Known {
     made_under: Option<StoredVersion>,
     brakes: Vec<String>,
     unaudited: bool,
+    /// PortOne's own schedule is going to charge its billing key.
+    booked: Option<BookedKey>,
     ahead: Outlook,
+    state: Option<Shown>,
     asked: Option<Timestamp>,
 }
 
@@ -110,6 +116,7 @@ impl Explain {
             None => None,
         };
         let account = desk.accounts().await?.into_iter().find(|row| row.name == standing.schedule.terms.account);
+        let booked = desk.booking_of(row.id).await?;
         let (mut brakes, mut unaudited) = (Vec::new(), false);
         let because = |why: &Option<String>| why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
         if let Some(status) = desk.status().await? {
@@ -120,11 +127,28 @@ impl Explain {
             brakes.extend(account.killed.then(|| format!("the account's kill switch is on{}", because(&account.kill_reason))));
             brakes.extend(account.held.then(|| format!("the account is held{}", because(&account.hold_reason))));
             brakes.extend(account.paused.then(|| format!("the account is paused{}", because(&account.pause_reason))));
+            brakes.extend(match account.fuse {
+                Some(FuseState::Blown) => Some(format!("the account's fuse has blown{}", because(&account.fuse_why))),
+                Some(FuseState::Rejected) => Some(format!("an operator keeps the account stopped{}", because(&account.fuse_why))),
+                Some(FuseState::Approved) => {
+                    Some("only the charges of an approved wave are sent (`rebilld wave show`)".to_owned())
+                }
+                None => None,
+            });
+            let arm = || format!("the account is not armed in this database (`rebilld arm --account {}`)", account.name);
+            brakes.extend((!account.armed).then(arm));
             unaudited = !account.audited;
         }
+        let own = format!("account {}", standing.schedule.terms.account);
+        let outside = outside(&opened, &opened.database.daemons().await?).into_iter();
+        brakes.extend(outside.filter_map(|(what, why)| match what.as_str() {
+            what if what.starts_with("daemon ") => Some(format!("{what} is stopped ({why})")),
+            what => (what == "database" || what == own).then_some(why),
+        }));
         let far = opened.now.checked_add(jiff::SignedDuration::from_hours(24 * 366 * 10)).unwrap_or(Timestamp::MAX);
         let ahead = outlook(&standing, &in_force, opened.now, far);
         let problem = row.problem.clone();
+        let state = states_of(&opened, &[row.id]).await?.remove(&row.id);
         Ok(Known {
             opened,
             standing,
@@ -137,7 +161,9 @@ impl Explain {
             made_under,
             brakes,
             unaudited,
+            booked,
             ahead,
+            state,
             asked,
         })
     }
@@ -192,6 +218,11 @@ impl Known {
             (_, Some(next)) if !self.brakes.is_empty() => {
                 format!("{} is due {}, and nothing is sent at the moment: {}.", next.amount, self.when(next.at), self.brakes[0])
             }
+            (_, Some(next)) if self.booked.is_some() => format!(
+                "{} is due {}, and is not charged from here: PortOne's own schedule is going to charge its billing key.",
+                next.amount,
+                self.when(next.at)
+            ),
             (_, Some(next)) => {
                 let again = if next.kind == Kind::Retry { " again, after a decline" } else { "" };
                 format!("{} is charged {}{again}.", next.amount, self.when(next.at))
@@ -227,6 +258,12 @@ impl Known {
                 Status::Cancelled => "The subscription is cancelled: no period opens any more.".to_owned(),
             },
         );
+        if let Some(Shown { followed, since }) = &self.state {
+            let since = since.map_or_else(String::new, |since| format!(" since {}", self.at(since)));
+            let next_at = followed.next_at.map_or_else(String::new, |at| format!(" ({})", self.at(at)));
+            let (state, why, next) = (followed.state.name(), state_words(followed.state), next_words(followed.next));
+            add("state", format!("Its state is {state}{since}: {why}. Next: {next}{next_at}."));
+        }
         let Some(plan) = self.plan() else {
             add(
                 "plan",
@@ -283,7 +320,10 @@ impl Known {
             add("brake", format!("{}: nothing is sent until that ends (`rebilld hold status`).", capital(brake)));
         }
         if self.brakes.is_empty() && terms.status == Status::Active {
-            add("brake", "No kill switch, no hold and no pause of the account is in the way.".to_owned());
+            add("brake", "No kill switch, no hold, no pause and no blown fuse of the account is in the way.".to_owned());
+        }
+        if let Some(booked) = &self.booked {
+            add("takeover", format!("{}.", words::bookings(booked, &self.zone)));
         }
         if self.unaudited {
             add("audit", "The account has had no complete audit yet: the daemon makes one before its first charge.".to_owned());
@@ -471,8 +511,10 @@ impl Known {
                 "kind": match coming.kind { Kind::Period => "period", Kind::Opened => "opened", Kind::Retry => "retry" },
             })
         };
+        let state = |Shown { followed, since }: &Shown| json!({ "state": followed.state.name(), "since": since, "next_step": followed.next.name(), "next_at": followed.next_at });
         json!({
             "account": terms.account, "external_ref": terms.external_ref, "status": terms.status.name(), "plan": terms.plan,
+            "state": self.state.as_ref().map(state),
             "zone": self.zone.iana_name(), "now": self.opened.now, "at": self.asked, "config": version(&self.version),
             "verdict": verdict, "charge": self.story.as_ref().map(|story| charge(&story.charge)),
             "reasons": reasons.iter().map(|reason| json!({ "rule": reason.rule, "says": reason.says })).collect::<Vec<_>>(),

@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
+use super::brakes::outside;
 use super::context::Context;
 use super::failure::{Code, Failure};
 use super::output::{Field, Listing, Output, Paint, amount, colours, field, grouped, local, print_json, say};
@@ -68,7 +69,9 @@ impl ForecastCommand {
         drop(progress);
         let history = opened.database.history().await?;
         let desk = opened.database.desk();
-        let brakes = braked(desk.status().await?.as_ref(), &desk.accounts().await?);
+        let mut brakes = braked(desk.status().await?.as_ref(), &desk.accounts().await?);
+        let outside = outside(&opened, &opened.database.daemons().await?);
+        brakes.extend(outside.into_iter().map(|(what, why)| format!("{what}: {why}")));
         match context.output {
             Output::Json => {
                 let mut told = as_json(&forecast, name, &history);
@@ -101,8 +104,13 @@ fn braked(status: Option<&Status>, accounts: &[AccountStatus]) -> Vec<String> {
         told.extend(status.held.then(|| "the database is held".to_owned()));
     }
     for account in accounts {
-        for (stops, what) in [(account.killed, "its kill switch is on"), (account.held, "is held"), (account.paused, "is paused")]
-        {
+        let brakes = [
+            (account.killed, "its kill switch is on"),
+            (account.held, "is held"),
+            (account.paused, "is paused"),
+            (account.fuse.is_some(), "its fuse has blown"),
+        ];
+        for (stops, what) in brakes {
             told.extend(stops.then(|| format!("account {}: {what}", account.name)));
         }
     }

@@ -28,7 +28,8 @@ impl Migrate {
         database.migrate().await?;
         let now = database.desk().clock().await?;
         database.bind_identity(loaded.settings.tag, &random_text()?, now).await?;
-        let accounts: Vec<String> = loaded.settings.accounts.keys().cloned().collect();
+        let place = |account: &crate::config::Account| (account.name.clone(), account.base_url.clone());
+        let accounts: Vec<(String, String)> = loaded.settings.accounts.values().map(place).collect();
         database.desk().add_accounts(&accounts).await?;
         if context.output == Output::Json {
             let applied: Vec<_> = pending.iter().map(|(version, name)| json!({ "version": version, "name": name })).collect();

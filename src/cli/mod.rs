@@ -3,6 +3,7 @@
 //! Every command is a module; what they share is [`context`] (settings, database, who is asking), [`output`] (tables, JSON,
 //! CSV) and [`failure`] (one sentence and an exit code).
 
+mod arm;
 mod brakes;
 mod calendar;
 mod catch_up;
@@ -12,10 +13,12 @@ mod context;
 mod daemon;
 mod declines;
 mod demo;
+mod dry_run;
 mod events;
 mod explain;
 mod failure;
 mod forecast;
+mod imports;
 mod incidents;
 mod journal;
 mod logging;
@@ -25,8 +28,11 @@ mod plans;
 mod progress;
 mod review;
 mod sandbox;
+mod shadow;
 mod simulate;
 mod subscriptions;
+mod takeover;
+mod wave;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -83,6 +89,9 @@ enum Command {
     /// Imports, lists and changes subscriptions
     #[command(subcommand)]
     Subscriptions(subscriptions::Subscriptions),
+    /// Imported rows that look wrong, and wait for you
+    #[command(subcommand)]
+    Imports(imports::Imports),
     /// Periods that were missed, such as during downtime, and that wait for you
     #[command(subcommand)]
     CatchUp(catch_up::CatchUp),
@@ -107,6 +116,14 @@ enum Command {
     /// The kill switch: within a second nothing is sent any more
     #[command(subcommand)]
     Kill(brakes::Kill),
+    /// What is due of an account whose fuse has blown: shows it, releases exactly that, or keeps it stopped
+    #[command(subcommand)]
+    Wave(wave::Wave),
+    /// Lets a live account charge from this database: asked once, by name
+    Arm(arm::Arm),
+    /// Billing keys that PortOne's own schedule is going to charge: not charged from here until that is taken away
+    #[command(subcommand)]
+    Takeover(takeover::Takeover),
     /// Looks up what is in doubt, now
     Reconcile(daemon::Reconcile),
     /// Compares the database with the gateway's list of payments
@@ -166,6 +183,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Config(command) => command.run(context).await,
         Command::Plans(command) => command.run(context).await,
         Command::Subscriptions(command) => command.run(context).await,
+        Command::Imports(command) => command.run(context).await,
         Command::CatchUp(command) => command.run(context).await,
         Command::Charges(command) => command.run(context).await,
         Command::Explain(command) => command.run(context).await,
@@ -175,6 +193,9 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Review(command) => command.run(context).await,
         Command::Hold(command) => command.run(context).await,
         Command::Kill(command) => command.run(context).await,
+        Command::Wave(command) => command.run(context).await,
+        Command::Arm(command) => command.run(context).await,
+        Command::Takeover(command) => command.run(context).await,
         Command::Reconcile(command) => command.run(context).await,
         Command::Audit(command) => command.run(context).await,
         Command::Incidents(command) => command.run(context).await,

@@ -8,7 +8,7 @@ use super::context::Context;
 use super::failure::{Code, Failure};
 use super::output::{Field, Listing, Output, Paint, amount, colours, field, print_json, say};
 use super::progress::Progress;
-use crate::app::simulate::{Month, SimulateOptions, Simulated, Step, simulate};
+use crate::app::simulate::{DAYS, Month, Recovery, SimulateOptions, Simulated, Step, simulate};
 use crate::domain::forecast::Sum;
 
 #[derive(Debug, clap::Args)]
@@ -16,12 +16,15 @@ pub struct Simulate {
     /// How far to run
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u8).range(1..=60))]
     months: u8,
-    /// Percent of first tries that are declined: of these cards 6 in 10 decline now and then, 3 always and 1 has expired
+    /// Percent of first tries that are declined, for mixed reasons (docs/declines.md)
     #[arg(long, default_value_t = 7, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=40))]
     declines: u32,
-    /// Other cards are the bad ones
+    /// Other charges are the bad ones
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
+    /// What a CSV holds: a row for each month, or for each ladder
+    #[arg(long, default_value = "month", value_parser = ["month", "ladder"])]
+    by: String,
 }
 
 impl Simulate {
@@ -53,6 +56,7 @@ impl Simulate {
                 told["seed"] = self.seed.into();
                 print_json(&told)
             }
+            Output::Csv if self.by == "ladder" => Listing { rows: ladders(&report), none: "" }.print(Output::Csv),
             Output::Csv => Listing { rows: rows(&report), none: "" }.print(Output::Csv),
             Output::Table => {
                 let paint = Paint(colours());
@@ -61,7 +65,9 @@ impl Simulate {
                     report.subscriptions, self.declines, self.seed
                 );
                 say(&paint.dim(&head))?;
-                Listing { rows: rows(&report), none: "nothing fell due in this time" }.print(Output::Table)
+                Listing { rows: rows(&report), none: "nothing fell due in this time" }.print(Output::Table)?;
+                say(&paint.dim("\nwhat each ladder brought back of what was declined, in percent of what is decided"))?;
+                Listing { rows: ladders(&report), none: "nothing was declined" }.print(Output::Table)
             }
         }
     }
@@ -99,6 +105,43 @@ fn rows(report: &Simulated) -> Vec<Vec<Field>> {
     months.chain(report.total.iter().map(|(currency, of)| row("total", currency, of))).collect()
 }
 
+/// Tries that are named each for itself: the first one was declined.
+const TRIES: [(u8, &str); 7] = [(2, "try_2"), (3, "try_3"), (4, "try_4"), (5, "try_5"), (6, "try_6"), (7, "try_7"), (8, "try_8")];
+const BY_DAY: [&str; DAYS.len() + 1] = ["day_1", "day_3", "day_5", "day_7", "day_14", "later"];
+
+fn percent(recovery: &Recovery) -> Option<String> {
+    recovery.rate().map(|tenths| format!("{}.{}", tenths / 10, tenths % 10))
+}
+
+fn ladders(report: &Simulated) -> Vec<Vec<Field>> {
+    let row = |(name, of): (&String, &Recovery)| {
+        let mut fields = vec![
+            field("ladder", name.as_str()),
+            field("declined", of.declined),
+            field("recovered", of.recovered),
+            field("unpaid", of.unpaid),
+            field("open", of.open),
+            field("rate", percent(of)).right(),
+        ];
+        let paid_at = |number: u8| of.by_try.get(&number).copied().unwrap_or(0);
+        fields.extend(TRIES.map(|(number, name)| field(name, paid_at(number))));
+        fields.extend(BY_DAY.iter().zip(of.by_day).map(|(name, count)| field(name, count)));
+        fields
+    };
+    report.ladders.iter().map(row).collect()
+}
+
+fn ladder_json((name, of): (&String, &Recovery)) -> Value {
+    let by_try: serde_json::Map<String, Value> =
+        of.by_try.iter().map(|(number, count)| (number.to_string(), (*count).into())).collect();
+    let by_day: serde_json::Map<String, Value> =
+        BY_DAY.iter().zip(of.by_day).map(|(name, count)| ((*name).to_owned(), count.into())).collect();
+    json!({
+        "ladder": name, "declined": of.declined, "recovered": of.recovered, "unpaid": of.unpaid, "open": of.open,
+        "rate_percent": percent(of), "recovered_by_try": by_try, "recovered_by_day": by_day,
+    })
+}
+
 fn as_json(report: &Simulated) -> Value {
     let told = |currency: &str, month: &Month| {
         let mut told = json!({ "currency": currency });
@@ -114,5 +157,6 @@ fn as_json(report: &Simulated) -> Value {
         told
     });
     let total = report.total.iter().map(|(currency, of)| told(currency, of));
-    json!({ "subscriptions": report.subscriptions, "months": months.collect::<Vec<_>>(), "total": total.collect::<Vec<_>>() })
+    json!({ "subscriptions": report.subscriptions, "months": months.collect::<Vec<_>>(), "total": total.collect::<Vec<_>>(),
+        "ladders": report.ladders.iter().map(ladder_json).collect::<Vec<_>>() })
 }

@@ -1,9 +1,11 @@
 //! `rebilld subscriptions`.
 
 mod change;
+mod guard;
 pub mod import;
 mod rules;
 mod sheet;
+pub mod states;
 mod terms;
 
 use clap::Subcommand;
@@ -15,9 +17,11 @@ use super::failure::Failure;
 use super::output::{Field, Listing, amount, at, field, print_one};
 use crate::domain::lifecycle::{self, Next, NextPeriod, Problem, seen};
 use crate::domain::plan::Price;
+use crate::domain::state::SubscriptionState;
 use crate::domain::subscription::Adjustment;
 use crate::store::desk::columns::{AMOUNT, ANCHOR, COLUMNS, CURRENCY, CUSTOMER_UID, PLAN, STATUS};
 use crate::store::desk::{SubscriptionFilter, SubscriptionRow};
+use states::{Shown, next_words, states_of};
 
 #[derive(Debug, Subcommand)]
 pub enum Subscriptions {
@@ -30,6 +34,9 @@ pub enum Subscriptions {
         account: Option<String>,
         #[arg(long, value_parser = ["active", "paused", "cancelled"])]
         status: Option<String>,
+        /// Only those that were last told to be in this state
+        #[arg(long, value_parser = SubscriptionState::NAMES)]
+        state: Option<String>,
         #[arg(long, value_name = "NAME")]
         plan: Option<String>,
         /// Only those that are not billed because their row or the config is wrong
@@ -74,17 +81,19 @@ impl Subscriptions {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
             Self::Import(import) => import.run(context).await,
-            Self::List { account, status, plan, problems, after, limit } => {
+            Self::List { account, status, state, plan, problems, after, limit } => {
                 let opened = context.open().await?;
-                let filter = SubscriptionFilter { after, account, status, plan, problems, limit };
+                let filter = SubscriptionFilter { after, account, status, state, plan, problems, limit };
                 let rows = opened.database.desk().subscriptions(&filter).await?;
-                let rows = rows.iter().map(|row| listed(&opened, row)).collect();
+                let states = states_of(&opened, &rows.iter().map(|row| row.id).collect::<Vec<_>>()).await?;
+                let rows = rows.iter().map(|row| listed(&opened, row, states.get(&row.id))).collect();
                 Listing { rows, none: "no subscription matches" }.print(context.output)
             }
             Self::Show { reference, account } => {
                 let opened = context.open().await?;
                 let row = find(&opened, account.as_deref(), &reference).await?;
-                print_one(&whole(&opened, &row), context.output)
+                let state = states_of(&opened, &[row.id]).await?.remove(&row.id);
+                print_one(&whole(&opened, &row, state.as_ref()), context.output)
             }
             Self::Set(set) => set.run(context).await,
             Self::Pause(change) => change.run(context, change::Stop::Pause).await,
@@ -152,7 +161,7 @@ fn shown_amount(opened: &Opened, row: &SubscriptionRow) -> String {
     }
 }
 
-fn listed(opened: &Opened, row: &SubscriptionRow) -> Vec<Field> {
+fn listed(opened: &Opened, row: &SubscriptionRow, state: Option<&Shown>) -> Vec<Field> {
     let active = row.value(STATUS) == "active";
     let next = if active { next_period(opened, row, opened.now) } else { Err(String::new()) };
     let zone = next.as_ref().map_or_else(|_| opened.zone(row.account()), |(_, zone)| zone.clone());
@@ -162,6 +171,7 @@ fn listed(opened: &Opened, row: &SubscriptionRow) -> Vec<Field> {
         field("account", row.account()),
         field("external_ref", row.external_ref()),
         field("status", row.value(STATUS)),
+        field("state", state.map(|of| of.followed.state.name())),
         field("plan", row.value(PLAN)),
         field("customer_uid", row.value(CUSTOMER_UID)).hidden(),
         field("amount", row.values[AMOUNT].as_ref().and_then(|text| text.parse::<i64>().ok()))
@@ -174,7 +184,7 @@ fn listed(opened: &Opened, row: &SubscriptionRow) -> Vec<Field> {
     ]
 }
 
-fn whole(opened: &Opened, row: &SubscriptionRow) -> Vec<Field> {
+fn whole(opened: &Opened, row: &SubscriptionRow, state: Option<&Shown>) -> Vec<Field> {
     let next = next_period(opened, row, opened.now);
     let zone = next.as_ref().map_or_else(|_| opened.zone(row.account()), |(_, zone)| zone.clone());
     let mut fields = vec![field("id", row.id)];
@@ -195,6 +205,12 @@ fn whole(opened: &Opened, row: &SubscriptionRow) -> Vec<Field> {
     fields.push(field("price_changes", row.prices.iter().map(price).collect::<Vec<_>>().join(", ")));
     let adjustment = |adjustment: &Adjustment| format!("{:+} (no. {})", adjustment.amount, adjustment.id);
     fields.push(field("adjustments", row.adjustments.iter().map(adjustment).collect::<Vec<_>>().join(", ")));
+    if let Some(Shown { followed, since }) = state {
+        fields.push(field("state", followed.state.name()));
+        fields.push(at("state_since", *since, &zone));
+        fields.push(field("next_step", followed.next.name()).shown(next_words(followed.next)));
+        fields.push(at("next_step_at", followed.next_at, &zone));
+    }
     fields.push(field("schedule", schedule(row)));
     fields.push(field("opened_until", row.progress.opened_until.map(|day| day.to_string())));
     fields.push(field("periods", i64::from(row.progress.periods)));

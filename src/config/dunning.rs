@@ -29,6 +29,8 @@ pub struct RawDunning {
     pub preferred_days: Vec<RawDay>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub give_up: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace: Option<String>,
     pub end: String,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub classes: BTreeMap<String, RawLadder>,
@@ -58,8 +60,10 @@ impl RawExponential {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawLadder {
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retry_after: Vec<String>,
+    #[serde(default, skip_serializing_if = "RawExponential::is_empty")]
+    pub exponential: RawExponential,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -123,14 +127,30 @@ fn dunning_of(name: &str, raw: &RawDunning, wrong: &mut Wrong<'_>) -> Dunning {
     }
     let mut classes = BTreeMap::new();
     for (class, raw) in &raw.classes {
-        let path = key(&format!("classes.{class}.retry_after"));
-        match Class::from_name(class).filter(|class| BY_DAYS.contains(class)) {
-            Some(class) => drop(classes.insert(class, after(&path, &raw.retry_after, wrong))),
-            None => {
-                let known = BY_DAYS.map(Class::name).join(", ");
-                wrong.say(&path, format!("`{class}` has no ladder of days: those that have are {known}"));
-            }
+        let path = |field: &str| key(&format!("classes.{class}.{field}"));
+        let (days, waits) = (path("retry_after"), path("exponential"));
+        let named = Class::from_name(class).filter(|class| BY_DAYS.contains(class));
+        let place = if raw.retry_after.is_empty() { &waits } else { &days };
+        let Some(named) = named else {
+            let known = BY_DAYS.map(Class::name).join(", ");
+            wrong.say(place, format!("`{class}` has no ladder of days: those that have are {known}"));
+            continue;
+        };
+        if !raw.retry_after.is_empty() && !raw.exponential.is_empty() {
+            wrong.say(&waits, format!("`{}` has retry_after and exponential: keep one", key(&format!("classes.{class}"))));
         }
+        let ladder = if raw.exponential.is_empty() {
+            after(&days, &raw.retry_after, wrong)
+        } else {
+            exponential(&waits, &raw.exponential, wrong)
+        };
+        if last(&ladder).is_some_and(|last| last > give_up) {
+            wrong.say(
+                place,
+                format!("the last try of class {class} would come after `give_up`, when the charge is unpaid already"),
+            );
+        }
+        classes.insert(named, ladder);
     }
     Dunning {
         ladder,
@@ -138,6 +158,7 @@ fn dunning_of(name: &str, raw: &RawDunning, wrong: &mut Wrong<'_>) -> Dunning {
         hours: raw.hours.parse().unwrap_or(default.hours),
         preferred_days: raw.preferred_days.iter().filter_map(|day| day.to_string().parse().ok()).collect(),
         give_up,
+        grace: raw.grace.as_deref().map_or(default.grace, signed),
         end: End::from_name(&raw.end).unwrap_or_default(),
     }
 }

@@ -98,6 +98,9 @@ pub const KEYS: &[Key] = &[
     key("state_dir", Kind::Path, Default::None("`$STATE_DIRECTORY`, else beside the SQLite file, else the working directory"),
         "Where the high-water mark lives that tells a restored database from the one that last sent. It must not be \
          restored together with the database."),
+    key("kill_file", Kind::Path, Default::None("`kill` in the state directory"),
+        "While a file of this name exists, nothing is sent; one with `.NAME` behind it stops account NAME alone. What it holds \
+         does not matter. A directory that cannot be looked into stops all."),
     key("tag", Kind::Tag, Default::Is("\"rb\""),
         "Two lower-case letters or digits that every `merchant_uid` begins with. A database is bound to one tag for ever; \
          use another one for the sandbox."),
@@ -124,11 +127,38 @@ pub const KEYS: &[Key] = &[
         "`per_attempt`: a failed record uses its id up. `per_period`: one id for the whole period; only where your own test \
          channel shows that a declined id may be tried again. Fixed per charge when it opens."),
     key("accounts.*.budget.count", Kind::Integer { least: 1, most: 1_000_000_000 }, Default::None("no bound"),
-        "New attempts a day, at most: a fuse. What is over it waits for the next day."),
+        "New attempts a day, at most. What is over it waits for the next day; the fuse is another brake."),
     key("accounts.*.budget.sum", AMOUNT, Default::None("no bound"),
-        "Minor units (won) attempted a day and currency, at most: a fuse."),
+        "Minor units (won) attempted a day and currency, at most."),
+    key("accounts.*.fuse.amount", AMOUNT, Default::Is("5000000"),
+        "The most that one charge may be, in minor units: 5,000,000 won by default, as far above a subscription's price as an \
+         amount with three zeros too many. See docs/brakes.md for this and all keys of the fuse."),
+    key("accounts.*.fuse.times", Kind::Decimal { most: 1000 }, Default::Is("5"),
+        "A charge may be so many times what its subscription paid last, in proportion to its period if that is longer. A first \
+         charge has no last amount."),
+    key("accounts.*.fuse.times_from", PART, Default::Is("50000"),
+        "Amounts up to this one are never held against the last one: a first month for 100 won is followed by the full price."),
+    key("accounts.*.fuse.hour_count", Kind::Integer { least: 1, most: 1_000_000_000 }, Default::None("no bound: `day_times` holds the day"),
+        "New attempts in any 60 minutes, at most."),
+    key("accounts.*.fuse.hour_sum", AMOUNT, Default::None("no bound: `day_times` holds the day"),
+        "Minor units (won) attempted in any 60 minutes, at most, for each currency."),
+    key("accounts.*.fuse.day_times", Kind::Decimal { most: 1000 }, Default::Is("2"),
+        "So many times what was expected of the account's day, in count and in sum for each currency; sign-ups and retries of the \
+         day come on top of what was expected."),
+    key("accounts.*.fuse.day_from", Kind::Integer { least: 0, most: 1_000_000_000 }, Default::Is("300"),
+        "So many charges a day never trip it, whatever was expected: a small book may double in a day."),
+    key("accounts.*.fuse.decline_rate", Kind::Decimal { most: 1 }, Default::Is("0.5"),
+        "The share of first tries within an hour whose decline pauses the account, from `sample` of them on. `1`: never."),
+    key("accounts.*.fuse.doubt_rate", Kind::Decimal { most: 1 }, Default::Is("0.3"),
+        "The share of sends within an hour that end without a clear answer and pause the account. `1`: never."),
+    key("accounts.*.fuse.sample", Kind::Integer { least: 1, most: 1_000_000 }, Default::Is("50"),
+        "Fewer first tries, or sends, in an hour say nothing of a rate."),
+    key("accounts.*.fuse.approvers", Kind::Integer { least: 1, most: 2 }, Default::Is("1"),
+        "How many operators, by different names, have to approve what is due once the fuse has blown."),
+    key("accounts.*.fuse.approval", Kind::Span { least: "10m", most: "7d" }, Default::Is("\"24h\""),
+        "How long an approval lasts. What of its wave has not been sent by then needs another one."),
     key("accounts.*.timezone", Kind::Zone, Default::Is("\"Asia/Seoul\""),
-        "The account's time zone: in it the budget's day begins and ends, and the days and charge times of subscriptions are \
+        "The account's time zone: in it the day of budget and fuse begins and ends, and the days and charge times of subscriptions are \
          meant that have no zone of their own, nor their plan."),
     key("accounts.*.mixed_tax", Kind::Boolean, Default::Is("false"),
         "Whether the MID sells taxed and tax-free goods: then `tax_free` and `vat_amount` are sent with every charge. Where \
@@ -219,12 +249,20 @@ pub const KEYS: &[Key] = &[
          before: paydays in Korea are `[10, 15, 20, 25, \"last\"]`."),
     key("dunning.*.give_up", Kind::Span { least: "1d", most: "60d" }, Default::None("`\"14d\"`; with `preset`, its own"),
         "After the first decline: no try, and no new card is waited for beyond it. Then the charge is `unpaid`."),
+    key("dunning.*.grace", Kind::Span { least: "0s", most: "30d" }, Default::None("`\"0s\"`, at once"),
+        "Time after the first decline before the subscription is `past_due`; the charge itself is told as declined at once."),
     key("dunning.*.end", Kind::Choice(&End::NAMES), Default::Is("\"keep\""),
         "What becomes of the subscription when a charge is given up: `keep` charges the next period as usual, `pause` and \
          `cancel` do that to it."),
     key("dunning.*.classes.*.retry_after[]", Kind::Span { least: "1d", most: "60d" }, Default::None("the ladder above"),
         "A ladder for one class, such as `[dunning.NAME.classes.SOFT_CONTACT]`: SOFT_FUNDS, SOFT_CONTACT, AMBIGUOUS or UNKNOWN. \
          The other classes are not tried by days."),
+    key("dunning.*.classes.*.exponential.initial", Kind::Span { least: "1h", most: "30d" }, Default::None("`retry_after`"),
+        "Instead of a list, as above: `classes.UNKNOWN.exponential = { initial = \"36h\", tries = 3 }`."),
+    key("dunning.*.classes.*.exponential.factor", Kind::Decimal { most: 10 }, Default::None("2"), "As above."),
+    key("dunning.*.classes.*.exponential.max", Kind::Span { least: "1d", most: "60d" }, Default::None("no bound"), "As above."),
+    key("dunning.*.classes.*.exponential.tries", Kind::Integer { least: 1, most: 7 }, Default::None("5"), "As above."),
+    key("dunning.*.classes.*.exponential.jitter", Kind::Decimal { most: 1 }, Default::None("0"), "As above."),
 
     key("declines.rules[].provider", Kind::Short(40), Default::None("every provider"),
         "PortOne's `pg_provider`, such as `html5_inicis`, exactly."),
@@ -545,47 +583,4 @@ fn http_url(value: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn path(text: &str) -> Vec<String> {
-        text.split('.').map(str::to_owned).collect()
-    }
-
-    #[test]
-    fn every_default_is_a_value_of_its_kind() {
-        for key in KEYS {
-            if let Default::Is(toml) = key.default {
-                assert_eq!(key.kind.is_text(), toml.starts_with('"'), "{}", key.path);
-                assert_eq!(key.kind.wrong(toml.trim_matches('"')), None, "{}", key.path);
-            }
-        }
-    }
-
-    #[test]
-    fn keys_are_found_by_their_paths() {
-        let found = |text| Key::of(&path(text)).map(|key| key.path);
-        assert_eq!(found("accounts.main.budget.sum"), Some("accounts.*.budget.sum"));
-        assert_eq!(found("webhooks.0.url"), Some("webhooks[].url"));
-        assert_eq!(found("plans.월간.every"), Some("plans.*.every"));
-        for unknown in ["accounts.main", "databse.url", "webhooks.x.url", "plans.a b.every", "tag.x"] {
-            assert_eq!(found(unknown), None, "{unknown}");
-        }
-    }
-
-    #[test]
-    fn secrets_go_over_tls_or_stay_on_this_machine() {
-        for fine in ["https://api.iamport.kr", "http://127.0.0.1:8765", "http://[::1]:80/x", "http://localhost"] {
-            assert_eq!(http_url(fine), None, "{fine}");
-        }
-        for wrong in ["http://api.iamport.kr", "ftp://x", "https://", "https://u:p@x", "https://a b", "http://127.0.0.1.evil.kr"]
-        {
-            assert!(http_url(wrong).is_some(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_zone_that_does_not_exist_is_suggested() {
-        assert!(Kind::Zone.wrong("Asia/Soul").unwrap().contains("\"Asia/Seoul\""));
-    }
-}
+mod tests;

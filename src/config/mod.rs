@@ -7,6 +7,7 @@ pub mod cron;
 mod database_plans;
 mod dunning;
 mod environment;
+mod fuse;
 mod keys;
 mod layers;
 mod problem;

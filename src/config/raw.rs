@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::dunning::{RawDeclines, RawDunning};
+use super::fuse::RawFuse;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Raw {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_dir: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kill_file: Option<String>,
     pub tag: String,
     pub database: RawDatabase,
     pub accounts: BTreeMap<String, RawAccount>,
@@ -55,6 +58,7 @@ pub struct RawAccount {
     pub timezone: String,
     pub mixed_tax: bool,
     pub budget: RawBudget,
+    pub fuse: RawFuse,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -13,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::dunning::{dunnings_of, rules_of};
 use super::environment::Environment;
+use super::fuse::fuse_of;
 use super::keys;
 use super::problem::Problem;
 use super::raw::{Raw, RawAccount, RawHolidays, RawPlan, RawWebhook, RawWindows};
@@ -22,6 +23,7 @@ use crate::domain::attempt::Tag;
 use crate::domain::charge::IdMode;
 use crate::domain::classify::Rules;
 use crate::domain::dunning::{Dunning, Dunnings, PlanDunning};
+use crate::domain::fuse::Fuse;
 use crate::domain::holidays::{Banking, Holidays};
 use crate::domain::money::Currency;
 use crate::domain::plan::{AccountTerms, Catalog, CatchUp, Plan, Price, Resume, TrialAnchor, WhilePastDue};
@@ -35,6 +37,8 @@ const CHARGE_TIME: Time = Time::constant(10, 0, 0, 0);
 pub struct Settings {
     pub database: Database,
     pub state_dir: PathBuf,
+    /// Stops all sends while it exists; with `.NAME` behind it, those of one account.
+    pub kill_file: PathBuf,
     pub tag: Tag,
     pub accounts: BTreeMap<String, Account>,
     /// The plans, and what the accounts say about their subscriptions.
@@ -132,7 +136,8 @@ pub struct Account {
     pub budget_count: Option<i64>,
     /// Minor units a day and currency.
     pub budget_sum: Option<i64>,
-    /// Where the budget's day begins; and the zone of subscriptions without one.
+    pub fuse: Fuse,
+    /// Where the day of budget and fuse begins; and the zone of subscriptions without one.
     pub timezone: TimeZone,
     pub mixed_tax: bool,
 }
@@ -248,6 +253,7 @@ impl Settings {
         }
         let state_dir = state_dir.or_else(beside_the_file).unwrap_or_else(|| ".".into());
         Self {
+            kill_file: raw.kill_file.as_ref().map_or_else(|| state_dir.join("kill"), PathBuf::from),
             state_dir,
             tag: wrong.parsed("tag", &raw.tag).unwrap_or_else(|| "rb".parse().expect("\"rb\" is a tag")),
             accounts: raw.accounts.iter().map(|(name, account)| (name.clone(), Account::of(name, account, wrong))).collect(),
@@ -391,6 +397,7 @@ impl Account {
             id_mode: IdMode::from_name(&raw.merchant_uid).unwrap_or_default(),
             budget_count: raw.budget.count,
             budget_sum: raw.budget.sum,
+            fuse: fuse_of(&raw.fuse),
             timezone: keys::zone(&raw.timezone).unwrap_or(TimeZone::UTC),
             mixed_tax: raw.mixed_tax,
         }

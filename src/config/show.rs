@@ -16,6 +16,7 @@ impl Loaded {
             webhook.url = without_query(&webhook.url);
         }
         raw.state_dir = Some(self.settings.state_dir.display().to_string());
+        raw.kill_file = Some(self.settings.kill_file.display().to_string());
         serde_json::to_value(raw).unwrap_or(Json::Null)
     }
 

@@ -34,6 +34,7 @@ fn wrong(text: &str) -> Vec<String> {
 
 const FULL: &str = r#"
 state_dir = "/var/lib/rebilld"
+kill_file = "/run/rebilld/kill"
 tag = "sb"
 [database]
 url = "postgres://db/rebilld"
@@ -50,6 +51,19 @@ merchant_uid = "per_period"
 timezone = "UTC"
 mixed_tax = true
 budget = { count = 10, sum = 99000 }
+[accounts.main.fuse]
+amount = 20000
+times = 2.5
+times_from = 1000
+hour_count = 7
+hour_sum = 70000
+day_times = 1.5
+day_from = 3
+decline_rate = 0.25
+doubt_rate = 0.125
+sample = 9
+approvers = 2
+approval = "2h"
 [accounts.second]
 imp_key_credential = "k"
 imp_secret_file = "s"
@@ -85,8 +99,10 @@ retry_after = ["2d", "4d"]
 hours = "10:00-12:00"
 preferred_days = [10, "last"]
 give_up = "5d"
+grace = "2d"
 end = "cancel"
 classes.UNKNOWN.retry_after = ["3d"]
+classes.SOFT_CONTACT.exponential = { initial = "36h", factor = 2, max = "3d", tries = 2, jitter = 0.1 }
 [dunning.slow]
 exponential = { initial = "6h", factor = 1.5, max = "3d", tries = 5, jitter = 0.2 }
 [[declines.rules]]
@@ -477,16 +493,23 @@ fn a_ladder_is_a_preset_a_list_or_exponential() {
     let listed = &settings.dunning["listed"];
     assert_eq!((&listed.ladder, listed.end, listed.give_up), (&days(&[2, 4]), End::Cancel, hours(120)));
     assert_eq!(listed.classes[&Class::Unknown], days(&[3]));
-    assert_eq!(listed.preferred_days.len(), 2);
+    let own = Ladder::Exponential { first: hours(36), factor: 2000, most: hours(72), tries: 2, jitter: 100 };
+    assert_eq!(listed.classes[&Class::SoftContact], own, "of a class");
+    assert_eq!((listed.preferred_days.len(), listed.grace), (2, hours(48)));
+    assert_eq!(settings.dunning["slow"].grace, SignedDuration::ZERO);
     let doubling = Ladder::Exponential { first: hours(6), factor: 1500, most: hours(72), tries: 5, jitter: 200 };
     assert_eq!(settings.dunning["slow"].ladder, doubling);
     let dunnings = settings.dunnings();
-    assert_eq!(dunnings.of("main", "monthly").dunning.ladder, doubling, "the plan's");
-    assert_eq!(dunnings.of("main", "first").dunning.ladder, days(&[3, 8, 15]), "the default one");
+    assert_eq!(dunnings.of("main", "monthly", None).dunning.ladder, doubling, "the plan's");
+    assert_eq!(dunnings.of("main", "first", None).dunning.ladder, days(&[3, 8, 15]), "the default one");
     assert_eq!(settings.declines.classify(Some("html5_inicis"), "[1254][x]"), Class::SoftContact);
     assert_eq!(settings.declines.classify(None, "DO NOT HONOR"), Class::HardCard);
     let plain = load_text("[accounts.a]\n").unwrap().settings.dunnings();
-    assert_eq!(plain.of("a", "any").dunning.ladder, days(&[1, 3, 5, 7]));
+    assert_eq!(plain.of("a", "any", None).dunning.ladder, days(&[1, 3, 5, 7]));
+    let zone = |own: Option<&str>| plain.of("a", "any", own).zone.iana_name().map(str::to_owned);
+    assert_eq!(zone(Some("America/New_York")).as_deref(), Some("America/New_York"), "the subscription's own");
+    assert_eq!(zone(None).as_deref(), Some("Asia/Seoul"), "else the account's");
+    assert_eq!(zone(Some("Nowhere/At_All")), zone(None));
 }
 
 #[test]
@@ -501,6 +524,11 @@ fn a_ladder_that_could_not_be_kept_is_named() {
         ("[dunning.d]\nexponential = { initial = \"1d\", factor = 0.5 }", "1 at least"),
         ("[dunning.d]\nexponential = { initial = \"1d\", jitter = 1.5 }", "0 to 1"),
         ("[dunning.d]\nclasses.HARD_CARD.retry_after = [\"1d\"]", "no ladder of days"),
+        ("[dunning.d]\nclasses.HARD_CARD.exponential = { initial = \"1d\" }", "no ladder of days"),
+        ("[dunning.d]\nclasses.UNKNOWN = { retry_after = [\"1d\"], exponential = { initial = \"1d\" } }", "keep one"),
+        ("[dunning.d]\nclasses.UNKNOWN.exponential = { tries = 2 }", "needs `initial`"),
+        ("[dunning.d]\nclasses.UNKNOWN.retry_after = [\"20d\"]", "after `give_up`"),
+        ("[dunning.d]\ngrace = \"31d\"", "has to be 0s to 30d"),
         ("[dunning.d]\nend = \"refund\"", "\"keep\" or \"pause\" or \"cancel\""),
         ("[plans.p]\nevery = \"1 month\"\ndunning = \"none\"", "there is no `[dunning.none]`"),
         ("[[declines.rules]]\nclass = \"HARD_CARD\"", "needs a `code` or `contains`"),

@@ -77,6 +77,8 @@ pub enum Waiting {
     Resend,
     /// The day's budget.
     Budget,
+    /// An operator to look at what is due, or its account's fuse to know the day.
+    Fuse,
     /// Its billing key, which was asked just now or as often as it may be.
     CardRest,
     /// The hours in which charges may start, or its place in the spread of a wave.
@@ -92,7 +94,7 @@ pub enum Waiting {
 }
 
 impl Waiting {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Turn,
         Self::Retry,
         Self::Card,
@@ -100,6 +102,7 @@ impl Waiting {
         Self::Backoff,
         Self::Resend,
         Self::Budget,
+        Self::Fuse,
         Self::Window,
         Self::Paused,
         Self::LookUp,
@@ -117,6 +120,7 @@ impl Waiting {
             Self::Backoff => "backoff",
             Self::Resend => "resend",
             Self::Budget => "budget",
+            Self::Fuse => "fuse",
             Self::Window => "window",
             Self::Paused => "paused",
             Self::LookUp => "look_up",
@@ -196,6 +200,8 @@ pub struct Charge {
     pub external_ref: String,
     /// The plan whose dunning it is under.
     pub plan: String,
+    /// The subscription's own zone: that of its retries, before the plan's.
+    pub zone: Option<String>,
     pub base: IdBase,
     pub mode: IdMode,
     pub period: Period,
@@ -251,6 +257,7 @@ impl Charge {
             subscription: terms.id,
             external_ref: terms.external_ref.clone(),
             plan: terms.coming_plan().to_owned(),
+            zone: terms.zone.clone(),
             base: IdBase::derive(tag, &terms.account, &terms.external_ref, next.period.start),
             mode,
             period: next.period,

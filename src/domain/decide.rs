@@ -103,6 +103,8 @@ pub enum Fact {
     CardStopped { stop: KeyStop, until: Timestamp, customer_uid: String },
     /// The day's budget is used up.
     OverBudget { until: Timestamp },
+    /// The account's fuse does not let it through.
+    Fused { until: Timestamp },
     /// It is due, and no charge may start before then.
     WindowClosed { until: Timestamp },
     /// An operator's ruling (R8), with the look-up that none of them skips.
@@ -159,6 +161,7 @@ pub enum IncidentKind {
     WrongPayment,
     UnknownPayment,
     MissingPayment,
+    FuseBlown,
 }
 
 impl Incident {
@@ -175,7 +178,8 @@ impl Incident {
 }
 
 impl IncidentKind {
-    pub const ALL: [Self; 4] = [Self::DoubleCharge, Self::WrongPayment, Self::UnknownPayment, Self::MissingPayment];
+    pub const ALL: [Self; 5] =
+        [Self::DoubleCharge, Self::WrongPayment, Self::UnknownPayment, Self::MissingPayment, Self::FuseBlown];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -183,6 +187,7 @@ impl IncidentKind {
             Self::WrongPayment => "wrong_payment",
             Self::UnknownPayment => "unknown_payment",
             Self::MissingPayment => "missing_payment",
+            Self::FuseBlown => "fuse_blown",
         }
     }
 }
@@ -203,6 +208,8 @@ pub struct Decision {
     pub refusal: Option<Class>,
     /// The charge was given up, and its dunning gives the subscription this status.
     pub end: Option<Status>,
+    /// Between a first decline and the subscription's state `past_due`, by its ladder.
+    pub grace: SignedDuration,
     /// The account is to be paused, for this reason: the merchant's contract is the trouble, so nobody is charged.
     pub pause: Option<String>,
     /// Writing `paid` needs no claim; every other conclusion does.
@@ -236,6 +243,11 @@ pub enum Refusal {
 
 /// Decides what a fact means for a charge.
 pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> Result<Decision, Refusal> {
+    let decision = judge(charge, fact, now, policy)?;
+    Ok(Decision { grace: policy.dunning.grace(&charge.plan), ..rules::settle_elsewhere(decision) })
+}
+
+fn judge(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> Result<Decision, Refusal> {
     use ChargeState::{Doubt, Due, Paid, Review, Unpaid, Void};
     let decision = match (charge.state, fact) {
         // Truths: believed at once, whatever the state (R1, R6).
@@ -262,6 +274,7 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
             Due,
             Fact::Unsendable(_)
             | Fact::OverBudget { .. }
+            | Fact::Fused { .. }
             | Fact::CardStopped { .. }
             | Fact::WindowClosed { .. }
             | Fact::CardNotReplaced
@@ -285,6 +298,7 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
 
         (Due, Fact::Unsendable(why)) => rules::into_review(charge, "the request breaks the gateway's rules", why, now),
         (Due, Fact::OverBudget { until }) => rules::over_budget(charge, *until),
+        (Due, Fact::Fused { until }) => rules::fused(charge, *until),
         (Due, Fact::CardStopped { stop, until, customer_uid }) => {
             rules::card_stopped(charge, *stop, *until, customer_uid, now, policy)
         }
@@ -298,6 +312,7 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
             Doubt | Review | Paid | Unpaid | Void,
             Fact::Unsendable(_)
             | Fact::OverBudget { .. }
+            | Fact::Fused { .. }
             | Fact::CardStopped { .. }
             | Fact::WindowClosed { .. }
             | Fact::CardNotReplaced
@@ -307,9 +322,9 @@ pub fn decide(charge: &Charge, fact: &Fact, now: Timestamp, policy: &Policy) -> 
             | Fact::SubscriptionCancelled,
         ) => return Err(Refusal::Stale),
 
-        (_, Fact::Ruled(ruling, findings)) => return ruled(charge, ruling, findings, now, policy).map(rules::settle_elsewhere),
+        (_, Fact::Ruled(ruling, findings)) => ruled(charge, ruling, findings, now, policy)?,
     };
-    Ok(rules::settle_elsewhere(decision))
+    Ok(decision)
 }
 
 /// What the answer to the open send means (docs/protocol.md, What an answer means). `paid` has been handled.
@@ -407,6 +422,7 @@ impl Decision {
             incidents: Vec::new(),
             refusal: None,
             end: None,
+            grace: SignedDuration::ZERO,
             pause: None,
             is_truth: false,
         }

@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::attempt::digest;
+use super::charge::Charge;
 use super::decline::Class;
 use super::holidays::{Banking, Holidays};
 use super::period::instant;
@@ -143,6 +144,8 @@ pub struct Dunning {
     pub preferred_days: Vec<BillingDay>,
     /// After the first decline: no try and no new card is waited for beyond it.
     pub give_up: SignedDuration,
+    /// After the first decline, before the subscription is `past_due`.
+    pub grace: SignedDuration,
     pub end: End,
 }
 
@@ -183,7 +186,7 @@ impl Preset {
 }
 
 impl Default for Dunning {
-    /// 1, 3, 5 and 7 days after the first decline, 09:00 to 18:00, given up after 14 days.
+    /// 1, 3, 5 and 7 days after the first decline, 09:00 to 18:00, given up after 14 days; past due at once.
     fn default() -> Self {
         Self {
             ladder: PRESETS[0].ladder(),
@@ -191,6 +194,7 @@ impl Default for Dunning {
             hours: Hours::between(9, 18),
             preferred_days: Vec::new(),
             give_up: days(14),
+            grace: SignedDuration::ZERO,
             end: End::Keep,
         }
     }
@@ -281,7 +285,7 @@ impl Local {
 pub struct Dunnings {
     pub default: Arc<Dunning>,
     pub plans: BTreeMap<String, PlanDunning>,
-    /// Of the accounts, for plans without a zone of their own.
+    /// Of the accounts, where neither the subscription nor its plan has a zone.
     pub zones: BTreeMap<String, TimeZone>,
     pub holidays: Arc<Holidays>,
 }
@@ -301,9 +305,20 @@ impl Default for Dunnings {
 }
 
 impl Dunnings {
-    pub fn of(&self, account: &str, plan: &str) -> Local {
+    /// How long a subscription of a plan stays as it was after a first decline.
+    pub fn grace(&self, plan: &str) -> SignedDuration {
+        self.plans.get(plan).map_or(&self.default, |plan| &plan.dunning).grace
+    }
+
+    pub fn of_charge(&self, charge: &Charge) -> Local {
+        self.of(&charge.account_name, &charge.plan, charge.zone.as_deref())
+    }
+
+    /// `zone`: the subscription's own; one that nobody knows counts for nothing.
+    pub fn of(&self, account: &str, plan: &str, zone: Option<&str>) -> Local {
         let plan = self.plans.get(plan);
-        let zone = plan.and_then(|plan| plan.zone.as_ref()).or_else(|| self.zones.get(account)).cloned();
+        let own = zone.and_then(|name| TimeZone::get(name).ok());
+        let zone = own.or_else(|| plan.and_then(|plan| plan.zone.as_ref()).or_else(|| self.zones.get(account)).cloned());
         Local {
             dunning: Arc::clone(plan.map_or(&self.default, |plan| &plan.dunning)),
             zone: zone.unwrap_or_else(|| Local::default().zone),
@@ -356,13 +371,19 @@ pub enum KeyStop {
     Transient,
     /// The card company refused it for good, for another charge: nothing is sent until a new one comes.
     Refused,
+    /// PortOne's own schedule is going to charge it: nothing is sent from here until its bookings are gone.
+    Booked,
 }
+
+/// How long a charge rests whose billing key is booked elsewhere, before it is looked at again. What takes the bookings away
+/// (`rebilld takeover`) wakes it at once.
+pub const BOOKED_REST: SignedDuration = SignedDuration::from_hours(1);
 
 impl KeyStop {
     /// Whether a charge that lives until `give_up` waits for the stop to end, at `until`. Otherwise only another card helps it.
     pub fn passes(self, until: Timestamp, give_up: Timestamp) -> bool {
         match self {
-            Self::Spacing | Self::Day | Self::Transient => true,
+            Self::Spacing | Self::Day | Self::Transient | Self::Booked => true,
             Self::Month => until < give_up,
             Self::Refused => false,
         }

@@ -35,11 +35,13 @@ pub enum EventKind {
     SubscriptionChanged,
     SubscriptionEnded,
     SubscriptionSkipped,
+    SubscriptionStateChanged,
     AccountPaused,
+    AccountFuseBlown,
 }
 
 impl EventKind {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::ChargePaid,
         Self::ChargeDeclined,
         Self::ChargeUnpaid,
@@ -52,7 +54,9 @@ impl EventKind {
         Self::SubscriptionChanged,
         Self::SubscriptionEnded,
         Self::SubscriptionSkipped,
+        Self::SubscriptionStateChanged,
         Self::AccountPaused,
+        Self::AccountFuseBlown,
     ];
 
     pub fn name(self) -> &'static str {
@@ -69,7 +73,9 @@ impl EventKind {
             Self::SubscriptionChanged => "subscription.changed",
             Self::SubscriptionEnded => "subscription.ended",
             Self::SubscriptionSkipped => "subscription.skipped",
+            Self::SubscriptionStateChanged => "subscription.state_changed",
             Self::AccountPaused => "account.paused",
+            Self::AccountFuseBlown => "account.fuse_blown",
         }
     }
 

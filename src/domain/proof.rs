@@ -244,7 +244,13 @@ impl Index<'_> {
             let later = charge.next_at.is_none_or(|next| next > self.around.end);
             let visibly = matches!(
                 charge.waiting,
-                Waiting::Retry | Waiting::Card | Waiting::CardRest | Waiting::Paused | Waiting::Budget | Waiting::Window
+                Waiting::Retry
+                    | Waiting::Card
+                    | Waiting::CardRest
+                    | Waiting::Paused
+                    | Waiting::Budget
+                    | Waiting::Window
+                    | Waiting::Fuse
             );
             match charge.state {
                 ChargeState::Paid | ChargeState::Unpaid | ChargeState::Void => true,

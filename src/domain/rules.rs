@@ -270,7 +270,7 @@ pub(super) fn after_decline(
         review(decision, "all 99 ids are used", text, now);
         return;
     }
-    let local = policy.dunning.of(&charge.account_name, &charge.plan);
+    let local = policy.dunning.of_charge(charge);
     let next = match class {
         _ if charge.tries >= Policy::MOST_TRIES => None,
         Class::HardCard => Some(local.give_up_at(first_at)).filter(|until| *until > now),
@@ -334,6 +334,13 @@ pub(super) fn over_budget(charge: &Charge, until: Timestamp) -> Decision {
     decision
 }
 
+pub(super) fn fused(charge: &Charge, until: Timestamp) -> Decision {
+    let mut decision = Decision::of("the account's fuse does not let it through", charge.clone());
+    decision.charge.waiting = Waiting::Fuse;
+    decision.charge.next_at = Some(until);
+    decision
+}
+
 pub(super) fn window_closed(charge: &Charge, until: Timestamp) -> Decision {
     let mut decision = Decision::of("no charge may start at this hour", charge.clone());
     decision.charge.waiting = Waiting::Window;
@@ -343,7 +350,7 @@ pub(super) fn window_closed(charge: &Charge, until: Timestamp) -> Decision {
 
 /// Still the refused card: waits on until the ladder's end.
 pub(super) fn card_not_replaced(charge: &Charge, now: Timestamp, policy: &Policy) -> Decision {
-    let local = policy.dunning.of(&charge.account_name, &charge.plan);
+    let local = policy.dunning.of_charge(charge);
     let until = charge.first_declined_at.map(|first| local.give_up_at(first)).filter(|until| *until > now);
     let Some(until) = until else {
         let mut decision = close(charge, "no new card came in time", ChargeState::Unpaid, now);
@@ -372,10 +379,11 @@ pub(super) fn card_stopped(
         KeyStop::Month => "this card has been declined as often as it may be in 30 days",
         KeyStop::Transient => "outages have refused this card as often as it may be asked in a day",
         KeyStop::Refused => "this card was refused for good, for another charge",
+        KeyStop::Booked => "PortOne's own schedule is going to charge this card",
     };
     let mut decision = Decision::of(rule, charge.clone());
     let charge = &mut decision.charge;
-    let give_up = policy.dunning.of(&charge.account_name, &charge.plan).give_up_at(charge.first_declined_at.unwrap_or(now));
+    let give_up = policy.dunning.of_charge(charge).give_up_at(charge.first_declined_at.unwrap_or(now));
     if stop.passes(until, give_up) {
         charge.waiting = Waiting::CardRest;
         charge.next_at = Some(until.max(now));

@@ -64,6 +64,28 @@ impl AuditReport {
     }
 }
 
+/// The gateway's list of at most 90 days, page by page.
+pub struct List {
+    from: Timestamp,
+    to: Timestamp,
+    /// `None`: all pages have been read.
+    page: Option<u32>,
+}
+
+impl List {
+    pub fn new(from: Timestamp, to: Timestamp) -> Self {
+        Self { from, to, page: Some(1) }
+    }
+
+    /// The records of the next page; `None` after the last one.
+    pub async fn next(&mut self, account: &super::Account) -> Result<Option<Vec<Record>>, Unavailable> {
+        let Some(page) = self.page else { return Ok(None) };
+        let listed = account.gateway.list(self.from, self.to, page).await?;
+        self.page = listed.next.filter(|next| *next > page);
+        Ok(Some(listed.records))
+    }
+}
+
 impl Engine {
     /// Which audit of an account is due: `Some(true)` a complete one, `Some(false)` a quick one.
     pub(crate) async fn audit_due(&self, account: &AccountRuntime, wanted: bool) -> Result<Option<bool>, StoreError> {
@@ -111,17 +133,13 @@ impl Engine {
         seen: &mut HashSet<String>,
         report: &mut AuditReport,
     ) -> Result<(), AuditError> {
-        let mut page = 1;
-        loop {
-            let listed = account.gateway.list(from, to, page).await?;
-            self.compare(account, &listed.records, report).await?;
-            let shown = listed.records.into_iter().filter(|record| record.status != RecordStatus::Failed);
+        let mut list = List::new(from, to);
+        while let Some(records) = list.next(account).await? {
+            self.compare(account, &records, report).await?;
+            let shown = records.into_iter().filter(|record| record.status != RecordStatus::Failed);
             seen.extend(shown.map(|record| record.imp_uid));
-            match listed.next {
-                Some(next) if next > page => page = next,
-                _ => return Ok(()),
-            }
         }
+        Ok(())
     }
 
     /// One page of the gateway's list against this database.

@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
-use jiff::SignedDuration;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use tracing::{error, warn};
 
+use super::breaker::{Failing, Passage};
 use super::limits::GATE;
 use super::look::{History, kept};
 use super::record::note;
@@ -45,7 +46,7 @@ impl Drop for Room<'_> {
 impl Engine {
     /// Claims charges that are due for a send (W1), no more than there is room for. `None`: nothing is due.
     pub(crate) async fn claim_sends(&self, account: &Arc<AccountRuntime>) -> Result<Option<Batch>, StoreError> {
-        let room = account.limits.room();
+        let room = account.limits.room(self.clock.boot());
         if room == 0 {
             return Ok(None);
         }
@@ -93,29 +94,8 @@ impl Engine {
 
     /// Ends the turn of charges that are not to be sent for a reason of their own.
     async fn set_aside(&self, token: &ClaimToken, charges: Vec<Claimed>) -> Vec<Claimed> {
-        let fact = |claimed: &Claimed| {
-            let charge = &claimed.charge;
-            match claimed.payer.status {
-                _ if charge.in_doubt() => Some(Fact::Interrupted),
-                Status::Cancelled => Some(Fact::SubscriptionCancelled),
-                Status::Paused => Some(Fact::SubscriptionPaused),
-                Status::Active => {
-                    // the live attempt keeps its card, and the subscription has another now: nothing of it is open
-                    if charge.live.as_ref().is_some_and(|live| live.customer_uid != claimed.payer.customer_uid) {
-                        return Some(Fact::CardChanged);
-                    }
-                    // the refused card stays refused, whatever the charge waited for in between (a pause, the gateway)
-                    if charge.refused_customer.as_deref() == Some(claimed.payer.customer_uid.as_str()) {
-                        return Some(Fact::CardNotReplaced);
-                    }
-                    let day = crate::domain::decide::Policy::NEXT_ID_AFTER;
-                    let asked = charge.newest_send_at.filter(|_| charge.tries > 0).and_then(|sent| sent.checked_add(day).ok());
-                    let early = charge.waiting == Waiting::Paused && asked.is_some_and(|until| until > self.now());
-                    let r7 = charge.next_id_from().is_some_and(|from| from > self.now());
-                    (early || r7).then_some(Fact::ResumedEarly)
-                }
-            }
-        };
+        let now = self.now();
+        let fact = |claimed: &Claimed| not_to_be_sent(claimed, now);
         let (aside, ready): (Vec<_>, Vec<_>) = charges.into_iter().partition(|claimed| fact(claimed).is_some());
         let facts = aside.iter().filter_map(|claimed| Some((&claimed.charge, fact(claimed)?, None)));
         self.judge_all(token, facts).await;
@@ -221,7 +201,6 @@ impl Engine {
 
     async fn begin_and_send(&self, account: &AccountRuntime, token: &ClaimToken, claimed_at: Duration, charges: Vec<Claimed>) {
         let in_force = self.in_force();
-        let bounds = in_force.bounds.get(&account.account.id);
         // what was claimed late, or has waited since, may have come to the end of the hours
         let charges = self.wait_for_windows(&in_force, token, charges).await;
         let mut unsendable = Vec::new();
@@ -240,16 +219,7 @@ impl Engine {
         let now = self.now();
         let (charges, intents): (Vec<Claimed>, Vec<Intent>) = sendable.into_iter().unzip();
         let before = self.clock.boot();
-        let begin = Begin {
-            account: account.account.id,
-            endpoint: account.account.endpoint,
-            token: token.clone(),
-            now,
-            budget_day: now.to_zoned(bounds.map_or(&account.account.budget_zone, |of| &of.budget_zone).clone()).date(),
-            budget_count: bounds.map_or(account.account.budget_count, |of| of.budget_count),
-            budget_sum: bounds.map_or(account.account.budget_sum, |of| of.budget_sum),
-            intents,
-        };
+        let begin = batch_of(&in_force, account, token, now, intents);
         let zones: Vec<Option<TimeZone>> = charges.iter().map(|claimed| in_force.zone_with_hours(claimed)).collect();
         let begun = match self.store.begin(begin).await {
             Ok(begun) => begun,
@@ -284,20 +254,25 @@ impl Engine {
     }
 
     /// What becomes of charges whose intent was not committed.
-    async fn turn_away(&self, token: &ClaimToken, refused: Vec<(Claimed, NotBegun)>, now: jiff::Timestamp) {
+    async fn turn_away(&self, token: &ClaimToken, refused: Vec<(Claimed, NotBegun)>, now: Timestamp) {
         let mut back = Vec::new();
         let mut facts = Vec::new();
         for (claimed, why) in refused {
             match why {
                 // what is unresolved is about to be looked up: given back at once, it would be claimed without end
                 NotBegun::ClaimLost | NotBegun::PaidElsewhere | NotBegun::Unresolved => {}
-                NotBegun::Killed | NotBegun::Held | NotBegun::Paused => {
+                NotBegun::Killed | NotBegun::Held | NotBegun::Paused | NotBegun::Unarmed => {
                     self.brakes.forget();
                     back.push(claimed);
                 }
                 NotBegun::OverBudget => {
                     let until = now.checked_add(SignedDuration::from_mins(10)).unwrap_or(now);
                     facts.push((claimed, Fact::OverBudget { until }));
+                }
+                NotBegun::Fuse { until } => {
+                    // blown in this very transaction, perhaps: the next look has to see it
+                    self.brakes.forget();
+                    facts.push((claimed, Fact::Fused { until: until.unwrap_or(now) }));
                 }
                 NotBegun::CardStopped { stop, until } => {
                     let live = claimed.charge.live.as_ref().map(|live| live.customer_uid.clone());
@@ -330,7 +305,9 @@ impl Engine {
         let customer_uid = attempt.customer_uid().to_owned();
         become_sent(&mut charge, &attempt);
         let permit = account.limits.permits.acquire().await;
-        let slot = account.limits.slot(self.clock.boot());
+        // behind an open breaker there is nothing to wait for
+        let stopped = account.limits.passage(self.clock.boot()) == Passage::Stopped;
+        let slot = if stopped { self.clock.boot() } else { account.limits.slot(self.clock.boot()) };
         let wait = slot.saturating_sub(self.clock.boot());
         if !wait.is_zero() && slot.saturating_sub(claimed_at) < GATE {
             let until = self.now().checked_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::ZERO));
@@ -340,10 +317,10 @@ impl Engine {
             () if !marked => Some("the state directory is not writable"),
             () => self.gate(account, claimed_at, zone.as_ref()).await,
         };
+        let before = self.clock.boot();
         let answer = match closed {
             Some(why) => Answer { outcome: Outcome::NotSent(NotSent::Gate(why)), kept: note(why) },
             None => {
-                let before = self.clock.boot();
                 self.stats.sends.add(1);
                 let answer = account.account.gateway.charge(attempt).await;
                 account.limits.took(self.clock.boot().saturating_sub(before));
@@ -351,7 +328,8 @@ impl Engine {
             }
         };
         drop(permit);
-        self.heed(account, &answer.outcome).await;
+        self.heed(account, before, &answer.outcome).await;
+        self.weigh(account, &charge, &answer.outcome).await;
         let observation = Observation { source: "answer", send: Some(send), began_at: begun_at, detail: answer.kept };
         let fact = Fact::Answered { send, id_number, customer_uid, outcome: answer.outcome };
         self.judge(&charge, fact, Some(observation), token).await;
@@ -365,7 +343,10 @@ impl Engine {
                 Some("its window has closed")
             }
             () if !self.trusts_time() => Some("the clock has jumped"),
+            () if account.limits.passage(self.clock.boot()) == Passage::Stopped => Some("the gateway fails as a whole"),
             () => match self.brakes_for(account).await {
+                // what was committed before the fuse blew was within its bounds
+                Ok(Some(NotBegun::Fuse { .. })) => None,
                 Ok(stop) => stop.map(brake_name),
                 Err(_) => Some("the brakes cannot be read"),
             },
@@ -376,6 +357,14 @@ impl Engine {
 
     /// What stops sends of an account, read at most a second ago.
     pub(crate) async fn brakes_for(&self, account: &AccountRuntime) -> Result<Option<NotBegun>, StoreError> {
+        // both are read, each time: the one knows nothing of what the other does
+        let outside = self.killed_here.load(Ordering::Acquire) || self.switched_off(account).await;
+        let inside = self.brakes_inside(account).await?;
+        Ok(if outside { Some(NotBegun::Killed) } else { inside })
+    }
+
+    /// The same, by the database alone.
+    async fn brakes_inside(&self, account: &AccountRuntime) -> Result<Option<NotBegun>, StoreError> {
         let id = account.account.id;
         if account.unaudited.load(Ordering::Acquire) {
             return Ok(Some(NotBegun::Held));
@@ -395,20 +384,32 @@ impl Engine {
         Ok(stop)
     }
 
-    /// What an answer says about the account as a whole.
-    async fn heed(&self, account: &AccountRuntime, outcome: &Outcome) {
+    /// Whether the switch outside of the database stops an account, as read at most a second ago.
+    async fn switched_off(&self, account: &AccountRuntime) -> bool {
+        let id = account.account.id;
+        let now = self.clock.boot();
+        if let Some(stop) = self.switches.fresh(id, now) {
+            return stop.is_some();
+        }
+        let stop = self.switch.stopped(&account.account.name).await.map(|_| NotBegun::Killed);
+        self.switches.set(id, now, stop);
+        stop.is_some()
+    }
+
+    /// What an answer says about the account as a whole; the POST began at `began`.
+    async fn heed(&self, account: &AccountRuntime, began: Duration, outcome: &Outcome) {
         match outcome {
-            Outcome::Doubt { cause: DoubtCause::Overload, .. } => {
-                account.limits.overloaded(self.clock.boot());
-                warn!(account = %account.account.name, "the gateway is overloaded or down: the account slows down");
+            Outcome::Doubt { cause: DoubtCause::Overload, .. } | Outcome::NotSent(NotSent::Unreachable(_)) => {
+                self.gateway_failed(account, began, Failing::Surely);
             }
-            Outcome::NotSent(NotSent::Unreachable(_)) => account.limits.overloaded(self.clock.boot()),
+            Outcome::Doubt { cause: DoubtCause::Transport, .. } => self.gateway_failed(account, began, Failing::Perhaps),
             Outcome::NotSent(NotSent::Unauthorized { token }) => {
                 let second = account.limits.unauthorized(*token);
                 self.pause_if(second, account).await;
             }
             Outcome::Paid(_) | Outcome::Declined(..) => account.limits.answered_well(),
-            _ => {}
+            Outcome::NotSent(NotSent::Gate(_)) | Outcome::Doubt { cause: DoubtCause::Nonsense, .. } => {}
+            _ => account.limits.answered(),
         }
     }
 
@@ -428,10 +429,12 @@ impl Engine {
     /// What a call that cannot charge says about the account as a whole.
     pub(crate) async fn heed_failure(&self, account: &AccountRuntime, why: &Unavailable) {
         match why {
-            Unavailable::Overload(_) | Unavailable::Unreachable(_) => account.limits.overloaded(self.clock.boot()),
+            Unavailable::Overload(_) | Unavailable::Unreachable(_) => {
+                self.gateway_failed(account, self.clock.boot(), Failing::Surely);
+            }
             // the client has asked for a fresh token and tried again before it says so
             Unavailable::Unauthorized => {
-                account.limits.overloaded(self.clock.boot());
+                self.gateway_failed(account, self.clock.boot(), Failing::Surely);
                 let again = account.limits.refused_again();
                 self.pause_if(again, account).await;
             }
@@ -460,6 +463,31 @@ impl Engine {
     }
 }
 
+/// Why a claimed charge is not to be sent for a reason of its own, if so.
+pub(super) fn not_to_be_sent(claimed: &Claimed, now: Timestamp) -> Option<Fact> {
+    let charge = &claimed.charge;
+    match claimed.payer.status {
+        _ if charge.in_doubt() => Some(Fact::Interrupted),
+        Status::Cancelled => Some(Fact::SubscriptionCancelled),
+        Status::Paused => Some(Fact::SubscriptionPaused),
+        Status::Active => {
+            // the live attempt keeps its card, and the subscription has another now: nothing of it is open
+            if charge.live.as_ref().is_some_and(|live| live.customer_uid != claimed.payer.customer_uid) {
+                return Some(Fact::CardChanged);
+            }
+            // the refused card stays refused, whatever the charge waited for in between (a pause, the gateway)
+            if charge.refused_customer.as_deref() == Some(claimed.payer.customer_uid.as_str()) {
+                return Some(Fact::CardNotReplaced);
+            }
+            let day = crate::domain::decide::Policy::NEXT_ID_AFTER;
+            let asked = charge.newest_send_at.filter(|_| charge.tries > 0).and_then(|sent| sent.checked_add(day).ok());
+            let early = charge.waiting == Waiting::Paused && asked.is_some_and(|until| until > now);
+            let r7 = charge.next_id_from().is_some_and(|from| from > now);
+            (early || r7).then_some(Fact::ResumedEarly)
+        }
+    }
+}
+
 /// The charge as W2 left it: its attempt is live and the send open.
 fn become_sent(charge: &mut Charge, attempt: &DurableAttempt) {
     let open = Send { id: attempt.send(), begun_at: attempt.begun_at() };
@@ -481,16 +509,39 @@ fn become_sent(charge: &mut Charge, attempt: &DurableAttempt) {
     }
 }
 
-fn brake_name(brake: NotBegun) -> &'static str {
+pub(super) fn brake_name(brake: NotBegun) -> &'static str {
     match brake {
         NotBegun::Killed => "the kill switch is on",
         NotBegun::Held => "on hold",
         NotBegun::Paused => "the account is paused",
+        NotBegun::Unarmed => "the account is not armed",
         _ => "braked",
     }
 }
 
-fn intent(in_force: &InForce, account: &AccountRuntime, claimed: &Claimed) -> Result<Intent, String> {
+/// A batch of intents under the bounds that are in force.
+pub(super) fn batch_of(
+    in_force: &InForce,
+    account: &AccountRuntime,
+    token: &ClaimToken,
+    now: Timestamp,
+    intents: Vec<Intent>,
+) -> Begin {
+    let bounds = in_force.bounds.get(&account.account.id);
+    Begin {
+        account: account.account.id,
+        endpoint: account.account.endpoint,
+        token: token.clone(),
+        now,
+        budget_day: now.to_zoned(bounds.map_or(&account.account.budget_zone, |of| &of.budget_zone).clone()).date(),
+        budget_count: bounds.map_or(account.account.budget_count, |of| of.budget_count),
+        budget_sum: bounds.map_or(account.account.budget_sum, |of| of.budget_sum),
+        fuse: bounds.map_or(&account.account.fuse, |of| &of.fuse).clone(),
+        intents,
+    }
+}
+
+pub(super) fn intent(in_force: &InForce, account: &AccountRuntime, claimed: &Claimed) -> Result<Intent, String> {
     let Claimed { charge, payer, last_body, owns_id } = claimed;
     let id_number = charge.live_id();
     let merchant_uid = charge.base.number(id_number);

@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 
 use super::{Engine, Tuning};
 use crate::domain::charge::{AccountId, IdMode};
+use crate::domain::fuse::Fuse;
 use crate::domain::plan::Catalog;
 
 /// Everything that may change while the engine works.
@@ -32,8 +33,9 @@ pub struct Bounds {
     pub rate: Option<u32>,
     pub budget_count: Option<i64>,
     pub budget_sum: Option<i64>,
-    /// The zone whose days the budget counts.
+    /// The zone whose days the budget and the fuse count.
     pub budget_zone: TimeZone,
+    pub fuse: Fuse,
 }
 
 /// The place where the one in force is kept.

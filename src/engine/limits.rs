@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::breaker::{Breaker, Failing, Passage};
 use crate::domain::charge::AccountId;
 use crate::ports::store::NotBegun;
 
@@ -18,16 +19,6 @@ const CLAIM_AHEAD: Duration = Duration::from_secs(8);
 pub const BRAKES_AGE: Duration = Duration::from_secs(1);
 /// So many 401s in a row on calls that cannot charge pause the account.
 const REFUSALS: usize = 3;
-/// The breaker's pauses after so many overload answers in a row; the last one repeats.
-const BREAKER_PAUSES: [Duration; 6] = [
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(5),
-    Duration::from_secs(15),
-    Duration::from_secs(30),
-    Duration::from_secs(60),
-];
-
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|broken| broken.into_inner())
 }
@@ -51,12 +42,6 @@ pub struct AccountLimits {
     refused_token: AtomicU64,
     /// 401s in a row on calls that cannot charge.
     refusals: AtomicUsize,
-}
-
-#[derive(Debug, Default)]
-struct Breaker {
-    failures: usize,
-    open_until: Duration,
 }
 
 impl AccountLimits {
@@ -85,9 +70,19 @@ impl AccountLimits {
         self.rate.store(rate.unwrap_or(0), Ordering::Relaxed);
     }
 
+    /// What the breaker doubles up to: charges a second, or at the same time if no rate bounds them.
+    fn full(&self) -> u32 {
+        self.rate().unwrap_or_else(|| u32::try_from(self.in_flight).unwrap_or(u32::MAX))
+    }
+
     /// How many more charges may be claimed for sending: no more than will reach the gate while it is open.
-    pub fn room(&self) -> usize {
+    pub fn room(&self, now: Duration) -> usize {
         let mut most = self.in_flight + 3 * self.batch;
+        match self.passage(now) {
+            Passage::Stopped => return 0,
+            Passage::Slow(allowed) => most = most.min(allowed as usize),
+            Passage::Free => {}
+        }
         if let Some(rate) = self.rate() {
             most = most.min((rate as usize).saturating_mul(CLAIM_AHEAD.as_secs() as usize).max(1));
         }
@@ -109,7 +104,11 @@ impl AccountLimits {
 
     /// Reserves the next free slot of the rate; returns when it is. A tenth of a second's worth may leave at once.
     pub fn slot(&self, now: Duration) -> Duration {
-        let Some(rate) = self.rate() else { return now };
+        let slow = match self.passage(now) {
+            Passage::Slow(allowed) => Some(allowed),
+            Passage::Stopped | Passage::Free => None,
+        };
+        let Some(rate) = [self.rate(), slow].into_iter().flatten().min() else { return now };
         let spacing = Duration::from_secs(1) / rate;
         let burst = spacing * (rate / 10);
         let mut next = lock(&self.next_slot);
@@ -125,29 +124,50 @@ impl AccountLimits {
         self.latency.store(new, Ordering::Relaxed);
     }
 
-    /// 429 and 5xx slow the whole account down.
-    pub fn overloaded(&self, now: Duration) {
-        let mut breaker = lock(&self.breaker);
-        // answers that were under way together count once
-        if now < breaker.open_until {
-            return;
-        }
-        let pause = BREAKER_PAUSES[breaker.failures.min(BREAKER_PAUSES.len() - 1)];
-        breaker.failures += 1;
-        breaker.open_until = now + pause;
+    /// A call that began at `began` has failed. Returns the pause if that opens the breaker.
+    pub fn failed(&self, began: Duration, now: Duration, how: Failing) -> Option<Duration> {
+        lock(&self.breaker).failed(began, now, how)
     }
 
+    /// The gateway has answered a charge.
+    pub fn answered(&self) {
+        lock(&self.breaker).answered();
+    }
+
+    /// It has said paid or declined: the key and its tokens are good.
     pub fn answered_well(&self) {
-        let mut breaker = lock(&self.breaker);
-        breaker.failures = 0;
+        self.answered();
         self.refused_token.store(0, Ordering::Relaxed);
         self.refusals.store(0, Ordering::Relaxed);
     }
 
-    /// Until when the breaker holds sends back, if it does.
-    pub fn breaker_until(&self, now: Duration) -> Option<Duration> {
-        let breaker = lock(&self.breaker);
-        (breaker.open_until > now).then_some(breaker.open_until)
+    pub fn passage(&self, now: Duration) -> Passage {
+        lock(&self.breaker).passage(now, self.full())
+    }
+
+    /// Whether a look-up should probe the gateway now: the caller makes it.
+    pub fn takes_probe(&self, now: Duration) -> bool {
+        lock(&self.breaker).takes_probe(now)
+    }
+
+    /// How the probe went. Returns the next pause if it failed.
+    pub fn probed(&self, now: Duration, good: bool) -> Option<Duration> {
+        lock(&self.breaker).probed(now, good)
+    }
+
+    /// Whether the breaker has closed just now.
+    pub fn settles(&self, now: Duration) -> bool {
+        lock(&self.breaker).settle(now, self.full())
+    }
+
+    /// When the breaker changes by itself.
+    pub fn breaker_changes(&self) -> Option<Duration> {
+        lock(&self.breaker).next_change(self.full())
+    }
+
+    /// What the breaker does to sends, for people.
+    pub fn breaker_word(&self) -> Option<&'static str> {
+        lock(&self.breaker).word()
     }
 
     /// A 401 on a look-up or a token. Returns whether it is the third in a row: then the account is paused.
@@ -247,31 +267,29 @@ mod tests {
         let limits = AccountLimits::new(Some(2), 10, 256);
         let slots: Vec<_> = (0..4).map(|_| limits.slot(SECOND)).collect();
         assert_eq!(slots, [1000, 1500, 2000, 2500].map(Duration::from_millis));
-        assert_eq!(limits.room(), 16, "no more than eight seconds of the rate are claimed");
+        assert_eq!(limits.room(SECOND), 16, "no more than eight seconds of the rate are claimed");
     }
 
     #[test]
     fn a_slow_gateway_lowers_the_claims() {
         let limits = AccountLimits::new(None, 10, 256);
-        assert_eq!(limits.room(), 256);
+        assert_eq!(limits.room(SECOND), 256);
         limits.took(Duration::from_secs(4));
-        assert_eq!(limits.room(), 20);
+        assert_eq!(limits.room(SECOND), 20);
         limits.claimed(15);
-        assert_eq!(limits.room(), 5);
+        assert_eq!(limits.room(SECOND), 5);
     }
 
     #[test]
-    fn the_breaker_opens_once_for_answers_that_were_under_way_together() {
-        let limits = AccountLimits::new(None, 10, 256);
-        limits.overloaded(SECOND);
-        limits.overloaded(SECOND);
-        assert_eq!(limits.breaker_until(SECOND), Some(2 * SECOND));
-        assert_eq!(limits.breaker_until(2 * SECOND), None);
-        limits.overloaded(2 * SECOND);
-        assert_eq!(limits.breaker_until(2 * SECOND), Some(4 * SECOND));
-        limits.answered_well();
-        limits.overloaded(9 * SECOND);
-        assert_eq!(limits.breaker_until(9 * SECOND), Some(10 * SECOND));
+    fn after_an_outage_room_and_rate_grow_from_one() {
+        let limits = AccountLimits::new(Some(100), 10, 256);
+        assert_eq!(limits.failed(SECOND, SECOND, Failing::Surely), Some(SECOND));
+        assert_eq!(limits.room(SECOND), 0);
+        assert!(limits.takes_probe(2 * SECOND));
+        assert_eq!(limits.probed(2 * SECOND, true), None);
+        assert_eq!([2, 3, 4, 9].map(|now| limits.room(now * SECOND)), [1, 2, 4, 256]);
+        let slots = [2, 2, 3, 3].map(|now| limits.slot(now * SECOND));
+        assert_eq!(slots, [2000, 3000, 4000, 4500].map(Duration::from_millis), "one in the first second, then two");
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! F2: fetch, decide, act, record. It knows the world only through the ports.
 //!
 //! [`worker`] is the dispatch loop. It opens periods ([`open`]), claims charges and sends them ([`charge`]), leaves doubt by
-//! asking ([`reconcile`]), compares both ledgers ([`audit`]), counts what is missed ([`missed`]) and hands events out
-//! ([`relay`]). What all of them learn goes through [`record`], in batches.
+//! asking ([`reconcile`]), compares both ledgers ([`audit`]), counts what is missed ([`missed`]), follows what subscriptions
+//! come to ([`states`]) and hands events out ([`relay`]). What all of them learn goes through [`record`], in batches.
 
 pub mod audit;
+pub mod breaker;
 pub mod change;
 pub mod charge;
 pub mod clock;
@@ -15,10 +16,15 @@ pub mod look;
 pub mod missed;
 pub mod open;
 pub mod outlook;
+mod probe;
+pub mod rates;
 pub mod reconcile;
 pub mod record;
+pub mod rehearse;
 pub mod relay;
 pub mod rule;
+pub mod shadow;
+pub mod states;
 pub mod stats;
 mod window;
 pub mod worker;
@@ -34,12 +40,14 @@ use jiff::{SignedDuration, Timestamp};
 use crate::domain::attempt::Tag;
 use crate::domain::charge::{AccountId, IdMode};
 use crate::domain::decide::Policy;
+use crate::domain::fuse::Fuse;
 use crate::domain::plan::Catalog;
 use crate::domain::window::Windows;
 use crate::ports::clock::Clock;
 use crate::ports::courier::Courier;
 use crate::ports::gateway::Gateway;
-use crate::ports::store::{ClaimToken, Store};
+use crate::ports::store::{ClaimToken, NotBegun, Store, StoreError};
+use crate::ports::switch::KillSwitch;
 use crate::ports::wake::Wake;
 use crate::ports::watermark::Watermark;
 
@@ -112,8 +120,9 @@ pub struct Account {
     pub in_flight: usize,
     pub budget_count: Option<i64>,
     pub budget_sum: Option<i64>,
-    /// The zone whose days the budget counts.
+    /// The zone whose days the budget and the fuse count.
     pub budget_zone: TimeZone,
+    pub fuse: Fuse,
 }
 
 /// How long to wait before an event is offered again, by tries so far and a seed for the jitter; `None`: give up.
@@ -125,6 +134,7 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     pub courier: Arc<dyn Courier>,
     pub watermark: Arc<dyn Watermark>,
+    pub switch: Arc<dyn KillSwitch>,
     pub accounts: Vec<Account>,
     pub catalog: Catalog,
     /// How ids advance, per account; fixed per charge when it opens.
@@ -144,6 +154,7 @@ pub struct Engine {
     pub(crate) clock: Arc<dyn Clock>,
     courier: Arc<dyn Courier>,
     watermark: Arc<dyn Watermark>,
+    switch: Arc<dyn KillSwitch>,
     pub(crate) accounts: Vec<Arc<AccountRuntime>>,
     held: force::Held,
     pub wake: Wake,
@@ -154,6 +165,10 @@ pub struct Engine {
     pub stats: Arc<Stats>,
     recorder: Recorder,
     brakes: limits::BrakeCache,
+    /// The same of the switch outside of the database: W2 reads the database's brakes anew, and not this one.
+    switches: limits::BrakeCache,
+    /// Stops sends of this process, whatever the database says.
+    killed_here: AtomicBool,
     steady: limits::ClockWatch,
     missed: missed::MissedWatch,
     stopping: AtomicBool,
@@ -164,6 +179,7 @@ pub struct Engine {
 pub(crate) struct AccountRuntime {
     pub account: Account,
     pub limits: AccountLimits,
+    pub rates: rates::Rates,
     /// Still to be audited by this process before its first send.
     pub unaudited: AtomicBool,
 }
@@ -178,7 +194,8 @@ impl Engine {
             .into_iter()
             .map(|account| {
                 let limits = AccountLimits::new(account.rate, account.in_flight, parts.tuning.batch as usize);
-                Arc::new(AccountRuntime { account, limits, unaudited: AtomicBool::new(parts.audit_first) })
+                let (rates, unaudited) = (rates::Rates::default(), AtomicBool::new(parts.audit_first));
+                Arc::new(AccountRuntime { account, limits, rates, unaudited })
             })
             .collect();
         let first = InForce {
@@ -194,6 +211,7 @@ impl Engine {
             clock: parts.clock,
             courier: parts.courier,
             watermark: parts.watermark,
+            switch: parts.switch,
             accounts,
             held: force::Held::new(first),
             wake: parts.wake,
@@ -203,6 +221,8 @@ impl Engine {
             stats,
             recorder,
             brakes: limits::BrakeCache::default(),
+            switches: limits::BrakeCache::default(),
+            killed_here: AtomicBool::new(false),
             steady: limits::ClockWatch::default(),
             missed: missed::MissedWatch::default(),
             stopping: AtomicBool::new(false),
@@ -219,6 +239,34 @@ impl Engine {
     /// Whether [`Engine::stop`] has been called.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// From now on this process sends nothing, whatever the database says; `false` takes that back.
+    pub fn kill_here(&self, on: bool) {
+        self.killed_here.store(on, Ordering::Release);
+        self.look_at_brakes();
+    }
+
+    /// Reads the brakes anew, now: one of them may have changed.
+    pub fn look_at_brakes(&self) {
+        self.brakes.forget();
+        self.switches.forget();
+        self.wake.ring();
+    }
+
+    /// What stops each account's sends, by name, read at most a second ago.
+    pub async fn stops(&self) -> Result<Vec<(String, Option<NotBegun>)>, StoreError> {
+        let mut stops = Vec::with_capacity(self.accounts.len());
+        for account in &self.accounts {
+            stops.push((account.account.name.clone(), self.brakes_for(account).await?));
+        }
+        Ok(stops)
+    }
+
+    /// What the breaker does to each account's sends in this process, for people; closed ones are left out.
+    pub fn breakers(&self) -> Vec<(String, &'static str)> {
+        let word = |account: &Arc<AccountRuntime>| Some((account.account.name.clone(), account.limits.breaker_word()?));
+        self.accounts.iter().filter_map(word).collect()
     }
 
     /// Looks now whether an audit is due, instead of at the next round.

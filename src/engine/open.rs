@@ -195,12 +195,13 @@ fn next(in_force: &InForce, schedule: &DueSchedule, progress: Progress, now: Tim
     let (terms, catalog) = (&schedule.terms, &in_force.catalog);
     let zone = catalog.zone(terms)?;
     let look_at = |due_at: Timestamp| due_at.checked_sub(in_force.tuning.open_ahead).unwrap_or(due_at);
+    let trial = super::states::trial_until(catalog, terms, &progress).is_some_and(|until| until > now);
     let (next, after) = match next_period(catalog, terms, &progress)? {
         Next::Period(next, after) => (next, after),
         Next::Paused => return Ok(ScheduleAction::Park { paused: true }),
         Next::Ended { why, on } => {
             let end = on.and_then(|day| midnight(day, &zone)).filter(|end| *end > now);
-            return Ok(end.map_or(ScheduleAction::End { why, on }, |until| ScheduleAction::Wait { until }));
+            return Ok(end.map_or(ScheduleAction::End { why, on }, |until| ScheduleAction::Wait { until, trial }));
         }
     };
     if let Some(over) = passed_over(catalog, terms, &progress)? {
@@ -209,7 +210,7 @@ fn next(in_force: &InForce, schedule: &DueSchedule, progress: Progress, now: Tim
         return Ok(ScheduleAction::Pass(Passed { why, first, until, count, after, adjustments: Vec::new(), changes_plan }));
     }
     if look_at(next.due_at) > now {
-        return Ok(ScheduleAction::Wait { until: look_at(next.due_at) });
+        return Ok(ScheduleAction::Wait { until: look_at(next.due_at), trial });
     }
     let following = next_period(catalog, terms, &after);
     if let Ok(Next::Period(second, _)) = &following

@@ -110,7 +110,10 @@ pub fn outlook(standing: &Standing, in_force: &InForce, now: Timestamp, until: T
     let starts = |at: Timestamp| {
         if windows.is_open(at, &zone) { at } else { windows.first_start(at, &zone, seed(&terms.account, &terms.external_ref)) }
     };
-    let key = Key { tries: &standing.key_tries, local: in_force.tuning.policy.dunning.of(&terms.account, &terms.plan) };
+    let key = Key {
+        tries: &standing.key_tries,
+        local: in_force.tuning.policy.dunning.of(&terms.account, &terms.plan, terms.zone.as_deref()),
+    };
     let gives_up = key.local.dunning.end.status();
     let (mut free_from, mut in_review) = (now, false);
     // a charge that is given up may pause or cancel the subscription
@@ -202,7 +205,7 @@ pub fn outlook(standing: &Standing, in_force: &InForce, now: Timestamp, until: T
                 }
             }
             ScheduleAction::Pass(passed) => schedule.progress = passed.after,
-            ScheduleAction::Wait { until: look } if look < until && look > at => at = look,
+            ScheduleAction::Wait { until: look, .. } if look < until && look > at => at = look,
             ScheduleAction::Wait { .. } => break,
             ScheduleAction::Hold { missed, .. } => {
                 ahead.end = End::Missed(missed);

@@ -10,8 +10,10 @@ use tokio::task::JoinSet;
 use tracing::{error, warn};
 
 use super::audit::{AuditError, COMPLETE, QUICK};
+use super::breaker::Passage;
 use super::charge::Batch;
 use super::open::Opening;
+use super::rates::MEASURED_EVERY;
 use super::{AccountRuntime, Engine, missed};
 use crate::domain::charge::AccountId;
 use crate::ports::store::{Delivery, NextDue, StoreError};
@@ -28,6 +30,7 @@ const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 enum Flight {
     Send(AccountId),
     LookUp(AccountId),
+    Probe(AccountId),
     Audit(AccountId),
     Count,
     Relay,
@@ -40,6 +43,8 @@ struct Loop {
     running: BTreeMap<Flight, usize>,
     /// When each account's audits are looked at next, by CLOCK_BOOTTIME.
     next_audit: BTreeMap<AccountId, Duration>,
+    /// When what is due of each account is held against its fuse next.
+    next_measure: BTreeMap<AccountId, Duration>,
     next_adopt: Duration,
     next_count: Duration,
     next_clock: Duration,
@@ -76,6 +81,7 @@ pub async fn run(engine: Arc<Engine>) {
         flights: JoinSet::new(),
         running: BTreeMap::new(),
         next_audit: BTreeMap::new(),
+        next_measure: BTreeMap::new(),
         next_adopt: Duration::ZERO,
         next_count: Duration::ZERO,
         next_clock: Duration::ZERO,
@@ -168,11 +174,17 @@ impl Loop {
             Ok(done) => more |= done,
             Err(why) => failed = failed.take().or(Some(why)),
         };
+        for account in &engine.accounts {
+            self.mind_breaker(account, boot);
+        }
         let ring = engine.audit_wanted.swap(false, Ordering::AcqRel);
         // what is due already goes before what is about to open: a wave must not starve the retries of yesterday
         if is_due(self.due.send, soon) {
             for account in &engine.accounts {
-                take(self.dispatch_sends(account).await);
+                take(match self.measure(account, boot).await {
+                    Ok(()) => self.dispatch_sends(account).await,
+                    Err(why) => Err(why),
+                });
             }
         }
         if is_due(self.due.schedule, now) {
@@ -186,12 +198,23 @@ impl Loop {
             }
             take(self.dispatch_audit(account, boot, ring).await.map(|()| false));
         }
+        if is_due(self.due.state, now) {
+            take(engine.follow_states().await);
+        }
         if is_due(self.due.delivery, now) {
             take(self.dispatch_relay().await);
         }
         match failed {
             Some(why) => Err(why),
             None => Ok(more),
+        }
+    }
+
+    /// A pause of the breaker that is over is followed by one look-up.
+    fn mind_breaker(&mut self, account: &Arc<AccountRuntime>, boot: Duration) {
+        self.engine.settle_breaker(account);
+        if account.limits.takes_probe(boot) {
+            self.start(Flight::Probe(account.account.id), probe(Arc::clone(&self.engine), Arc::clone(account)));
         }
     }
 
@@ -211,7 +234,8 @@ impl Loop {
     /// How many charges of an account may be put under way now.
     async fn room(&self, account: &AccountRuntime) -> Result<Room, StoreError> {
         let engine = &self.engine;
-        if account.limits.breaker_until(engine.clock.boot()).is_some() || !engine.trusts_time() {
+        let boot = engine.clock.boot();
+        if account.limits.passage(boot) == Passage::Stopped || !engine.trusts_time() {
             return Ok(Room::Stopped);
         }
         // a braked account keeps its charges due, so that nothing is claimed in vain
@@ -219,11 +243,21 @@ impl Loop {
             return Ok(Room::Stopped);
         }
         let enough = self.count(Flight::Send(account.account.id)) >= engine.in_force().tuning.flights;
-        Ok(match account.limits.room() {
+        Ok(match account.limits.room(boot) {
             0 => Room::Full,
             _ if enough => Room::Full,
             room => Room::For(room),
         })
+    }
+
+    /// Before a wave: what is due is held against the account's fuse, once a minute, before the first of it is claimed.
+    async fn measure(&mut self, account: &AccountRuntime, boot: Duration) -> Result<(), StoreError> {
+        let id = account.account.id;
+        if boot >= self.next_measure.get(&id).copied().unwrap_or_default() {
+            self.engine.measure(account).await?;
+            self.next_measure.insert(id, boot + MEASURED_EVERY);
+        }
+        Ok(())
     }
 
     async fn dispatch_sends(&mut self, account: &Arc<AccountRuntime>) -> Result<bool, StoreError> {
@@ -319,7 +353,7 @@ impl Loop {
         let engine = &self.engine;
         let (now, boot) = (engine.now(), engine.clock.boot());
         let in_force = engine.in_force();
-        let breaker = engine.accounts.iter().filter_map(|account| account.limits.breaker_until(boot)).min();
+        let breaker = engine.accounts.iter().filter_map(|account| account.limits.breaker_changes()).min();
         let held = [breaker, self.open_by].into_iter().flatten().filter_map(|until| until.checked_sub(boot));
         look_again(now, &self.due, in_force.tuning.lead, held, in_force.tuning.interval)
     }
@@ -382,7 +416,7 @@ fn look_again(
     // charges are claimed a little early, so that they are ready when they fall due
     let claimed_at = |send: Option<Timestamp>| send.map(|send| send.checked_sub(lead).unwrap_or(send));
     let sends = [claimed_at(due.send), due.send, claimed_at(due.send_later), due.send_later];
-    let others = [due.schedule, due.schedule_later, due.look_up, due.look_up_later, due.delivery, due.claim_end];
+    let others = [due.schedule, due.schedule_later, due.look_up, due.look_up_later, due.delivery, due.state, due.claim_end];
     let ahead = sends.into_iter().chain(others).flatten().chain(held.map(after));
     ahead.filter(|at| *at > now).min().unwrap_or(Timestamp::MAX).min(after(interval))
 }
@@ -393,6 +427,10 @@ async fn send(engine: Arc<Engine>, batch: Batch) {
 
 async fn look_up(engine: Arc<Engine>, batch: Batch) {
     engine.look_up_batch(batch).await;
+}
+
+async fn probe(engine: Arc<Engine>, account: Arc<AccountRuntime>) {
+    engine.probe(&account).await;
 }
 
 async fn count(engine: Arc<Engine>) {

@@ -136,6 +136,14 @@ pub struct ListPage {
     pub total: u64,
 }
 
+/// A charge that the gateway is going to make by itself, out of its own schedule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Booking {
+    pub merchant_uid: Option<String>,
+    /// When it is due.
+    pub at: Option<Timestamp>,
+}
+
 /// One account at one gateway.
 #[async_trait]
 pub trait Gateway: Send + Sync + 'static {
@@ -156,6 +164,18 @@ pub trait Gateway: Send + Sync + 'static {
 
     /// One page (from 1) of all payments of any status that began in `[from, to)`, oldest first.
     async fn list(&self, from: Timestamp, to: Timestamp, page: u32) -> Result<ListPage, Unavailable>;
+
+    /// What the gateway's own schedule is going to charge to a billing key in `[from, to)`, at most 90 days: enough of it to know
+    /// whether there is any. A gateway without a schedule says that it cannot be asked.
+    async fn bookings(&self, _customer_uid: &str, _from: Timestamp, _to: Timestamp) -> Result<Vec<Booking>, Unavailable> {
+        Err(Unavailable::Nonsense("this gateway has no schedule of its own".to_owned()))
+    }
+
+    /// Takes all bookings of a billing key out of the gateway's own schedule: one POST, never repeated by itself. Returns how many it
+    /// says it took; 0: there were none.
+    async fn unschedule(&self, _customer_uid: &str) -> Result<u64, Unavailable> {
+        Err(Unavailable::Nonsense("this gateway has no schedule of its own".to_owned()))
+    }
 
     /// A channel whose payments the look-ups of this account may read as absent, if there is one: then nothing may be sent.
     async fn blind_spot(&self) -> Result<Option<String>, Unavailable> {

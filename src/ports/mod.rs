@@ -3,8 +3,12 @@
 pub mod clock;
 pub mod courier;
 pub mod gateway;
+pub mod missed;
+pub mod rehearsal;
 pub mod retry;
 pub mod secret;
+pub mod states;
 pub mod store;
+pub mod switch;
 pub mod wake;
 pub mod watermark;

@@ -1,5 +1,7 @@
 //! What the engine asks of the database: the ledger of charges, the schedules, the brakes, the outbox.
 
+mod fuse;
+
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
@@ -8,17 +10,22 @@ use jiff::civil::Date;
 use serde_json::Value;
 
 use super::gateway::DurableAttempt;
+pub use super::missed::{Fresh, Missed, Unscheduled};
+pub use super::states::{StateFacts, StateStep};
 use crate::domain::attempt::{AttemptId, AttemptState, IdNumber, MerchantUid, SendId};
 use crate::domain::charge::{AccountId, Charge, ChargeId, ChargeState, SubscriptionId, Waiting};
 use crate::domain::decide::{Decision, Incident};
 use crate::domain::dunning::{KeyStop, KeyTry};
 use crate::domain::event::Event;
+use crate::domain::fuse::{Fuse, FuseState};
 use crate::domain::lifecycle::{Ending, NextPeriod, Progress};
 pub use crate::domain::lifecycle::{Passed, PassedWhy};
 use crate::domain::money::Money;
 use crate::domain::period::Period;
 use crate::domain::plan::WhilePastDue;
 use crate::domain::subscription::{Payer, Terms};
+
+pub use fuse::{DueWave, Expectation};
 
 /// What can go wrong between the engine and the database, named for what the reader must do next.
 #[derive(Debug, thiserror::Error)]
@@ -111,8 +118,8 @@ pub enum ScheduleAction {
     },
     /// These periods are never charged, and the row is looked at again at once.
     Pass(Passed),
-    /// Nothing to open before then.
-    Wait { until: Timestamp },
+    /// Nothing to open before then. `trial`: that is a trial's first charge.
+    Wait { until: Timestamp, trial: bool },
     /// Paused or cancelled: until the row changes.
     Park { paused: bool },
     /// As the row and the plan say: until they change. Told as an event.
@@ -164,13 +171,15 @@ pub struct NextDue {
     pub look_up: Option<Timestamp>,
     pub look_up_later: Option<Timestamp>,
     pub delivery: Option<Timestamp>,
+    /// A subscription's state to be derived anew.
+    pub state: Option<Timestamp>,
     /// When the first claim ends, in case its worker has died. Only told when nothing else is due.
     pub claim_end: Option<Timestamp>,
 }
 
 impl NextDue {
     pub fn first(&self) -> Option<Timestamp> {
-        [self.schedule, self.send, self.look_up, self.delivery, self.claim_end].into_iter().flatten().min()
+        [self.schedule, self.send, self.look_up, self.delivery, self.state, self.claim_end].into_iter().flatten().min()
     }
 }
 
@@ -248,6 +257,7 @@ pub struct Begin {
     pub budget_count: Option<i64>,
     /// Minor units a day, per currency; `None`: no bound.
     pub budget_sum: Option<i64>,
+    pub fuse: Fuse,
     pub intents: Vec<Intent>,
 }
 
@@ -263,7 +273,14 @@ pub enum NotBegun {
     Killed,
     Held,
     Paused,
+    /// A live account that nobody has armed in this database (`rebilld arm`).
+    Unarmed,
     OverBudget,
+    /// The fuse has blown, lets only the charges of a wave through, or does not know the day yet. `None`: until an operator
+    /// approves what is due.
+    Fuse {
+        until: Option<Timestamp>,
+    },
     /// Its billing key may not be asked before then.
     CardStopped {
         stop: KeyStop,
@@ -339,8 +356,12 @@ pub struct AccountBrakes {
     pub paused: bool,
     /// Whether a complete clean audit of 35 days has been made in this incarnation of the database.
     pub audited: bool,
+    /// Whether it may charge real cards from this incarnation of the database, or cannot because it is a sandbox.
+    pub armed: bool,
     /// Where an operator has confirmed that it sends.
     pub endpoint: Option<i64>,
+    /// `None`: whole.
+    pub fuse: Option<FuseState>,
 }
 
 impl Brakes {
@@ -354,6 +375,8 @@ impl Brakes {
                 Some(NotBegun::Held)
             }
             () if of_account.paused => Some(NotBegun::Paused),
+            () if !of_account.armed => Some(NotBegun::Unarmed),
+            () if matches!(of_account.fuse, Some(FuseState::Blown | FuseState::Rejected)) => Some(NotBegun::Fuse { until: None }),
             () => None,
         }
     }
@@ -415,36 +438,6 @@ pub struct AuditResult {
     pub summary: Value,
 }
 
-/// What is past due and waits for nothing that is shown (docs/protocol.md, Clock, restore, audit).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Missed {
-    /// Charges that ought to have been sent.
-    pub sends: u64,
-    /// Doubts and reviews that ought to have been looked up.
-    pub look_ups: u64,
-    /// Schedules that ought to have been looked at, or that nothing will ever wake.
-    pub schedules: u64,
-    /// Past due just as long, but their account waits for a brake that `rebilld hold status` shows: not missed.
-    pub braked: u64,
-    /// Rows that are to be looked at at once, one a lane: the rows do not say since when.
-    pub fresh: Vec<Fresh>,
-}
-
-/// A row that waits to be looked at for the first time since it was written by hand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Fresh {
-    Schedule(SubscriptionId),
-    Charge(ChargeId),
-}
-
-/// A page of the search for subscriptions that no schedule serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Unscheduled {
-    pub found: u64,
-    /// The last subscription of the page; `None`: there is none after it.
-    pub last: Option<SubscriptionId>,
-}
-
 /// The database, as the engine sees it.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -481,11 +474,20 @@ pub trait Store: Send + Sync + 'static {
     /// A charge as it is now, without a claim.
     async fn load(&self, charges: &[ChargeId]) -> Result<Vec<Charge>, StoreError>;
 
+    /// Holds all that is due of an account against its fuse, and blows it if that is too much. Returns whether it blew.
+    async fn measure(&self, wave: &DueWave<'_>) -> Result<bool, StoreError>;
+
     /// Commits intents (W2). The attempts come back only once COMMIT has been acknowledged.
     async fn begin(&self, batch: Begin) -> Result<Begun, StoreError>;
 
     /// Commits observations, states and events (W3). Each entry stands alone. A written decision gives the claim back.
     async fn record(&self, now: Timestamp, entries: &[Entry]) -> Result<Vec<Recorded>, StoreError>;
+
+    /// Subscriptions whose state is to be derived anew, the most overdue first.
+    async fn due_states(&self, now: Timestamp, limit: u32) -> Result<Vec<StateFacts>, StoreError>;
+
+    /// Keeps states, each change with its event. Returns how many were kept: one whose facts have changed since stays due.
+    async fn keep_states(&self, now: Timestamp, steps: &[StateStep]) -> Result<u64, StoreError>;
 
     /// Puts charges whose send was left open by an ended claim into doubt, so that they are looked up even while nothing
     /// may be sent. Returns how many.

@@ -1,16 +1,20 @@
 //! W2: intents become durable, or are refused one by one.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
 
 use super::Database;
 use super::brakes::brakes_of;
 use super::cards::{stop_cards, write_begun};
+use super::codec::Row;
 use super::db::{Fault, Tx};
+use super::fuse::{Scale, Stand};
 use super::sql::{charges, writes};
 use crate::domain::attempt::{AttemptId, SendId, base32};
 use crate::domain::charge::{ChargeId, ChargeState};
+use crate::domain::fuse::{Last, days};
+use crate::domain::money::Money;
 use crate::ports::gateway::{CommittedIntent, DurableAttempt};
 use crate::ports::store::{Begin, Begun, Intent, NotBegun};
 
@@ -18,7 +22,7 @@ use crate::ports::store::{Begin, Begun, Intent, NotBegun};
 const REPEATS: u32 = 5;
 
 /// What became of an intent before COMMIT: rows that wait for it, or a refusal.
-type Pending = Result<(AttemptId, SendId), NotBegun>;
+pub(super) type Pending = Result<(AttemptId, SendId), NotBegun>;
 
 impl Database {
     pub(super) async fn begin_batch(&self, batch: Begin) -> Result<Begun, Fault> {
@@ -56,7 +60,7 @@ impl Database {
         let mut repeats = 0;
         loop {
             let mut tx = self.db.begin().await?;
-            let planned = match self.plan(&mut tx, batch, intents).await {
+            let planned = match self.plan(&mut tx, batch, intents, true).await {
                 Ok(planned) => planned,
                 Err(Fault::Conflict(_)) if repeats < REPEATS => {
                     repeats += 1;
@@ -84,12 +88,13 @@ impl Database {
         }
     }
 
-    /// Everything of W2 but the COMMIT.
-    async fn plan(&self, tx: &mut Tx, batch: &Begin, intents: &[Intent]) -> Result<Vec<Pending>, Fault> {
+    /// Everything of W2 but the COMMIT. Without `heed` the brakes stop nothing: for a rehearsal, which never commits.
+    pub(super) async fn plan(&self, tx: &mut Tx, batch: &Begin, intents: &[Intent], heed: bool) -> Result<Vec<Pending>, Fault> {
         let ids: Vec<i64> = intents.iter().map(|intent| intent.charge.0).collect();
-        let mut refused = claims_lost(tx, batch, intents, &ids).await?;
+        let (mut refused, scales) = claims_lost(tx, batch, intents, &ids).await?;
         let brakes = tx.query(&writes::LOCK_BRAKES, &[batch.account.0.into()]).await?;
-        let stop = brakes_of(&brakes)?.stop(batch.account, batch.endpoint);
+        let stand = Stand::of(&brakes)?;
+        let stop = brakes_of(&brakes)?.stop(batch.account, batch.endpoint).filter(|_| heed);
         let live = live_attempts(tx, &ids).await?;
         let mut seen = HashSet::new();
         for (intent, refusal) in intents.iter().zip(&mut refused) {
@@ -103,18 +108,25 @@ impl Database {
             *refusal = refusal.or(stop).or(resolved.map_or(Some(NotBegun::Unresolved), |()| None));
         }
         reserve_ids(tx, intents, &mut refused).await?;
-        let declined = stop_cards(tx, batch, intents, &mut refused).await?;
-        reserve_budget(tx, batch, intents, &mut refused).await?;
+        let stand = self.only_the_wave(tx, batch, intents, &mut refused, stand).await?;
+        let kept = stop_cards(tx, batch, intents, &mut refused).await?;
+        self.reserve(tx, batch, intents, &mut refused, &scales, &stand).await?;
         let pending = insert(tx, batch, intents, &refused).await?;
-        write_begun(tx, batch, intents, &pending, &declined).await?;
+        write_begun(tx, batch, intents, &pending, &kept).await?;
         Ok(pending)
     }
 }
 
 /// The charges' rows are locked first, in order of id; whatever is read afterwards cannot change under us.
-async fn claims_lost(tx: &mut Tx, batch: &Begin, intents: &[Intent], ids: &[i64]) -> Result<Vec<Option<NotBegun>>, Fault> {
-    let rows = tx.query(&writes::LOCK_CHARGES, &[ids.to_vec().into()]).await?;
+async fn claims_lost(
+    tx: &mut Tx,
+    batch: &Begin,
+    intents: &[Intent],
+    ids: &[i64],
+) -> Result<(Vec<Option<NotBegun>>, HashMap<i64, Scale>), Fault> {
+    let rows = tx.query(&writes::LOCK_TO_BEGIN, &[ids.to_vec().into()]).await?;
     let mut charges = HashMap::with_capacity(rows.len());
+    let mut scales = HashMap::with_capacity(rows.len());
     for row in &rows {
         let lost = row.text_opt("claim_token")?.as_deref() != Some(batch.token.0.as_str());
         let refusal = if lost || row.int("account_id")? != batch.account.0 {
@@ -127,8 +139,22 @@ async fn claims_lost(tx: &mut Tx, batch: &Begin, intents: &[Intent], ids: &[i64]
             None
         };
         charges.insert(row.int("id")?, refusal);
+        scales.insert(row.int("id")?, scale(row)?);
     }
-    Ok(intents.iter().map(|intent| charges.get(&intent.charge.0).copied().unwrap_or(Some(NotBegun::ClaimLost))).collect())
+    let refused = intents.iter().map(|intent| charges.get(&intent.charge.0).copied().unwrap_or(Some(NotBegun::ClaimLost)));
+    Ok((refused.collect(), scales))
+}
+
+/// What an amount is held against: the days of its period, and what the subscription paid last.
+fn scale(row: &Row) -> Result<Scale, Fault> {
+    let last = match row.int_opt("last_amount")? {
+        Some(minor) => Some(Last {
+            amount: Money::new(minor, row.word("last_currency", |code| code.parse().ok())?),
+            days: days(row.day("last_start")?, row.day("last_end")?),
+        }),
+        None => None,
+    };
+    Ok(Scale { days: days(row.day("period_start")?, row.day("period_end")?), last })
 }
 
 struct Live {
@@ -182,42 +208,6 @@ async fn reserve_ids(tx: &mut Tx, intents: &[Intent], refused: &mut [Option<NotB
 async fn owners_of(tx: &mut Tx, uids: Vec<String>) -> Result<HashMap<String, i64>, Fault> {
     let found = tx.query(&charges::CHARGES_OF, &[uids.into()]).await?;
     found.iter().map(|row| Ok((row.text("merchant_uid")?, row.int("charge_id")?))).collect()
-}
-
-/// New attempts are counted, in order, as many as fit. The account's row is locked, so the numbers hold until COMMIT.
-async fn reserve_budget(tx: &mut Tx, batch: &Begin, intents: &[Intent], refused: &mut [Option<NotBegun>]) -> Result<(), Fault> {
-    let is_new = |(intent, refusal): &(&Intent, &mut Option<NotBegun>)| intent.attempt.is_none() && refusal.is_none();
-    if !intents.iter().zip(refused.iter_mut()).any(|pair| is_new(&pair)) {
-        return Ok(());
-    }
-    let key = [batch.account.0.into(), batch.budget_day.into()];
-    let mut count = 0;
-    let mut sums: BTreeMap<String, i64> = BTreeMap::new();
-    for row in &tx.query(&writes::BUDGETS, &key).await? {
-        count += row.int("count")?;
-        sums.insert(row.text("currency")?, row.int("sum")?);
-    }
-    let mut spent: BTreeMap<String, (i64, i64)> = BTreeMap::new();
-    for (intent, refusal) in intents.iter().zip(refused.iter_mut()).filter(is_new) {
-        let currency = intent.amount.currency();
-        let sum = sums.entry(currency.code().to_owned()).or_default();
-        let total = sum.saturating_add(intent.amount.minor());
-        let over = batch.budget_count.is_some_and(|bound| count >= bound) || batch.budget_sum.is_some_and(|bound| total > bound);
-        if over {
-            *refusal = Some(NotBegun::OverBudget);
-            continue;
-        }
-        count += 1;
-        *sum = total;
-        let spent = spent.entry(currency.code().to_owned()).or_default();
-        spent.0 += 1;
-        spent.1 = spent.1.saturating_add(intent.amount.minor());
-    }
-    for (currency, (count, sum)) in spent {
-        let [account, day] = key.clone();
-        tx.execute(&writes::SPEND, &[account, day, currency.into(), count.into(), sum.into()]).await?;
-    }
-    Ok(())
 }
 
 async fn insert(tx: &mut Tx, batch: &Begin, intents: &[Intent], refused: &[Option<NotBegun>]) -> Result<Vec<Pending>, Fault> {

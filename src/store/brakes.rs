@@ -23,7 +23,9 @@ pub(super) fn brakes_of(rows: &[Row]) -> Result<Brakes, Fault> {
                 held: row.flag("held")?,
                 paused: row.flag("paused")?,
                 audited: row.flag_opt("audited")? == Some(true),
+                armed: row.flag_opt("armed")? == Some(true),
                 endpoint: row.int_opt("endpoint_id")?,
+                fuse: super::fuse::state_of(row)?,
             };
             brakes.accounts.insert(AccountId(account), of_account);
         }

@@ -1,7 +1,8 @@
 //! What billing keys have been through, over all their subscriptions: the caps of dunning, held inside W2.
 //!
-//! Only keys that were ever declined have rows. From their first decline on, each try of such a key is written with its intent,
-//! while the account's row is locked: batches of several processes count each other's tries, before they have ended.
+//! Only keys that were ever declined have rows, and keys that several subscriptions share. From their first decline on, or from
+//! the second subscription on, each try of such a key is written with its intent, while the account's row is locked: batches of
+//! several processes count each other's tries, before they have ended.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,11 +16,11 @@ use crate::domain::attempt::{AttemptId, AttemptState, SendId};
 use crate::domain::charge::ChargeId;
 use crate::domain::decide::{Decision, LiveChange};
 use crate::domain::decline::Class;
-use crate::domain::dunning::{KEY_SPACING, KEY_WINDOW, KeyEnd, KeyStop, KeyTry, key_may_be_asked};
+use crate::domain::dunning::{BOOKED_REST, KEY_SPACING, KEY_WINDOW, KeyEnd, KeyStop, KeyTry, key_may_be_asked};
 use crate::ports::store::{Begin, Intent, NotBegun};
 
-/// Billing keys of a batch that were declined before.
-pub(super) type Declined = HashSet<String>;
+/// Billing keys of a batch whose tries are kept: those that were declined before, and those that are shared.
+pub(super) type Kept = HashSet<String>;
 
 /// Refuses the intents whose billing key may not be asked now, and those that share one with an intent before them.
 pub(super) async fn stop_cards(
@@ -27,18 +28,27 @@ pub(super) async fn stop_cards(
     batch: &Begin,
     intents: &[Intent],
     refused: &mut [Option<NotBegun>],
-) -> Result<Declined, Fault> {
+) -> Result<Kept, Fault> {
     let asked = || intents.iter().zip(&*refused).filter(|(_, refusal)| refusal.is_none()).map(|(intent, _)| intent);
     let keys: HashSet<&str> = asked().map(|intent| intent.customer_uid.as_str()).collect();
     if keys.is_empty() {
-        return Ok(Declined::new());
+        return Ok(Kept::new());
     }
     let keys: Vec<String> = keys.into_iter().map(str::to_owned).collect();
     let since = batch.now.saturating_sub(KEY_WINDOW).unwrap_or(Timestamp::MIN);
     let found = tx.query(&cards::TRIES_OF_CARDS, &[batch.account.0.into(), keys.into(), since.into()]).await?;
     let mut tries: HashMap<String, Vec<(i64, ChargeId, KeyTry)>> = HashMap::new();
+    let mut booked: HashSet<String> = HashSet::new();
     for row in &found {
+        if row.text_opt("state")?.as_deref() == Some("booked") {
+            booked.insert(row.text("customer_uid")?);
+            continue;
+        }
         let of_key = tries.entry(row.text("customer_uid")?).or_default();
+        if row.int_opt("attempt_id")?.is_none() {
+            // a shared key, with or without tries
+            continue;
+        }
         if let Some((charge, one)) = try_of(row)? {
             of_key.push((row.int("attempt_id")?, charge, one));
         }
@@ -55,7 +65,12 @@ pub(super) async fn stop_cards(
             .collect();
         let stopped = key_may_be_asked(&seen, batch.now).err();
         let place = before.entry(intent.customer_uid.as_str()).or_default();
+        let elsewhere = booked.contains(&intent.customer_uid);
         *refusal = match stopped {
+            _ if elsewhere => {
+                let until = batch.now.saturating_add(BOOKED_REST).unwrap_or(batch.now);
+                Some(NotBegun::CardStopped { stop: KeyStop::Booked, until })
+            }
             Some((stop, until)) => Some(NotBegun::CardStopped { stop, until }),
             None if *place > 0 => {
                 let until = batch.now.saturating_add(KEY_SPACING.saturating_mul(*place)).unwrap_or(batch.now);
@@ -63,7 +78,7 @@ pub(super) async fn stop_cards(
             }
             None => None,
         };
-        if stopped.is_none() {
+        if stopped.is_none() && !elsewhere {
             *place += 1;
         }
     }
@@ -89,22 +104,24 @@ fn end_of(row: &Row) -> Result<Option<KeyEnd>, Fault> {
     })
 }
 
-/// The new tries of keys that were declined before.
+/// The new tries of keys whose tries are kept.
 pub(super) async fn write_begun(
     tx: &mut Tx,
     batch: &Begin,
     intents: &[Intent],
     pending: &[Result<(AttemptId, SendId), NotBegun>],
-    declined: &Declined,
+    kept: &Kept,
 ) -> Result<(), Fault> {
-    let mut rows = tx.batch();
-    for (intent, pending) in intents.iter().zip(pending).filter(|(intent, _)| declined.contains(&intent.customer_uid)) {
+    let (mut rows, mut keys) = (tx.batch(), Vec::new());
+    for (intent, pending) in intents.iter().zip(pending).filter(|(intent, _)| kept.contains(&intent.customer_uid)) {
         if let Ok((attempt, _)) = pending {
             rows.row().int("attempt", attempt.0).text("customer", intent.customer_uid.as_str()).int("charge", intent.charge.0);
+            keys.push(intent.customer_uid.clone());
         }
     }
     if !rows.is_empty() {
         tx.execute(&cards::CARDS_BEGUN, &rows.params([batch.account.0.into(), batch.now.into()])).await?;
+        tx.execute(&cards::FORGET_TRIES, &[keys.into(), forgotten(batch.now).into()]).await?;
     }
     Ok(())
 }
@@ -140,7 +157,11 @@ pub(super) async fn write_refused<'a>(
         return Ok(());
     }
     tx.execute(&cards::CARDS_REFUSED, &rows.params([])).await?;
-    let forgotten = now.saturating_sub(KEY_WINDOW.saturating_mul(2)).unwrap_or(Timestamp::MIN);
-    tx.execute(&cards::FORGET_TRIES, &[keys.into(), forgotten.into()]).await?;
+    tx.execute(&cards::FORGET_TRIES, &[keys.into(), forgotten(now).into()]).await?;
     Ok(())
+}
+
+/// Tries before then are counted by no cap.
+fn forgotten(now: Timestamp) -> Timestamp {
+    now.saturating_sub(KEY_WINDOW.saturating_mul(2)).unwrap_or(Timestamp::MIN)
 }

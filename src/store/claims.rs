@@ -121,6 +121,7 @@ impl Database {
             look_up: row.at_opt("look_up")?,
             look_up_later: row.at_opt("look_up_later")?,
             delivery: row.at_opt("delivery")?,
+            state: row.at_opt("state")?,
             claim_end: None,
         };
         if due.first().is_some_and(|first| first <= now) {

@@ -22,10 +22,13 @@ pub struct ResultRow {
     pub due_at: Timestamp,
     pub amount: i64,
     pub currency: String,
+    /// The subscription's.
+    pub plan: String,
     pub state: ChargeState,
     /// Declined tries.
     pub tries: u8,
     pub paid_at: Option<Timestamp>,
+    pub first_declined_at: Option<Timestamp>,
 }
 
 impl Database {
@@ -93,9 +96,11 @@ impl Database {
                 due_at: row.at("due_at")?,
                 amount: row.int("amount")?,
                 currency: row.text("currency")?,
+                plan: row.text("plan")?,
                 state: row.word("state", ChargeState::from_name)?,
                 tries: row.small("tries")?,
                 paid_at: row.at_opt("paid_at")?,
+                first_declined_at: row.at_opt("first_declined_at")?,
             })
         };
         rows.iter().map(result).collect()

@@ -191,6 +191,16 @@ impl Tx {
         changed.map_err(|error| fault(statement.name, &error))
     }
 
+    /// Undoes it now. A transaction that is dropped is undone too, a moment later.
+    pub async fn rollback(self) -> Result<(), Fault> {
+        match self {
+            // whoever begins after this waits until it is undone
+            Self::Sqlite(tx) => drop(tx),
+            Self::Postgres(tx) => tx.rollback().await.map_err(|error| fault("rollback", &error))?,
+        }
+        Ok(())
+    }
+
     /// A commit whose acknowledgement is lost is an error, and may have happened all the same.
     pub async fn commit(self) -> Result<(), Fault> {
         let done = match self {

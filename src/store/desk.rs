@@ -2,31 +2,39 @@
 //! why) in its own transaction.
 
 mod brakes;
+mod chain;
 mod charges;
 pub mod columns;
+mod holds;
 mod import;
 mod incidents;
 mod outbox;
 pub mod sql;
 mod story;
 mod subscriptions;
+mod takeover;
 mod terms;
+mod wave;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::Database;
-use super::codec::Param;
-use super::db::{Fault, Tx};
+use super::db::Fault;
 
 pub use brakes::{AccountStatus, Reach, Status};
+pub(super) use chain::journal;
+pub use chain::{Broken, JournalRow, Whole};
 pub use charges::{ChargeFilter, ChargeRow, Reference};
-pub use import::{FieldChange, Given, Import, Imported, Verdict};
+pub use holds::{HeldRow, Ruled, hash_of};
+pub use import::{FieldChange, Given, Import, Imported, Tally, Verdict};
 pub use incidents::{Closing, Incidence, IncidentFilter};
-pub use outbox::{EventRow, JournalRow, Replay};
+pub use outbox::{EventRow, Replay};
 pub use story::{AttemptRow, DeliveryRow, IncidentRow, ObservationRow, SendRow, Story, StoryEvent};
 pub use subscriptions::{SubscriptionFilter, SubscriptionRow, terms_of};
+pub use takeover::{BookedKey, Key};
 pub use terms::{CatchUpStep, TermsChange};
+pub use wave::{Approved, BlownFuse, NotApproved, Wave, WaveCharge, WaveHash};
 
 /// Who changes something, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,24 +89,4 @@ impl Desk<'_> {
         journal(&mut tx, now, signed, action, subject, detail).await?;
         tx.commit().await
     }
-}
-
-/// Adds to the journal within a transaction.
-pub(super) async fn journal(
-    tx: &mut Tx,
-    now: Timestamp,
-    signed: &Signed,
-    action: &str,
-    subject: &str,
-    detail: &Value,
-) -> Result<(), Fault> {
-    let params = [
-        now.into(),
-        signed.who.as_str().into(),
-        action.into(),
-        subject.into(),
-        signed.reason.as_str().into(),
-        Param::Text(Some(detail.to_string())),
-    ];
-    tx.execute(&sql::JOURNAL, &params).await.map(drop)
 }

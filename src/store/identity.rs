@@ -8,6 +8,7 @@ use super::open::OpenError;
 use super::sql::accounts;
 use crate::domain::attempt::Tag;
 use crate::domain::charge::AccountId;
+use crate::domain::place::is_live;
 use crate::ports::store::StoreError;
 
 /// What tells one database from its copies.
@@ -118,7 +119,7 @@ impl Database {
         let mut tx = self.db.begin().await?;
         let mut known = Vec::with_capacity(configs.len());
         for config in configs {
-            tx.execute(&accounts::ADD_ACCOUNT, &[config.name.as_str().into()]).await?;
+            tx.execute(&accounts::ADD_ACCOUNT, &[config.name.as_str().into(), is_live(&config.base_url).into()]).await?;
             let rows = tx.query(&accounts::LOCK_ACCOUNT, &[config.name.as_str().into()]).await?;
             let vanished = || Fault::Corrupt(format!("account {} is not there after it was added", config.name));
             let account = rows.first().ok_or_else(vanished)?;
@@ -141,6 +142,9 @@ impl Database {
                 }
             };
             let fingerprint_changed = endpoint != configured;
+            if !fingerprint_changed {
+                tx.execute(&accounts::PLACE, &[id.into(), is_live(&config.base_url).into()]).await?;
+            }
             if fingerprint_changed {
                 let why = "its key, tier or base URL has changed: confirm it";
                 tx.execute(&accounts::HOLD_ACCOUNT, &[id.into(), why.into(), now.into()]).await?;
@@ -151,9 +155,18 @@ impl Database {
         Ok(known)
     }
 
-    /// An operator has confirmed where an account sends from now on. The hold is released apart.
-    pub async fn confirm_endpoint(&self, account: AccountId, endpoint: i64) -> Result<(), StoreError> {
-        self.db.write(&accounts::USE_ENDPOINT, &[account.0.into(), endpoint.into()]).await?;
-        Ok(())
+    /// An operator has confirmed where an account sends from now on. The hold is released apart, and what was armed for a sandbox
+    /// is not armed for a live place: `base_url` is that of the endpoint.
+    pub async fn confirm_endpoint(&self, account: AccountId, endpoint: i64, base_url: &str) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        tx.execute(&accounts::PLACE, &[account.0.into(), is_live(base_url).into()]).await?;
+        tx.execute(&accounts::USE_ENDPOINT, &[account.0.into(), endpoint.into()]).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// The database looks restored or copied: no live account is charged from it before an operator has armed it again. Returns
+    /// how many were armed.
+    pub async fn disarm_all(&self) -> Result<u64, StoreError> {
+        Ok(self.db.write(&accounts::DISARM_ALL, &[]).await?)
     }
 }

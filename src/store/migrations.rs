@@ -36,6 +36,10 @@ const VERSIONS: &[Version] = &[
     version!(6, "0006", "findings"),
     version!(7, "0007", "plans"),
     version!(8, "0008", "owed"),
+    version!(9, "0009", "states"),
+    version!(10, "0010", "fuse"),
+    version!(11, "0011", "arm"),
+    version!(12, "0012", "journal"),
     version!(13, "0013", "findings"),
 ];
 

@@ -15,6 +15,7 @@ pub mod codec;
 mod copy;
 pub mod db;
 pub mod desk;
+mod fuse;
 mod group;
 pub mod identity;
 mod listen;
@@ -27,9 +28,11 @@ mod outlook;
 mod plans;
 mod port;
 mod record;
+mod rehearse;
 mod rows;
 mod schedules;
 pub mod sql;
+mod states;
 mod terms;
 mod versions;
 
@@ -47,6 +50,7 @@ use db::{Db, Fault};
 use open::Target;
 pub use open::{DaemonLock, OpenError, OpenOptions};
 pub use plans::{PlanRows, UNREADABLE};
+pub use rehearse::Stage;
 use sql::Statement;
 pub use versions::{Approval, DaemonRow, StoredVersion, Unconfirmed};
 

@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use jiff::Timestamp;
+
 use super::Database;
 use super::cards::try_of;
 use super::codec::Row;
 use super::db::Fault;
 use super::rows;
 use super::sql::{cards, outlook};
-use crate::domain::charge::{ChargeId, ChargeState, Waiting};
+use crate::domain::charge::{AccountId, ChargeId, ChargeState, SubscriptionId, Waiting};
 use crate::domain::dunning::KeyTry;
 use crate::domain::forecast::{History, Sum};
-use crate::domain::money::Currency;
+use crate::domain::money::{Currency, Money};
 use crate::domain::period::Period;
 use crate::ports::store::{Pending, Standing};
 
@@ -26,6 +28,16 @@ pub struct Page {
     pub unreadable: u64,
     /// Where the next page begins; `None`: this was the last one.
     pub next: Option<i64>,
+}
+
+/// A charge that has opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    pub subscription: SubscriptionId,
+    pub external_ref: String,
+    pub plan: String,
+    pub due_at: Timestamp,
+    pub amount: Money,
 }
 
 impl Database {
@@ -89,6 +101,33 @@ impl Database {
         }
         self.complete(page.subscriptions.iter_mut().map(|standing| &mut standing.schedule.terms)).await?;
         Ok(page)
+    }
+
+    /// Charges that have opened and fell due in `[from, to)`, without their cards.
+    pub async fn opened_between(&self, account: AccountId, from: Timestamp, to: Timestamp) -> Result<Vec<Opened>, Fault> {
+        let rows = self.db.read(&outlook::OPENED_BETWEEN, &[account.0.into(), from.into(), to.into()]).await?;
+        let opened = |row: &Row| {
+            Ok(Opened {
+                subscription: SubscriptionId(row.int("subscription_id")?),
+                external_ref: row.text("external_ref")?,
+                plan: row.text("plan")?,
+                due_at: row.at("due_at")?,
+                amount: rows::money(row)?,
+            })
+        };
+        rows.iter().map(opened).collect()
+    }
+
+    /// The billing keys of subscriptions.
+    pub async fn cards_of(&self, subscriptions: Vec<i64>) -> Result<HashMap<i64, String>, Fault> {
+        let rows = self.db.read(&outlook::CARDS_OF, &[subscriptions.into()]).await?;
+        rows.iter().map(|row| Ok((row.int("id")?, row.text("customer_uid")?))).collect()
+    }
+
+    /// Your own reference of a subscription for each of these billing keys; of several the first by name.
+    pub async fn references_of(&self, account: &str, cards: Vec<String>) -> Result<HashMap<String, String>, Fault> {
+        let rows = self.db.read(&outlook::REFERENCES_OF, &[account.into(), cards.into()]).await?;
+        rows.iter().map(|row| Ok((row.text("customer_uid")?, row.text("external_ref")?))).collect()
     }
 
     /// The highest number of a subscription's row: where the last page ends, for a progress display.

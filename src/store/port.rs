@@ -12,8 +12,9 @@ use crate::domain::charge::{AccountId, Charge, ChargeId, SubscriptionId};
 use crate::domain::decide::Incident;
 use crate::domain::event::Event;
 use crate::ports::store::{
-    AuditResult, Begin, Begun, Booked, Brakes, Claim, ClaimToken, Claimed, Delivered, Delivery, DueSchedule, Entry,
-    IncidentState, Missed, NextDue, PastAttempt, Recorded, ScheduleStep, Stepped, Store, StoreError, Unscheduled,
+    AuditResult, Begin, Begun, Booked, Brakes, Claim, ClaimToken, Claimed, Delivered, Delivery, DueSchedule, DueWave, Entry,
+    IncidentState, Missed, NextDue, PastAttempt, Recorded, ScheduleStep, StateFacts, StateStep, Stepped, Store, StoreError,
+    Unscheduled,
 };
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -58,12 +59,24 @@ impl Store for Database {
         Ok(self.load_charges(charges).await?)
     }
 
+    async fn measure(&self, wave: &DueWave<'_>) -> Result<bool> {
+        Ok(self.measure_wave(wave).await?)
+    }
+
     async fn begin(&self, batch: Begin) -> Result<Begun> {
         Ok(self.begin_batch(batch).await?)
     }
 
     async fn record(&self, now: Timestamp, entries: &[Entry]) -> Result<Vec<Recorded>> {
         Ok(self.record_batch(now, entries).await?)
+    }
+
+    async fn due_states(&self, now: Timestamp, limit: u32) -> Result<Vec<StateFacts>> {
+        Ok(self.states_due(now, limit).await?)
+    }
+
+    async fn keep_states(&self, now: Timestamp, steps: &[StateStep]) -> Result<u64> {
+        Ok(self.keep(now, steps).await?)
     }
 
     async fn adopt_interrupted(&self, now: Timestamp, limit: u32) -> Result<u64> {

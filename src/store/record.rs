@@ -11,6 +11,7 @@ use super::db::{Fault, Tx};
 use super::outbox::Told;
 use super::rows::{attempt_state, attempt_state_name, hint_name, send_end_name};
 use super::sql::{charges, outbox, schedules, writes};
+use super::states::follow_decisions;
 use crate::domain::attempt::{AttemptState, IdNumber, SendEnd};
 use crate::domain::charge::{Charge, ChargeId, ChargeState, Course, Doubt, Waiting};
 use crate::domain::decide::{Decision, Fact, LiveChange, Policy, decide};
@@ -25,6 +26,8 @@ const REPEATS: u32 = 5;
 struct Written<'a> {
     decision: &'a Decision,
     before: ChargeState,
+    /// Its subscription was last told as in a state that a payment ends.
+    open_state: bool,
     /// Of what it adopts, the payments that attempts of this charge carry already: they were reported as failed, and approved later.
     revived: Vec<&'a str>,
 }
@@ -68,6 +71,13 @@ impl Written<'_> {
     fn attempts(&self) -> i64 {
         let charge = &self.decision.charge;
         i64::from(charge.attempts.max(charge.live.as_ref().map_or(0, |live| live.number)))
+    }
+
+    /// Whether its subscription may come to another state by it. Nearly all charges are paid at their first try, by active ones.
+    fn may_change_state(&self) -> bool {
+        let charge = &self.decision.charge;
+        let news = self.before != charge.state || !self.decision.events.is_empty();
+        news && (self.open_state || charge.first_declined_at.is_some() || charge.state == ChargeState::Unpaid)
     }
 
     fn ends_the_charge(&self) -> bool {
@@ -143,13 +153,21 @@ impl Database {
                 self.pause_in(tx, one.decision.charge.account, now, why).await?;
             }
         }
-        let told: Vec<Told<'_>> = written
+        let ended: Vec<i64> =
+            written.iter().filter(|one| one.ends_the_charge()).map(|one| one.decision.charge.subscription.0).collect();
+        if !ended.is_empty() {
+            tx.execute(&schedules::UNBLOCK, &[ended.into(), now.into()]).await?;
+        }
+        let followed: Vec<&Decision> = written.iter().filter(|one| one.may_change_state()).map(|one| one.decision).collect();
+        let changes = follow_decisions(tx, now, &followed).await?;
+        let mut told: Vec<Told<'_>> = written
             .iter()
             .flat_map(|one| {
                 let (subscription, charge) = (Some(one.decision.charge.subscription.0), Some(one.decision.charge.id.0));
                 one.decision.events.iter().map(move |event| Told { event, subscription, charge })
             })
             .collect();
+        told.extend(changes.iter().map(|(event, id)| Told { event, subscription: Some(*id), charge: None }));
         self.tell(tx, now, &told).await?;
         for one in &written {
             let charge = &one.decision.charge;
@@ -163,11 +181,6 @@ impl Database {
                 ];
                 tx.execute(&outbox::OPEN_INCIDENT, &params).await?;
             }
-        }
-        let ended: Vec<i64> =
-            written.iter().filter(|one| one.ends_the_charge()).map(|one| one.decision.charge.subscription.0).collect();
-        if !ended.is_empty() {
-            tx.execute(&schedules::UNBLOCK, &[ended.into(), now.into()]).await?;
         }
         Ok(results)
     }
@@ -211,9 +224,9 @@ impl Database {
 async fn judge<'a>(tx: &mut Tx, entries: &'a [Entry]) -> Result<(Vec<Recorded>, Vec<Written<'a>>), Fault> {
     let ids: Vec<i64> = entries.iter().map(|entry| entry.charge.0).collect();
     let mut rows = HashMap::with_capacity(entries.len());
-    for row in &tx.query(&writes::LOCK_CHARGES, &[ids.into()]).await? {
-        let state = row.word("state", ChargeState::from_name)?;
-        rows.insert(ChargeId(row.int("id")?), (row.text_opt("claim_token")?, row.int("version")?, state));
+    for row in &tx.query(&writes::LOCK_TO_RECORD, &[ids.into()]).await? {
+        let before = (row.word("state", ChargeState::from_name)?, row.text_opt("open_state")?.is_some());
+        rows.insert(ChargeId(row.int("id")?), (row.text_opt("claim_token")?, row.int("version")?, before));
     }
     let live = live_where_versioned(tx, entries).await?;
     // In a batch of answers the unique index alone speaks: if it refuses one, each is recorded by itself and asked for here.
@@ -264,7 +277,8 @@ async fn judge<'a>(tx: &mut Tx, entries: &'a [Entry]) -> Result<(Vec<Recorded>, 
         if let (true, false, Some((.., before))) = (holds, taken, rows.get(&entry.charge)) {
             of_this_batch.extend(Written::imp_uids(decision));
             changed.insert(entry.charge);
-            written.push(Written { decision, before: *before, revived });
+            let (before, open_state) = *before;
+            written.push(Written { decision, before, open_state, revived });
         }
     }
     Ok((results, written))

@@ -29,6 +29,7 @@ pub(super) fn charge(row: &Row, tag: Tag) -> Result<Charge, Fault> {
         account: AccountId(row.int("account_id")?),
         subscription: SubscriptionId(row.int("subscription_id")?),
         plan: row.text("charge_plan")?,
+        zone: row.text_opt("charge_zone")?,
         base: IdBase::derive(tag, &account_name, &external_ref, period.start),
         account_name,
         external_ref,

@@ -13,6 +13,7 @@ use super::db::{Fault, Tx};
 use super::outbox::Told;
 use super::rows;
 use super::sql::{schedules, terms, writes};
+use super::states;
 use crate::domain::attempt::{IdBase, IdNumber, Tag};
 use crate::domain::charge::{ChargeId, SubscriptionId, Waiting};
 use crate::domain::event::{Event, EventKind};
@@ -35,6 +36,8 @@ struct Locked {
     account_name: String,
     external_ref: String,
     account: i64,
+    /// Its state, as it was last told.
+    trialing: bool,
 }
 
 /// What a step comes to, and what it writes to the schedule.
@@ -78,6 +81,12 @@ impl Database {
 
     /// Takes a row that cannot be read out of the index until it changes: at the head of it, it would be asked for without end.
     async fn park_unreadable(&self, now: Timestamp, row: &Row, fault: &Fault) -> Result<(), Fault> {
+        let mut tx = self.db.begin().await?;
+        self.park_in(&mut tx, now, row, fault).await?;
+        tx.commit().await
+    }
+
+    pub(super) async fn park_in(&self, tx: &mut Tx, now: Timestamp, row: &Row, fault: &Fault) -> Result<(), Fault> {
         let id = row.int("subscription_id")?;
         tracing::error!(subscription.id = id, error = %fault, "a subscription cannot be read and is not billed");
         let text = format!("the subscription cannot be read ({fault}): put its row right");
@@ -87,17 +96,16 @@ impl Database {
             progress: Progress::default(),
             action: ScheduleAction::Problem { text: text.clone() },
         };
-        let mut tx = self.db.begin().await?;
-        let locked = lock(&mut tx, &[step]).await?;
+        let locked = lock(tx, &[step]).await?;
         let parked =
             tx.query(&schedules::PARK_UNREADABLE, &[id.into(), row.int("version")?.into(), text.as_str().into()]).await?;
         if let (Some(row), false) = (locked.get(&id), parked.is_empty())
             && row.problem.as_deref() != Some(&text)
         {
             let event = problem(now, row, &text);
-            self.tell(&mut tx, now, &[Told { event: &event, subscription: Some(id), charge: None }]).await?;
+            self.tell(tx, now, &[Told { event: &event, subscription: Some(id), charge: None }]).await?;
         }
-        tx.commit().await
+        Ok(())
     }
 
     /// Lets schedules that were parked because of a wrong row or config be looked at again: at the start of a daemon.
@@ -155,7 +163,7 @@ impl Database {
         }
     }
 
-    async fn step_once(
+    pub(super) async fn step_once(
         &self,
         tx: &mut Tx,
         now: Timestamp,
@@ -184,6 +192,10 @@ impl Database {
         open(tx, steps, &mut planned, &locked, self.tag().await?, ids_may_exist).await?;
         take_plans(tx, now, steps, &planned).await?;
         self.write(tx, now, steps, &planned, &locked).await?;
+        let marked = steps.iter().zip(&planned).filter(|(step, planned)| {
+            planned.result == Stepped::Done && changes_state(&step.action, locked.get(&step.subscription.0))
+        });
+        states::mark(tx, now, marked.map(|(step, _)| (step.subscription, step.progress.opened_until.is_none()))).await?;
         Ok(planned.iter().map(|planned| planned.result).collect())
     }
 
@@ -235,6 +247,20 @@ impl Database {
     }
 }
 
+/// Whether a step may be another state of its subscription: derived anew at once, by all its facts.
+fn changes_state(action: &ScheduleAction, row: Option<&Locked>) -> bool {
+    let had_ended = row.is_some_and(|row| row.parked.as_deref() == Some("ended"));
+    let was_trialing = row.is_some_and(|row| row.trialing);
+    match action {
+        ScheduleAction::End { .. } => !had_ended,
+        // one that stays so may end on another day
+        ScheduleAction::Wait { trial, .. } if *trial || was_trialing => true,
+        // cancelled by its status: the row's own change says so
+        ScheduleAction::Park { .. } => false,
+        _ => had_ended,
+    }
+}
+
 async fn lock(tx: &mut Tx, steps: &[ScheduleStep]) -> Result<HashMap<i64, Locked>, Fault> {
     let ids: Vec<i64> = steps.iter().map(|step| step.subscription.0).collect();
     let rows = tx.query(&schedules::LOCK_STEPS, &[ids.into()]).await?;
@@ -246,6 +272,7 @@ async fn lock(tx: &mut Tx, steps: &[ScheduleStep]) -> Result<HashMap<i64, Locked
             account_name: row.text("account")?,
             external_ref: row.text("external_ref")?,
             account: row.int("account_id")?,
+            trialing: row.text_opt("trialing")?.is_some(),
         };
         Ok((row.int("subscription_id")?, locked))
     };
@@ -317,7 +344,7 @@ fn plan<'a>(
             }
         },
         ScheduleAction::Pass(passed) => Write { after: Some(passed.after), ..look(now) },
-        ScheduleAction::Wait { until } => look(*until),
+        ScheduleAction::Wait { until, .. } => look(*until),
         ScheduleAction::End { .. } => parked(Some("ended")),
         ScheduleAction::Hold { missed, text } => Write { problem: Some(text), missed: Some(*missed), ..parked(Some("problem")) },
         ScheduleAction::Park { paused: true } => parked(Some("paused")),

@@ -63,6 +63,8 @@ pub struct DaemonRow {
     pub refused_hash: Option<String>,
     pub refused_why: Option<String>,
     pub refused_at: Option<Timestamp>,
+    /// What stops this daemon alone, for people: a line each.
+    pub stopped_by: Option<String>,
 }
 
 impl DaemonRow {
@@ -161,6 +163,11 @@ impl Database {
         self.db.write(&sql::STOPPED, &[instance.into(), now.into()]).await.map(drop)
     }
 
+    /// What stops a daemon alone; `None`: nothing does.
+    pub async fn daemon_stopped_by(&self, instance: &str, what: Option<&str>) -> Result<(), Fault> {
+        self.db.write(&sql::STOPPED_BY, &[instance.into(), what.into()]).await.map(drop)
+    }
+
     pub async fn daemons(&self) -> Result<Vec<DaemonRow>, Fault> {
         let rows = self.db.read(&sql::DAEMONS, &[]).await?;
         rows.iter()
@@ -175,6 +182,7 @@ impl Database {
                     refused_hash: row.text_opt("refused_hash")?,
                     refused_why: row.text_opt("refused_why")?,
                     refused_at: row.at_opt("refused_at")?,
+                    stopped_by: row.text_opt("stopped_by")?,
                 })
             })
             .collect()

@@ -324,6 +324,14 @@ async fn a_simulation_charges_what_the_forecast_says_and_reaches_nobody() {
         assert!(of("declined") > 0 && of("recovered") > 0, "{total}");
         assert_eq!(of("due"), of("charged") + of("recovered") + of("unpaid") + of("open"));
         assert_eq!(rig.json(&["simulate", "--months", "2", "--declines", "40"]), declined, "the same seed, the same run");
+        let ladders = declined["ladders"].as_array().unwrap();
+        assert!(ladders.iter().any(|ladder| ladder["recovered"].as_i64() > Some(0)), "{ladders:?}");
+        for ladder in ladders {
+            let of = |name: &str| ladder[name].as_i64().unwrap();
+            assert_eq!(of("declined"), of("recovered") + of("unpaid") + of("open"), "{ladder}");
+        }
+        let csv = rig.csv(&["simulate", "--months", "2", "--declines", "40", "--by", "ladder"]);
+        assert_eq!((csv[0][0].as_str(), csv.len()), ("ladder", ladders.len() + 1));
         assert!(rig.ok(&["simulate", "--months", "1"]).contains("nothing left this machine"));
         // the book itself is as it was
         assert_eq!(rig.json(&["charges", "list"]), json!([]));

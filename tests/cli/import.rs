@@ -176,8 +176,13 @@ async fn many_rows_go_in_batches() {
             file.push_str(&format!("main,sub-{number},monthly,card-{number},2026-01-31,2020-01-31\n"));
         }
         rig.write("many.csv", &file);
+        // years ago, and all at once: nothing of it is taken before somebody says so
         let json = rig.json(&["subscriptions", "import", "many.csv"]);
+        assert_eq!((&json["new"], &json["held"]), (&0.into(), &5001.into()));
+        let hash = json["held_hash"].as_str().unwrap();
+        let json = rig.json(&["subscriptions", "import", "many.csv", "--confirm", hash]);
         assert_eq!((&json["new"], &json["starting_in_the_past"]), (&5001.into(), &5001.into()));
+        assert_eq!(rig.json(&["imports", "list"]).as_array().unwrap().len(), 0);
         assert_eq!(rig.json(&["subscriptions", "import", "many.csv"])["unchanged"], 5001);
         assert_eq!(rig.csv(&["subscriptions", "list", "--limit", "10000"]).len(), 5002);
     }

@@ -143,6 +143,32 @@ async fn an_account_that_would_not_see_its_test_payments_does_not_send() {
 }
 
 #[tokio::test]
+async fn a_live_account_that_is_not_armed_sends_nothing() {
+    let mut rig = Rig::new(None);
+    let _daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_logged("both ledgers agree").await;
+    // the daemon knows its sandbox by its address: from here on it is told otherwise
+    rig.home.sql("UPDATE accounts SET live = TRUE").await;
+    until("it is shown", SOON, async || (rig.status("account main")["state"] == "not armed").then_some(())).await;
+    let status = rig.status("account main");
+    assert!(status["why"].as_str().is_some_and(|why| why.contains("`rebilld arm --account main`")), "{status}");
+    let clock = SystemClock::new();
+    let since = clock.now();
+    until("two seconds", SOON, async || (clock.now() > since + SignedDuration::from_secs(2)).then_some(())).await;
+    rig.insert(2).await;
+    until("both are opened", SOON, async || (rig.home.books().await.charges.len() == 2).then_some(())).await;
+    let (explained, told) = (rig.done(&["explain", "sub-0"]), rig.done(&["charges", "show", "sub-0"]));
+    for said in [explained, told] {
+        assert!(said.contains("is not armed in this database") && said.contains("rebilld arm --account main"), "{said}");
+    }
+    let since = clock.now();
+    until("two more", SOON, async || (clock.now() > since + SignedDuration::from_secs(2)).then_some(())).await;
+    assert_eq!(rig.gateway.charges(), 0, "nothing was sent");
+    rig.home.sql("UPDATE accounts SET armed_incarnation = (SELECT incarnation FROM settings)").await;
+    rig.until_paid(2).await;
+}
+
+#[tokio::test]
 async fn another_imp_key_holds_the_account() {
     let mut rig = Rig::new(None);
     let mut daemon = Daemon::start(&rig.home, "daemon");

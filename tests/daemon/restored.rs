@@ -24,6 +24,7 @@ async fn a_restored_backup_comes_up_on_hold() {
     for rest in ["rebilld.db-wal", "rebilld.db-shm"] {
         let _ = std::fs::remove_file(rig.home.path(rest));
     }
+    rig.home.sql("UPDATE accounts SET armed_incarnation = (SELECT incarnation FROM settings)").await;
     let mut daemon = Daemon::start(&rig.home, "daemon");
     rig.rewind(3);
     rig.insert(3).await;
@@ -32,6 +33,8 @@ async fn a_restored_backup_comes_up_on_hold() {
     assert_eq!(status["state"], "held");
     let why = status["why"].as_str().unwrap_or_default();
     assert!(why.contains("the state directory remembers sends that the database does not"), "{why}");
+    let armed = rig.home.sql("SELECT count(*) AS n FROM accounts WHERE armed_incarnation IS NOT NULL").await;
+    assert_eq!(armed[0].int("n").expect("a number"), 0, "and no live account is armed any more");
     let (code, said) = rig.fails(&["hold", "release", "--reason", "I know what I do"]);
     assert_eq!(code, 75, "{said}");
     assert!(said.contains("Q (60 min) has not passed"), "{said}");

@@ -24,7 +24,13 @@ pub struct Rig {
 impl Rig {
     /// A running gateway, and a migrated database: a SQLite file if none is named.
     pub fn new(database: Option<&str>) -> Self {
+        Self::over(database, "")
+    }
+
+    /// The same, with a gateway that remembers these lines of a ledger.
+    pub fn over(database: Option<&str>, ledger: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(directory.path().join("ledger.jsonl"), ledger).expect("a ledger file");
         let gateway = Gateway::start(directory.path());
         let home = Home::new(database, &gateway.url());
         Self { home, gateway, directory, rows: 0 }

@@ -57,3 +57,31 @@ async fn nothing_is_sent_while_the_state_directory_is_full() {
     let sends = rig.home.books().await.sends.len();
     assert!(sends <= 20, "{sends} intents for 2 charges: it tried again without a pause");
 }
+
+#[tokio::test]
+async fn a_gateway_that_is_gone_is_shown_left_alone_and_taken_up_again() {
+    let mut rig = Rig::new(None);
+    let _daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_logged("both ledgers agree").await;
+    rig.gateway.stop();
+    rig.insert(20).await;
+    rig.until_logged("sends pause, then a look-up probes it").await;
+    let shown = async || {
+        let rows = rig.home.json(&["kill", "status"]);
+        rows.as_array().and_then(|rows| rows.iter().find(|row| row["state"] == "braked").cloned())
+    };
+    let row = until("the daemon's row says so", SOON, shown).await;
+    assert!(row["why"].as_str().is_some_and(|why| why.contains("account main: the gateway fails as a whole")), "{row}");
+    rig.gateway.start_again();
+    rig.until_paid(20).await;
+    for said in ["the gateway answers again: sends resume", "sends go at full speed again"] {
+        rig.until_logged(said).await;
+    }
+    until("and nothing is shown", SOON, async || {
+        let rows = rig.home.json(&["kill", "status"]);
+        rows.as_array().and_then(|rows| rows.iter().all(|row| row["state"] != "braked").then_some(()))
+    })
+    .await;
+    let ledger = rig.gateway.ledger();
+    assert_eq!((ledger.payments.len(), ledger.charges().count()), (20, 20), "each was asked for once");
+}

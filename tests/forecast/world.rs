@@ -9,6 +9,7 @@ use jiff::civil::{Date, date, time};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use rebilld::domain::attempt::MerchantUid;
+use rebilld::domain::fuse::Fuse;
 use rebilld::domain::holidays::Banking;
 use rebilld::domain::money::Money;
 use rebilld::domain::outcome::{Outcome, Record, RecordStatus};
@@ -278,6 +279,7 @@ impl World {
             clock: Arc::clone(&self.clock) as _,
             courier: Arc::new(NobodyListens),
             watermark: Arc::new(NoMark),
+            switch: Arc::new(rebilld::ports::switch::NoSwitch),
             accounts: vec![Account {
                 id: self.account.id,
                 name: self.account.name.clone(),
@@ -288,6 +290,7 @@ impl World {
                 budget_count: None,
                 budget_sum: None,
                 budget_zone: TimeZone::UTC,
+                fuse: Fuse::NONE,
             }],
             catalog: self.in_force.catalog.clone(),
             id_modes: BTreeMap::new(),

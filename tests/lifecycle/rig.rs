@@ -9,15 +9,17 @@ use async_trait::async_trait;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use rebilld::app::expect;
 use rebilld::domain::attempt::MerchantUid;
 use rebilld::domain::charge::ChargeId;
 use rebilld::domain::dunning::Dunnings;
+use rebilld::domain::fuse::Fuse;
 use rebilld::domain::money::{Currency, Money};
 use rebilld::domain::outcome::{NotSent, Outcome, Record, RecordStatus};
 use rebilld::domain::plan::{AccountTerms, Catalog, Plan};
 use rebilld::domain::recurrence::Recurrence;
 use rebilld::domain::window::Windows;
-use rebilld::engine::{Account, Engine as Daemon, Parts, Tuning, worker};
+use rebilld::engine::{Account, Engine as Daemon, InForce, Parts, Tuning, worker};
 use rebilld::gateway::portone::{self, Wire};
 use rebilld::ports::clock::Clock;
 use rebilld::ports::courier::{Courier, Handover};
@@ -56,11 +58,34 @@ pub struct Till {
     pub posts: Mutex<Vec<Post>>,
     /// What a billing key refuses with.
     pub refusals: Mutex<BTreeMap<String, String>>,
+    /// From when until when nobody reaches the gateway.
+    pub down: Mutex<Option<(Timestamp, Timestamp)>>,
     /// Billing keys for which no connection comes about.
     pub unreachable: Mutex<BTreeSet<String>>,
+    /// When and how it fails as a whole.
+    pub outage: Mutex<Option<Outage>>,
+    /// What it was asked, in order: `true` for a charge.
+    pub calls: Mutex<Vec<(Timestamp, bool)>>,
+}
+
+/// From when to when a gateway fails.
+#[derive(Debug, Clone, Copy)]
+pub struct Outage {
+    pub from: Timestamp,
+    pub to: Timestamp,
+    /// Look-ups too; otherwise only charges are lost on their way.
+    pub all: bool,
 }
 
 impl Till {
+    fn reached(&self) -> Result<(), Unavailable> {
+        let (now, down) = (self.clock.now(), *self.down.lock().unwrap());
+        match down.filter(|(from, until)| *from <= now && now < *until) {
+            Some(_) => Err(Unavailable::Unreachable("connection refused".to_owned())),
+            None => Ok(()),
+        }
+    }
+
     fn record(post: &Post) -> Record {
         Record {
             imp_uid: format!("imps_{}", post.merchant_uid),
@@ -74,6 +99,13 @@ impl Till {
             at: Some(post.at),
             cancelled_amount: 0,
         }
+    }
+
+    /// Notes a call; whether it fails.
+    fn fails(&self, charge: bool) -> bool {
+        let now = self.clock.now();
+        self.calls.lock().unwrap().push((now, charge));
+        self.outage.lock().unwrap().is_some_and(|outage| outage.from <= now && now < outage.to && (charge || outage.all))
     }
 
     /// The provider approves after all what it has reported as failed.
@@ -93,10 +125,22 @@ impl Gateway for Till {
     }
 
     async fn ready(&self) -> Result<(), Unavailable> {
-        Ok(())
+        self.reached()
     }
 
     async fn charge(&self, attempt: DurableAttempt) -> Answer {
+        if let Err(why) = self.reached() {
+            let outcome = Outcome::NotSent(NotSent::Unreachable(why.to_string()));
+            return Answer { outcome, kept: json!({ "note": "not sent" }) };
+        }
+        if self.fails(true) {
+            let lost = if self.outage.lock().unwrap().is_some_and(|outage| outage.all) {
+                Wire::Answer(503, b"")
+            } else {
+                Wire::Broken("timed out")
+            };
+            return portone::judge(&attempt, lost, 1);
+        }
         let (merchant_uid, at) = (attempt.merchant_uid().as_str().to_owned(), self.clock.now());
         if self.unreachable.lock().unwrap().contains(attempt.customer_uid()) {
             let outcome = Outcome::NotSent(NotSent::Unreachable("no route".to_owned()));
@@ -115,14 +159,23 @@ impl Gateway for Till {
     }
 
     async fn look_up(&self, ids: &[MerchantUid]) -> Result<Vec<Record>, Unavailable> {
+        self.reached()?;
+        if self.fails(false) {
+            return Err(Unavailable::Overload(503));
+        }
         Ok(ids.iter().flat_map(|id| self.of(id.as_str())).collect())
     }
 
     async fn find_all(&self, id: &MerchantUid) -> Result<Vec<Record>, Unavailable> {
+        self.reached()?;
+        if self.fails(false) {
+            return Err(Unavailable::Overload(503));
+        }
         Ok(self.of(id.as_str()))
     }
 
     async fn list(&self, from: Timestamp, to: Timestamp, page: u32) -> Result<ListPage, Unavailable> {
+        self.reached()?;
         let posts = self.posts.lock().unwrap();
         let records: Vec<Record> = posts.iter().filter(|post| from <= post.at && post.at < to).map(Self::record).collect();
         let (total, size) = (records.len() as u64, 20);
@@ -168,6 +221,7 @@ pub struct World {
     pub windows: Windows,
     pub dunning: Dunnings,
     pub rate: Option<u32>,
+    pub fuse: Fuse,
     account: AccountRow,
     lives: AtomicU64,
     _directory: Option<tempfile::TempDir>,
@@ -213,13 +267,17 @@ impl World {
                 clock: Arc::clone(&clock),
                 posts: Mutex::default(),
                 refusals: Mutex::default(),
+                down: Mutex::default(),
                 unreachable: Mutex::default(),
+                outage: Mutex::default(),
+                calls: Mutex::default(),
             }),
             clock,
             catalog: Catalog { plans, accounts: accounts.into(), ..Catalog::default() },
             windows: Windows::ALWAYS,
             dunning: Dunnings::default(),
             rate: None,
+            fuse: Fuse::NONE,
             account,
             lives: AtomicU64::new(0),
             _directory: directory,
@@ -279,7 +337,8 @@ impl World {
             in_flight: 64,
             budget_count: None,
             budget_sum: None,
-            budget_zone: TimeZone::UTC,
+            budget_zone: seoul(),
+            fuse: self.fuse.clone(),
         };
         let mut tuning = Tuning::new("sb".parse().unwrap());
         tuning.interval = Duration::from_secs(6 * 3600);
@@ -296,6 +355,7 @@ impl World {
             clock: Arc::clone(&self.clock) as _,
             courier: Arc::new(Quiet),
             watermark: Arc::new(Quiet),
+            switch: Arc::new(rebilld::ports::switch::NoSwitch),
             accounts: vec![account],
             catalog: self.catalog.clone(),
             id_modes: BTreeMap::new(),
@@ -305,6 +365,21 @@ impl World {
             tokens: Box::new(move || format!("life-{life}-{}", tokens.fetch_add(1, Ordering::SeqCst))),
             delivery_delay: |_, _| None,
         })
+    }
+
+    /// What of the config is in force, as far as looking ahead goes.
+    pub fn in_force(&self) -> InForce {
+        let mut tuning = Tuning::new("sb".parse().unwrap());
+        tuning.windows = self.windows.clone();
+        tuning.policy.dunning = self.dunning.clone();
+        let catalog = self.catalog.clone();
+        InForce { version: None, plans: None, catalog, id_modes: BTreeMap::new(), bounds: BTreeMap::new(), tuning }
+    }
+
+    /// The daemon's walk that tells what to expect of the days. Returns how many became known.
+    pub async fn expect(&self) -> usize {
+        let zones = [(self.account.id, seoul())];
+        expect::expect(&self.db, &self.in_force(), &zones, self.clock.now()).await.unwrap()
     }
 
     /// From now on a subscription's card has no funds, or has some again.

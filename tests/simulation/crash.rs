@@ -127,6 +127,10 @@ impl Store for CrashingStore {
         through!(self, load(charges))
     }
 
+    async fn measure(&self, wave: &DueWave<'_>) -> Result<bool, StoreError> {
+        through!(self, measure(wave))
+    }
+
     async fn begin(&self, batch: Begin) -> Result<Begun, StoreError> {
         let result = through!(self, begin(batch))?;
         self.acknowledge(result)
@@ -135,6 +139,14 @@ impl Store for CrashingStore {
     async fn record(&self, now: Timestamp, entries: &[Entry]) -> Result<Vec<Recorded>, StoreError> {
         let result = through!(self, record(now, entries))?;
         self.acknowledge(result)
+    }
+
+    async fn due_states(&self, now: Timestamp, limit: u32) -> Result<Vec<StateFacts>, StoreError> {
+        through!(self, due_states(now, limit))
+    }
+
+    async fn keep_states(&self, now: Timestamp, steps: &[StateStep]) -> Result<u64, StoreError> {
+        through!(self, keep_states(now, steps))
     }
 
     async fn adopt_interrupted(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError> {

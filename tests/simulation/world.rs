@@ -12,6 +12,7 @@ use rand::RngExt;
 use rebilld::domain::attempt::IdBase;
 use rebilld::domain::charge::{ChargeId, ChargeState, IdMode};
 use rebilld::domain::decide::Ruling;
+use rebilld::domain::fuse::Fuse;
 use rebilld::domain::plan::{Catalog, CatchUp, Plan, WhilePastDue};
 use rebilld::domain::proof::{Circumstances, Expected, Verdict, check};
 use rebilld::domain::recurrence::Recurrence;
@@ -218,6 +219,7 @@ impl World {
             budget_count: None,
             budget_sum: None,
             budget_zone: TimeZone::UTC,
+            fuse: Fuse { hour_count: Some(1_000_000), ..Fuse::NONE },
         }
     }
 
@@ -249,6 +251,7 @@ impl World {
             clock: Arc::clone(&self.clock) as _,
             courier: Arc::clone(&self.receiver) as _,
             watermark: Arc::clone(&self.mark) as _,
+            switch: Arc::new(rebilld::ports::switch::NoSwitch),
             accounts: vec![account],
             catalog: Catalog { plans: self.plans.clone(), ..Catalog::default() },
             id_modes: [(self.account.id, self.mode)].into(),

@@ -6,9 +6,10 @@ use rebilld::domain::charge::{Charge, Waiting};
 use rebilld::domain::decide::{Decision, LiveChange};
 use rebilld::domain::decline::Class;
 use rebilld::domain::dunning::KeyStop;
-use rebilld::ports::store::{Begin, Claimed, Fence, NotBegun, Store};
+use rebilld::ports::store::{Begin, Claimed, Fence, Lane, NotBegun, Store};
+use rebilld::store::desk::BookedKey;
 
-use super::deeds::{begin_of, decided, entry, paid, token};
+use super::deeds::{begin_of, claim_of, decided, entry, paid, token};
 use super::rig::{Engine, World, both, later, now};
 
 const DAY: i64 = 86_400;
@@ -81,6 +82,43 @@ async fn stop(world: &World, claimed: &[Claimed], at: Timestamp) -> Option<(KeyS
 }
 
 both! {
+    async fn a_key_that_is_booked_elsewhere_is_not_asked(world: World) {
+        let claimed = world.claimed(3, "t").await;
+        let (booked, other) = (claimed[0].payer.customer_uid.clone(), claimed[1].payer.customer_uid.clone());
+        let key = |customer_uid: &str, bookings| BookedKey {
+            customer_uid: customer_uid.to_owned(),
+            bookings,
+            first_at: Some(later(DAY)),
+            checked_at: now(),
+        };
+        let desk = world.db.desk();
+        desk.checked(now(), world.account.id, &[key(&booked, 2), key("elsewhere", 1)], &[]).await.unwrap();
+        desk.checked(now(), world.account.id, &[key(&booked, 3)], &[other.clone(), "elsewhere".to_owned()]).await.unwrap();
+        assert_eq!(desk.booked_keys(world.account.id).await.unwrap(), [key(&booked, 3)], "the last check counts");
+        let of_subscription = desk.booking_of(claimed[0].charge.subscription.0).await.unwrap();
+        assert_eq!((of_subscription, desk.booking_of(claimed[1].charge.subscription.0).await.unwrap()), (Some(key(&booked, 3)), None));
+
+        let begun = world.db.begin(begin_of(&world, "t", &claimed)).await.unwrap();
+        let until = later(3600);
+        assert_eq!(begun.attempts[0].as_ref().err(), Some(&NotBegun::CardStopped { stop: KeyStop::Booked, until }));
+        assert!(begun.attempts[1..].iter().all(Result::is_ok), "its neighbours are not concerned");
+        assert_eq!(world.count("SELECT count(*) AS n FROM card_tries").await, 0, "it was never declined");
+
+        // its charge rests; what frees the key wakes it, and nothing else
+        world.sql("UPDATE charges SET waiting = 'card_rest', claim_token = NULL, claim_until = NULL WHERE id NOT IN (SELECT charge_id FROM attempts)").await.unwrap();
+        let rests = format!("UPDATE charges SET next_at = $1 WHERE id = {}", claimed[0].charge.id);
+        world.sql_of(
+            &rests.replace("$1", &later(3600).as_microsecond().to_string()),
+            &rests.replace("$1", &format!("to_timestamp({})", later(3600).as_second())),
+        ).await.unwrap();
+        desk.checked(now(), world.account.id, &[], std::slice::from_ref(&other)).await.unwrap();
+        assert!(world.db.claim(&claim_of(&world, Lane::Send, "u", 5)).await.unwrap().is_empty());
+        desk.checked(now(), world.account.id, &[], std::slice::from_ref(&booked)).await.unwrap();
+        let freed = world.db.claim(&claim_of(&world, Lane::Send, "u", 5)).await.unwrap();
+        assert_eq!(freed.iter().map(|claimed| claimed.charge.id).collect::<Vec<_>>(), [claimed[0].charge.id]);
+        assert!(world.db.begin(begin_of(&world, "u", &freed)).await.unwrap().attempts[0].is_ok());
+    }
+
     async fn a_card_that_was_never_declined_leaves_no_trace(world: World) {
         let (_, loaded) = world.one_begun("t").await;
         let paid = paid(&loaded, "imp_1");
@@ -108,6 +146,33 @@ both! {
         world.db.record(now(), &[entry(&loaded, Fence::Claim(token("t")), decision)]).await.unwrap();
         assert_eq!(stop(&world, &claimed[1..2], later(60)).await, Some((KeyStop::Spacing, later(600))));
         assert_eq!(stop(&world, &claimed[1..2], later(600)).await, None);
+    }
+
+    async fn a_card_that_several_subscriptions_share_is_spaced_across_batches_and_replicas(world: World) {
+        let claimed = world.claimed(2, "t").await;
+        share_a_card(&world).await;
+        assert_eq!(world.count("SELECT count(*) AS n FROM shared_cards").await, 1);
+        assert_eq!(stop(&world, &claimed[..1], now()).await, None);
+        assert_eq!(world.count("SELECT count(*) AS n FROM card_tries WHERE class IS NULL").await, 1, "never declined, but kept");
+        let replica = world.replica().await;
+        let second = replica.begin(shared(&world, &claimed[1..], later(60))).await.unwrap().attempts.remove(0);
+        let spaced = NotBegun::CardStopped { stop: KeyStop::Spacing, until: later(600) };
+        assert_eq!(second.unwrap_err(), spaced, "still open");
+        let loaded = world.db.load(&[claimed[0].charge.id]).await.unwrap().remove(0);
+        world.db.record(now(), &[entry(&loaded, Fence::Claim(token("t")), paid(&loaded, "imp_1"))]).await.unwrap();
+        assert_eq!(stop(&world, &claimed[1..], later(599)).await, Some((KeyStop::Spacing, later(600))), "paid");
+        assert_eq!(stop(&world, &claimed[1..], later(600)).await, None);
+    }
+
+    async fn a_card_is_shared_from_its_second_subscription_on_in_one_account(world: World) {
+        world.claimed(2, "t").await;
+        assert_eq!(world.count("SELECT count(*) AS n FROM shared_cards").await, 0);
+        world
+            .sql("INSERT INTO subscriptions (account, external_ref, plan, customer_uid, anchor)
+                SELECT account, 'another', plan, customer_uid, anchor FROM subscriptions WHERE id = (SELECT min(id) FROM subscriptions)")
+            .await
+            .unwrap();
+        assert_eq!(world.count("SELECT count(*) AS n FROM shared_cards").await, 1);
     }
 
     async fn a_card_declined_ten_times_in_thirty_days_is_not_asked(world: World) {

@@ -1,11 +1,12 @@
 //! What the tests do with the store, in the words of the domain.
 
-use jiff::Timestamp;
 use jiff::civil::{Date, date};
+use jiff::{SignedDuration, Timestamp};
 use rebilld::domain::attempt::{AttemptState, SendEnd};
 use rebilld::domain::charge::{Charge, ChargeState, IdMode, Waiting};
 use rebilld::domain::decide::{Decision, LiveChange};
 use rebilld::domain::event::{Event, EventKind};
+use rebilld::domain::fuse::Fuse;
 use rebilld::domain::lifecycle::{NextPeriod, Progress};
 use rebilld::domain::money::{Currency, Money};
 use rebilld::domain::period::Period;
@@ -80,6 +81,7 @@ pub fn begin_of(world: &World, text: &str, claimed: &[Claimed]) -> Begin {
         budget_day: day(1),
         budget_count: None,
         budget_sum: None,
+        fuse: Fuse::NONE,
         intents: claimed.iter().map(intent).collect(),
     }
 }
@@ -95,6 +97,7 @@ pub fn decided(charge: &Charge, change: impl FnOnce(&mut Decision)) -> Decision 
         incidents: Vec::new(),
         refusal: None,
         end: None,
+        grace: SignedDuration::ZERO,
         pause: None,
         is_truth: false,
     };

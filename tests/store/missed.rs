@@ -85,6 +85,7 @@ both! {
             ("UPDATE accounts SET held = TRUE WHERE name = 'main'", "UPDATE accounts SET held = FALSE"),
             ("UPDATE accounts SET paused = TRUE WHERE name = 'main'", "UPDATE accounts SET paused = FALSE"),
             ("UPDATE accounts SET audited_incarnation = NULL", "UPDATE accounts SET audited_incarnation = 'incarnation-1'"),
+            ("UPDATE accounts SET armed_incarnation = NULL", "UPDATE accounts SET armed_incarnation = 'incarnation-1'"),
         ] {
             world.sql(on).await.unwrap();
             assert_eq!(world.missed_at(LATE).await, held, "{on}");

@@ -61,7 +61,7 @@ both! {
         }
         assert_eq!(world.count("SELECT count(*) AS n FROM accounts WHERE held AND hold_reason IS NOT NULL").await, 1);
         let row = world.db.sync_accounts(std::slice::from_ref(&config), now()).await.unwrap().remove(0);
-        world.db.confirm_endpoint(row.id, row.configured).await.unwrap();
+        world.db.confirm_endpoint(row.id, row.configured, &config.base_url).await.unwrap();
         let row = world.db.sync_accounts(&[config], now()).await.unwrap().remove(0);
         assert!(!row.fingerprint_changed);
     }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rebilld::ports::store::Store;
-use rebilld::store::sql::{Statement, charges, chores, missed, outlook, schedules, writes};
+use rebilld::store::sql::{Statement, cards, charges, chores, fuse, missed, outlook, schedules, states, writes};
 
 use super::rig::{Engine, World, now};
 
@@ -26,7 +26,21 @@ const HOT: &[(&Statement, &str)] = &[
     (&outlook::PENDING, "charges_unresolved"),
     (&chores::PAID_SINCE, "charges_paid"),
     (&chores::UNRESOLVED_NOW, "charges_unresolved"),
+    (&writes::LOCK_TO_BEGIN, "charges"),
+    (&states::DUE_STATES, "subscription_states_look"),
+    (&charges::NEXT_DUE, "subscription_states_look"),
+    (&states::STATE_FACTS, "charges_unresolved"),
+    (&writes::LOCK_TO_RECORD, "subscription_states"),
+    (&cards::TRIES_OF_CARDS, "card_tries_of"),
+    (&cards::TRIES_OF_CARDS, "shared_cards"),
     (&writes::LIVE_ATTEMPTS, "attempts_one"),
+    (&fuse::SPENT, "fuse_spent"),
+    (&fuse::SPENT, "fuse_expected"),
+    (&fuse::DUE_WAVE, "charges_send"),
+    (&fuse::WAVE_OPEN, "wave_charges"),
+    (&fuse::WAVE_PLAN, "charges_send"),
+    (&cards::TRIES_OF_CARDS, "card_tries"),
+    (&cards::TRIES_OF_CARDS, "key_bookings"),
     (&writes::UPDATE_CHARGES, "charges"),
     (&writes::UPDATE_ATTEMPTS, "attempts"),
     (&writes::END_SENDS, "sends"),
@@ -64,6 +78,10 @@ async fn all_go_by_index(world: &World, when: &str) {
         let found = plan.lines().filter(|line| line.contains(scans)).count();
         assert!(found <= allowed, "{when}: {} reads a whole table:\n{plan}", statement.name);
     }
+    // each engine has its own name for the index of a unique constraint
+    let index = if world.db.is_postgres() { "charges_subscription_id_period_start_key" } else { "sqlite_autoindex_charges_1" };
+    let plan = explained(world, &writes::LOCK_TO_BEGIN).await;
+    assert!(plan.contains(index), "{when}: what was paid last is not found by {index}:\n{plan}");
 }
 
 async fn grow(world: &World) {
@@ -87,8 +105,15 @@ async fn grow(world: &World) {
         .await
         .unwrap();
     for sql in [
+        "INSERT INTO subscription_states (subscription_id, state, since)
+            SELECT id, CASE WHEN id % 100 = 0 THEN 'past_due' ELSE 'paused' END, created_at FROM subscriptions WHERE id % 5 = 0",
         "INSERT INTO attempts (charge_id, number, id_number, amount, customer_uid, state)
             SELECT id, 1, 1, amount, 'card', 'live' FROM charges",
+        "INSERT INTO card_tries (attempt_id, account_id, customer_uid, charge_id, at)
+            SELECT a.id, 1, 'card-' || a.id, a.charge_id, c.due_at FROM attempts a JOIN charges c ON c.id = a.charge_id
+            WHERE a.id % 10 = 0",
+        "INSERT INTO shared_cards (account, customer_uid)
+            SELECT 'main', 'card-' || id FROM subscriptions WHERE id % 10 = 0",
         "INSERT INTO sends (attempt_id, endpoint_id, state, begun_at, body_hash)
             SELECT a.id, 1, CASE WHEN a.id < 500 THEN 'open' ELSE 'answered' END, c.due_at, 'x'
             FROM attempts a JOIN charges c ON c.id = a.charge_id",

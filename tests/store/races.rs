@@ -61,6 +61,16 @@ both! {
             ("UPDATE accounts SET killed = TRUE", "UPDATE accounts SET killed = FALSE", NotBegun::Killed),
             ("UPDATE accounts SET held = TRUE", "UPDATE accounts SET held = FALSE", NotBegun::Held),
             ("UPDATE accounts SET paused = TRUE", "UPDATE accounts SET paused = FALSE", NotBegun::Paused),
+            (
+                "UPDATE accounts SET armed_incarnation = NULL",
+                "UPDATE accounts SET armed_incarnation = 'incarnation-1'",
+                NotBegun::Unarmed,
+            ),
+            (
+                "UPDATE accounts SET armed_incarnation = 'incarnation-0'",
+                "UPDATE accounts SET armed_incarnation = 'incarnation-1'",
+                NotBegun::Unarmed,
+            ),
             ("UPDATE accounts SET endpoint_id = endpoint_id + 1", "UPDATE accounts SET endpoint_id = endpoint_id - 1", NotBegun::Held),
             ("UPDATE settings SET incarnation = 'x'", "UPDATE settings SET incarnation = 'incarnation-1'", NotBegun::Held),
         ] {

@@ -19,7 +19,7 @@ pub fn later(seconds: i64) -> Timestamp {
     now() + SignedDuration::from_secs(seconds)
 }
 
-/// A migrated database with one account, `main`, that has been audited.
+/// A migrated database with one live account, `main`, that has been audited and armed.
 pub struct World {
     pub url: String,
     pub db: Database,
@@ -65,7 +65,10 @@ impl World {
         db.bind_identity("rb".parse().unwrap(), "incarnation-1", now()).await.unwrap();
         let account = db.sync_accounts(&[main_account()], now()).await.unwrap().remove(0);
         let world = Self { url, db, account, _directory: directory };
-        world.sql("UPDATE accounts SET audited_incarnation = 'incarnation-1'").await.unwrap();
+        world
+            .sql("UPDATE accounts SET audited_incarnation = 'incarnation-1', armed_incarnation = 'incarnation-1'")
+            .await
+            .unwrap();
         world
     }
 

@@ -16,7 +16,7 @@ use rebilld::store::sql::Statement;
 use rebilld::store::{Database, OpenOptions};
 use rebilld::time::SystemClock;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_rebilld");
 /// Signs webhooks in tests, and nothing else.
@@ -24,9 +24,10 @@ pub const WEBHOOK_SECRET: &str = "whsec_dGVzdC1vbmx5LXRlc3Qtb25seS10ZXN0LW9ubHk=
 
 // Each test file uses some of this. Naming all of it here keeps the compiler's unused-code lint on without an exception.
 const _: () = {
-    let _ = (Gateway::charges, Gateway::start_again, Gateway::stop, Gateway::set_faults, Gateway::tail, Tail::charges);
+    let _ =
+        (Gateway::book, Gateway::charges, Gateway::start_again, Gateway::stop, Gateway::set_faults, Gateway::tail, Tail::charges);
     let _ = (Home::layer, Home::command, Home::json, Home::sql, Home::books, Home::path, Home::log, Home::forget_layers);
-    let _ = (Daemon::kill, Daemon::terminate, Daemon::ended, Daemon::pid, Daemon::wrapped, WEBHOOK_SECRET);
+    let _ = (Daemon::start_with, Daemon::kill, Daemon::terminate, Daemon::ended, Daemon::pid, Daemon::wrapped, WEBHOOK_SECRET);
 };
 
 /// Asks until there is an answer, at most for so long.
@@ -73,6 +74,20 @@ impl Gateway {
     /// How many charges were asked for.
     pub fn charges(&self) -> usize {
         self.ledger().charges().count()
+    }
+
+    /// Books a charge of 1,000 won in the gateway's own schedule, a week ahead.
+    pub fn book(&self, customer_uid: &str, merchant_uid: &str) {
+        let keys = br#"{"imp_key":"sandbox-key","imp_secret":"sandbox-secret"}"#;
+        let granted: Value = serde_json::from_slice(&exchange(self.address, "POST", "/users/getToken", keys)).expect("JSON");
+        let token = granted["response"]["access_token"].as_str().expect("a token").to_owned();
+        let at = SystemClock::new().now().as_second() + 7 * 24 * 3600;
+        let schedule = json!({"merchant_uid": merchant_uid, "schedule_at": at, "amount": 1000, "currency": "KRW", "name": "Old"});
+        let body = json!({"customer_uid": customer_uid, "schedules": [schedule]}).to_string();
+        let header = format!("authorization: {token}\r\ncontent-type: application/json\r\n");
+        let answer = exchange_with(self.address, "POST", "/subscribe/payments/schedule", &header, body.as_bytes());
+        let answer: Value = serde_json::from_slice(&answer).expect("JSON");
+        assert_eq!(answer["code"], 0, "{answer}");
     }
 
     pub fn set_faults(&self, plan: &FaultPlan) {
@@ -123,9 +138,14 @@ fn sandbox(listen: &str, ledger: &Path) -> (Child, SocketAddr) {
 }
 
 fn exchange(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> Vec<u8> {
+    exchange_with(address, method, path, "content-type: application/json\r\n", body)
+}
+
+fn exchange_with(address: SocketAddr, method: &str, path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).expect("the sandbox listens");
     let length = body.len();
-    let head = format!("{method} {path} HTTP/1.1\r\nhost: sandbox\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+    let head =
+        format!("{method} {path} HTTP/1.1\r\nhost: sandbox\r\n{headers}connection: close\r\ncontent-length: {length}\r\n\r\n");
     stream.write_all(&[head.as_bytes(), body].concat()).expect("the sandbox reads");
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("the sandbox answers");
@@ -277,6 +297,12 @@ include_sandbox = true
 rate = 50
 in_flight = 16
 
+# Faults are what these tests are about.
+[accounts.main.fuse]
+day_from = 1000000
+decline_rate = 1
+doubt_rate = 1
+
 [plans.daily]
 every = "1 day"
 charge_time = "00:00"
@@ -328,7 +354,12 @@ pub struct Daemon {
 impl Daemon {
     /// Starts one that logs to `NAME.log`, after what was logged there before.
     pub fn start(home: &Home, name: &str) -> Self {
-        Self::spawn(home.rebilld(&["run"]), home.path(&format!("{name}.log")))
+        Self::start_with(home, name, &[])
+    }
+
+    /// The same, with options.
+    pub fn start_with(home: &Home, name: &str, options: &[&str]) -> Self {
+        Self::spawn(home.rebilld(&[&["run"], options].concat()), home.path(&format!("{name}.log")))
     }
 
     /// Starts one through a shell that prepares what is around it; `script` ends with `exec "$@"`.

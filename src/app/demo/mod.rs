@@ -249,6 +249,11 @@ imp_key_file = "{here}/imp-key"
 imp_secret_file = "{here}/imp-secret"
 rate = 100000
 in_flight = 32
+# Six months in seconds, on a bad day of the gateway, with nobody there to look.
+[accounts.demo.fuse]
+day_from = 1000000
+decline_rate = 1
+doubt_rate = 1
 {plans}
 [[webhooks]]
 name = "app"

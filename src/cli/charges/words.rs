@@ -4,7 +4,10 @@ use super::story::zone;
 use crate::cli::context::Opened;
 use crate::cli::output::local;
 use crate::domain::charge::{ChargeState, Waiting};
-use crate::store::desk::{AccountStatus, Status, Story};
+use jiff::tz::TimeZone;
+
+use crate::domain::fuse::FuseState;
+use crate::store::desk::{AccountStatus, BookedKey, Status, Story};
 
 pub fn waiting(waiting: Waiting) -> &'static str {
     match waiting {
@@ -15,12 +18,24 @@ pub fn waiting(waiting: Waiting) -> &'static str {
         Waiting::Backoff => "the gateway",
         Waiting::Resend => "its resend",
         Waiting::Budget => "the budget",
+        Waiting::Fuse => "the fuse",
         Waiting::Window => "its window",
         Waiting::Paused => "its subscription to be resumed",
         Waiting::LookUp => "a look-up",
         Waiting::Operator => "an operator",
         Waiting::Nothing => "",
     }
+}
+
+/// Why a billing key is not charged from here: PortOne's own schedule is going to.
+pub fn bookings(booked: &BookedKey, zone: &TimeZone) -> String {
+    let s = if booked.bookings == 1 { "" } else { "s" };
+    let first = booked.first_at.map_or_else(String::new, |at| format!(", the first one on {}", local(at, zone)));
+    format!(
+        "Its billing key has {} booking{s} in PortOne's own schedule{first} (seen on {}): it is not charged from here before they are gone (`rebilld takeover unschedule`, then `takeover check`)",
+        booked.bookings,
+        local(booked.checked_at, zone)
+    )
 }
 
 /// What happens next, in sentences.
@@ -63,6 +78,9 @@ pub fn next(opened: &Opened, story: &Story, status: Option<&Status>, account: Op
         }
         (ChargeState::Due, Waiting::Resend) => format!("The send was lost for certain; the same bytes are sent again {when}."),
         (ChargeState::Due, Waiting::Window) => format!("No charge starts before its window (`[windows]`): it is sent {when}."),
+        (ChargeState::Due, Waiting::Fuse) => {
+            format!("The account's fuse does not let it through (`rebilld wave show`); it is looked at again {when}.")
+        }
         (ChargeState::Due, Waiting::Budget) => format!("The day's budget is used up; it is sent {when}."),
         (ChargeState::Due, _) => format!("It is sent {when}."),
     }];
@@ -88,6 +106,23 @@ pub fn next(opened: &Opened, story: &Story, status: Option<&Status>, account: Op
             }
             if account.paused {
                 said.push(format!("But the account is paused{}: nothing is sent.", because(&account.pause_reason)));
+            }
+            let fuse = because(&account.fuse_why);
+            match account.fuse {
+                Some(FuseState::Blown) => said.push(format!(
+                    "But the account's fuse has blown{fuse}: nothing is sent until an operator approves what is due (`rebilld wave show`)."
+                )),
+                Some(FuseState::Rejected) => {
+                    said.push(format!("But an operator keeps the account stopped{fuse}: nothing is sent before `rebilld wave approve`."));
+                }
+                Some(FuseState::Approved) => said.push(
+                    "But the account sends the charges of an approved wave and nothing else, until that is over.".to_owned(),
+                ),
+                None => {}
+            }
+            if !account.armed {
+                let arm = format!("`rebilld arm --account {}`", account.name);
+                said.push(format!("But the account is not armed in this database: nothing is sent before {arm}."));
             }
             if !account.audited {
                 said.push(

@@ -7,17 +7,20 @@ use std::path::PathBuf;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use super::sheet::{Problem, Sheet};
+use super::guard::{self, Held};
+use super::sheet::{Problem, Row, Sheet};
 use crate::cli::context::{Context, Opened, Why};
 use crate::cli::failure::Failure;
 use crate::cli::output::{Output, Paint, amount, colours, print_json, say};
+use crate::domain::guards::{ROWS, Suspicion};
+use crate::domain::money::Money;
 use crate::domain::price::cost;
 use crate::domain::subscription::Status;
 use crate::store::desk::columns::{ACCOUNT, EXTERNAL_REF};
-use crate::store::desk::{FieldChange, Given, Imported, Verdict, terms_of};
+use crate::store::desk::{FieldChange, Given, HeldRow, Import, Imported, Tally, Verdict, hash_of, terms_of};
 
 /// Rows in one statement.
-const BATCH: usize = 2000;
+pub(super) const BATCH: usize = 2000;
 /// Changed rows that are shown one by one to people, and to machines.
 const SHOWN: usize = 10;
 const SHOWN_JSON: usize = 1000;
@@ -29,6 +32,9 @@ pub struct ImportFile {
     /// Says what would change, and changes nothing
     #[arg(long)]
     dry_run: bool,
+    /// Imports rows that look wrong too, if exactly those have this hash: `--dry-run` shows it
+    #[arg(long, value_name = "HASH")]
+    confirm: Option<String>,
     /// Why, for the journal
     #[arg(long, default_value = "import", value_name = "TEXT")]
     reason: String,
@@ -43,6 +49,15 @@ struct Summary {
     new: u64,
     changed: u64,
     unchanged: u64,
+    /// Rows that look wrong: held now or before, and not imported.
+    held: u64,
+    /// Rows that an operator has rejected: left out.
+    rejected: u64,
+    /// Of those that look wrong, whether they are held or were confirmed.
+    hash: Option<String>,
+    /// How often each reason was found.
+    reasons: BTreeMap<String, u64>,
+    held_examples: Vec<(u64, String, Vec<String>)>,
     /// Rows whose first period began in the past.
     past: u64,
     /// How often each column changes.
@@ -63,7 +78,7 @@ struct Effect {
 impl ImportFile {
     /// As if it had been given on the command line.
     pub fn of(file: PathBuf, reason: &str) -> Self {
-        Self { file, dry_run: false, reason: reason.to_owned(), by: None }
+        Self { file, dry_run: false, confirm: None, reason: reason.to_owned(), by: None }
     }
 
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
@@ -83,38 +98,170 @@ impl ImportFile {
         let today = opened.now.to_zoned(opened.zone("")).date().to_string();
         let accounts: Vec<String> = opened.loaded.settings.accounts.keys().cloned().collect();
         let mut import = opened.database.desk().import(opened.now, &accounts).await?;
+        let held = Held::of(import.held().await?);
+        // most files are small, and what is one by one is looked at by whoever writes it
+        let many = sheet.rows > ROWS as u64;
+        let suspicious = match many {
+            true => guard::suspicious(&opened, &mut import, &bytes, &held).await?,
+            false => BTreeMap::new(),
+        };
         let mut sheet = Sheet::open(&bytes, &opened.loaded.settings);
         let mut summary = Summary::default();
+        let (mut aside, mut released): (Vec<HeldRow>, Vec<Vec<Given>>) = (Vec::new(), Vec::new());
+        let mut news = 0;
         loop {
             let rows = sheet.next(BATCH);
-            let Some((first, last)) = rows.first().zip(rows.last()).map(|(first, last)| (first.line, last.line)) else { break };
-            let lines: Vec<u64> = rows.iter().map(|row| row.line).collect();
-            let cells: Vec<Vec<Given>> = rows.into_iter().map(|row| row.cells).collect();
-            let imported = import.add(&cells).await.map_err(|fault| {
-                let mut failure = Failure::from(fault);
-                failure.text = format!("{file}, lines {first} to {last}: {failure}; nothing was imported");
-                failure
-            })?;
-            for ((cells, imported), line) in cells.iter().zip(imported).zip(lines) {
-                summary.weigh(&opened, &imported);
-                let verdict = imported.verdict;
-                if verdict == Verdict::New
-                    && let Some(column) = sheet.lacks(cells)
-                {
-                    sheet.problems.add(line, Some(column), "a new subscription needs it, and its plan has none: add the column");
-                }
-                summary.past += u64::from(verdict == Verdict::New && Sheet::starts_before(cells, &today));
-                summary.count(cells, verdict);
+            if rows.is_empty() {
+                break;
             }
+            let mut passing = Vec::with_capacity(rows.len());
+            for row in rows {
+                let reasons = match (held.same(&row.cells), suspicious.get(&row.line)) {
+                    // a few rows are taken as they are, whatever somebody has said of them before
+                    (Some(same), _) if same.rejected_at.is_some() && many => {
+                        summary.rejected += 1;
+                        continue;
+                    }
+                    (Some(same), _) if same.rejected_at.is_none() => same.reasons.clone(),
+                    (_, Some(found)) => {
+                        news += 1;
+                        found.iter().map(|one| guard::told(one, &opened, guard::text(&row.cells[ACCOUNT]))).collect()
+                    }
+                    (_, None) => {
+                        released.extend(held.get(&row.cells).map(|_| row.cells.clone()));
+                        passing.push(row);
+                        continue;
+                    }
+                };
+                found(&mut summary, suspicious.get(&row.line).map(Vec::as_slice).unwrap_or_default());
+                let line = i64::try_from(row.line).unwrap_or(i64::MAX);
+                aside.push(HeldRow {
+                    import_id: String::new(),
+                    file: file.clone(),
+                    line,
+                    account: guard::text(&row.cells[ACCOUNT]).to_owned(),
+                    external_ref: guard::text(&row.cells[EXTERNAL_REF]).to_owned(),
+                    row_hash: hash_of(std::iter::once(row.cells.as_slice())),
+                    cells: row.cells,
+                    reasons,
+                    who: signed.who.clone(),
+                    held_at: opened.now,
+                    rejected_at: None,
+                });
+            }
+            take(&mut import, passing, &opened, &mut sheet, &mut summary, (&file, &today)).await?;
             bar.set_position(bytes.len() as u64 + sheet.position());
         }
         bar.finish_and_clear();
+        let hash = hash_of(aside.iter().map(|row| row.cells.as_slice()));
+        let confirmed = self.confirmed(&hash, !aside.is_empty(), &file)?;
+        if confirmed {
+            released.extend(aside.iter().map(|row| row.cells.clone()));
+            for rows in aside.chunks(BATCH) {
+                let rows = rows.iter().map(|row| Row { line: row.line.unsigned_abs(), cells: row.cells.clone() }).collect();
+                take(&mut import, rows, &opened, &mut sheet, &mut summary, (&file, &today)).await?;
+            }
+        } else {
+            summary.held = aside.len() as u64;
+            // what could not be imported is not held either
+            for rows in aside.chunks(BATCH) {
+                let cells: Vec<Vec<Given>> = rows.iter().map(|row| row.cells.clone()).collect();
+                for (row, looked) in rows.iter().zip(import.look(&cells).await?) {
+                    lacks(&mut sheet, row.line.unsigned_abs(), &row.cells, &looked.verdict);
+                }
+            }
+            let told =
+                |row: &HeldRow| (row.line.unsigned_abs(), format!("{}/{}", row.account, row.external_ref), row.reasons.clone());
+            summary.held_examples = aside.iter().take(SHOWN_JSON).map(told).collect();
+            if news > 0 {
+                // those that were held before stay with these: one hash for what was shown together
+                aside.iter_mut().for_each(|row| row.import_id.clone_from(&hash));
+                import.hold(&aside).await?;
+            }
+        }
+        summary.hash = (!aside.is_empty()).then_some(hash);
+        import.let_go(&released).await?;
         refuse(&sheet, &file, context)?;
         if !self.dry_run {
-            import.commit(&signed, &file, summary.new, summary.changed, summary.unchanged).await?;
+            let tally = Tally {
+                file: &file,
+                new: summary.new,
+                changed: summary.changed,
+                unchanged: summary.unchanged,
+                held: if confirmed { 0 } else { news },
+                hash: summary.hash.as_deref(),
+            };
+            import.commit(&signed, &tally).await?;
         }
         summary.print(&file, self.dry_run, context, &opened)
     }
+
+    /// Whether the rows that look wrong are confirmed.
+    fn confirmed(&self, hash: &str, any: bool, file: &str) -> Result<bool, Failure> {
+        let Some(given) = &self.confirm else { return Ok(false) };
+        if !any {
+            return Err(Failure::data(format!(
+                "nothing of {file} looks wrong any more: import it without --confirm; nothing was imported"
+            )));
+        }
+        if given.len() >= 8 && hash.starts_with(given.as_str()) {
+            return Ok(true);
+        }
+        Err(Failure::data(format!(
+            "the rows of {file} that look wrong have the hash {hash}, not {given}: look at them with --dry-run; nothing was imported"
+        )))
+    }
+}
+
+/// Writes rows that may be written.
+async fn take(
+    import: &mut Import,
+    rows: Vec<Row>,
+    opened: &Opened,
+    sheet: &mut Sheet<'_>,
+    summary: &mut Summary,
+    (file, today): (&str, &str),
+) -> Result<(), Failure> {
+    let Some((first, last)) = rows.first().zip(rows.last()).map(|(first, last)| (first.line, last.line)) else { return Ok(()) };
+    let lines: Vec<u64> = rows.iter().map(|row| row.line).collect();
+    let cells: Vec<Vec<Given>> = rows.into_iter().map(|row| row.cells).collect();
+    let imported = import.add(&cells).await.map_err(|fault| {
+        let mut failure = Failure::from(fault);
+        failure.text = format!("{file}, lines {first} to {last}: {failure}; nothing was imported");
+        failure
+    })?;
+    for ((cells, imported), line) in cells.iter().zip(imported).zip(lines) {
+        summary.weigh(opened, &imported);
+        let verdict = imported.verdict;
+        lacks(sheet, line, cells, &verdict);
+        summary.past += u64::from(verdict == Verdict::New && Sheet::starts_before(cells, today));
+        summary.count(cells, verdict);
+    }
+    Ok(())
+}
+
+/// A new row may need a column that the file does not have.
+fn lacks(sheet: &mut Sheet<'_>, line: u64, cells: &[Given], verdict: &Verdict) {
+    if *verdict == Verdict::New
+        && let Some(column) = sheet.lacks(cells)
+    {
+        sheet.problems.add(line, Some(column), "a new subscription needs it, and its plan has none: add the column");
+    }
+}
+
+fn found(summary: &mut Summary, suspicions: &[Suspicion]) {
+    for suspicion in suspicions {
+        *summary.reasons.entry(suspicion.name().to_owned()).or_default() += 1;
+    }
+}
+
+/// What a period of an active row costs today, by the function that charges.
+pub(super) fn cost_of(opened: &Opened, values: &[Option<String>]) -> Option<Money> {
+    let catalog = &opened.catalog;
+    let terms = terms_of(values).filter(|terms| terms.status == Status::Active)?;
+    let (plan, account) = (catalog.plan(&terms).ok()?, catalog.accounts.get(&terms.account));
+    let today = opened.now.to_zoned(catalog.zone(&terms).ok()?).date();
+    cost(plan, &terms, account, today.max(terms.anchor), std::iter::empty()).ok().map(|cost| cost.amount)
 }
 
 /// Fails if anything is wrong with the file.
@@ -142,13 +289,9 @@ fn bar(context: &Context, length: u64) -> ProgressBar {
 impl Summary {
     /// Adds what a period of an active row costs, by the function that charges.
     fn weigh(&mut self, opened: &Opened, imported: &Imported) {
-        let catalog = &opened.catalog;
         let cost_of = |values: &[Option<String>]| {
-            let terms = terms_of(values).filter(|terms| terms.status == Status::Active)?;
-            let (plan, account) = (catalog.plan(&terms).ok()?, catalog.accounts.get(&terms.account));
-            let today = opened.now.to_zoned(catalog.zone(&terms).ok()?).date();
-            let cost = cost(plan, &terms, account, today.max(terms.anchor), std::iter::empty()).ok()?;
-            Some((cost.amount.currency().code().to_owned(), i128::from(cost.amount.minor())))
+            let cost = cost_of(opened, values)?;
+            Some((cost.currency().code().to_owned(), i128::from(cost.minor())))
         };
         if imported.verdict == Verdict::Unchanged {
             return;
@@ -201,6 +344,13 @@ impl Summary {
                 "unchanged": self.unchanged,
                 "starting_in_the_past": self.past,
                 "money": money.collect::<Vec<_>>(),
+                "held": self.held,
+                "rejected": self.rejected,
+                "held_hash": self.hash,
+                "held_reasons": self.reasons,
+                "held_rows": self.held_examples.iter().map(|(line, row, reasons)| {
+                    json!({ "line": line, "subscription": row, "reasons": reasons })
+                }).collect::<Vec<_>>(),
                 "changed_columns": self.columns,
                 "changes": changes.collect::<Vec<_>>(),
                 "errors": [],
@@ -240,7 +390,29 @@ impl Summary {
                 self.past
             )))?;
         }
+        if self.rejected > 0 {
+            say(&format!("  {:>9} left out: they were rejected before (`rebilld imports reject`)", self.rejected))?;
+        }
+        self.print_held(file, dry_run, &paint)?;
         if dry_run { say("nothing was written (--dry-run)") } else { Ok(()) }
+    }
+
+    fn print_held(&self, file: &str, dry_run: bool, paint: &Paint) -> Result<(), Failure> {
+        let (Some(hash), true) = (&self.hash, self.held > 0) else { return Ok(()) };
+        let word = if dry_run { "would be held" } else { "held" };
+        say(&paint.unsure(&format!("  {:>9} {word} and not imported: they look wrong", self.held)))?;
+        for (line, row, reasons) in self.held_examples.iter().take(SHOWN) {
+            say(&format!("            line {line}, {row}: {}", reasons.join("; ")))?;
+        }
+        if self.held > SHOWN as u64 {
+            say(&paint.dim(&format!("            … and {} more (--output json has them)", self.held - SHOWN as u64)))?;
+        }
+        if dry_run {
+            return say(&format!("if they are right: rebilld subscriptions import {file} --confirm {hash}"));
+        }
+        say(&format!(
+            "if they are right: rebilld imports confirm {hash} --reason …; if not: rebilld imports reject {hash} --reason …"
+        ))
     }
 }
 

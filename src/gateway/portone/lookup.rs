@@ -21,11 +21,11 @@ const PAGE: &str = "1000";
 const PAGES: u32 = 20;
 
 /// The longest span of a list.
-const SPAN: SignedDuration = SignedDuration::from_hours(90 * 24);
+pub(super) const SPAN: SignedDuration = SignedDuration::from_hours(90 * 24);
 
 const INCLUDE_SANDBOX: (&str, &str) = ("include_sandbox", "true");
 
-fn nonsense(why: impl Into<String>) -> Unavailable {
+pub(super) fn nonsense(why: impl Into<String>) -> Unavailable {
     Unavailable::Nonsense(why.into())
 }
 
@@ -116,7 +116,7 @@ impl PortOne {
     }
 
     /// A complete answer that is neither 401, 429 nor 5xx.
-    async fn get(&self, url: Url) -> Result<Reply, Unavailable> {
+    pub(super) async fn get(&self, url: Url) -> Result<Reply, Unavailable> {
         for _ in 0..2 {
             let token = self.tokens.ensure().await?;
             let call = || async {
@@ -151,7 +151,7 @@ impl PortOne {
 }
 
 /// The envelope of an answer with one of the `good` statuses; `None` for PortOne's own 404.
-fn found<'a>(reply: &'a Reply, good: &[u16]) -> Result<Option<Envelope<'a>>, Unavailable> {
+pub(super) fn found<'a>(reply: &'a Reply, good: &[u16]) -> Result<Option<Envelope<'a>>, Unavailable> {
     let status = reply.status;
     if status != 404 && !good.contains(&status) {
         return Err(nonsense(format!("HTTP {status}")));
@@ -174,6 +174,6 @@ fn next(page: &Page, number: u32) -> Result<Option<u32>, Unavailable> {
 }
 
 /// An id as one segment of a path. These would be read as something else.
-fn segment(id: &str) -> Result<&str, Unavailable> {
+pub(super) fn segment(id: &str) -> Result<&str, Unavailable> {
     if matches!(id, "" | "." | "..") || id.chars().any(char::is_control) { Err(nonsense("this is no id")) } else { Ok(id) }
 }

@@ -4,6 +4,7 @@
 //! cannot charge, so they are repeated for a moment. No error, log line or kept answer holds a key, a token or a
 //! personal field ([`wire`] does not even read those).
 
+mod bookings;
 mod classify;
 mod client;
 mod compose;
@@ -32,7 +33,7 @@ use crate::domain::attempt::MerchantUid;
 use crate::domain::classify::Rules;
 use crate::domain::outcome::{NotSent, Outcome, Record};
 use crate::ports::clock::Clock;
-use crate::ports::gateway::{Answer, ChargeRequest, DurableAttempt, Gateway, InvalidRequest, ListPage, Unavailable};
+use crate::ports::gateway::{Answer, Booking, ChargeRequest, DurableAttempt, Gateway, InvalidRequest, ListPage, Unavailable};
 use crate::ports::retry::RetryPolicy;
 use crate::ports::secret::Secret;
 use classify::Asked;
@@ -176,6 +177,14 @@ impl Gateway for PortOne {
 
     async fn list(&self, from: Timestamp, to: Timestamp, page: u32) -> Result<ListPage, Unavailable> {
         self.list_page(from, to, page).await
+    }
+
+    async fn bookings(&self, customer_uid: &str, from: Timestamp, to: Timestamp) -> Result<Vec<Booking>, Unavailable> {
+        self.booked(customer_uid, from, to).await
+    }
+
+    async fn unschedule(&self, customer_uid: &str) -> Result<u64, Unavailable> {
+        self.revoke(customer_uid).await
     }
 
     async fn blind_spot(&self) -> Result<Option<String>, Unavailable> {

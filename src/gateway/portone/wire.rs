@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use super::scrub::scrub;
 use crate::domain::money::{Currency, Money};
 use crate::domain::outcome::{Record, RecordStatus};
+use crate::ports::gateway::Booking;
 
 /// Longest opaque id of the gateway or the provider, in characters (documented: 32 and 64).
 const LONGEST_ID: usize = 128;
@@ -186,6 +187,39 @@ pub(super) struct Granted {
 
 pub(super) fn granted(response: &RawValue) -> Result<Granted, Nonsense> {
     parse(response.get(), "the token")
+}
+
+/// `ScheduleResultAnnotation`, as far as it is used.
+#[derive(Deserialize)]
+struct RawBooking<'a> {
+    #[serde(default)]
+    customer_uid: Option<String>,
+    #[serde(borrow, default)]
+    merchant_uid: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    schedule_at: Option<&'a RawValue>,
+    #[serde(default)]
+    schedule_status: Option<String>,
+}
+
+/// The bookings of a billing key that are still to come: none that is carried out or taken back. A status that nobody knows counts,
+/// because it may still be charged.
+pub(super) fn bookings(response: &RawValue, customer_uid: &str) -> Result<Vec<Booking>, Nonsense> {
+    let raw: Vec<RawBooking<'_>> = parse(response.get(), "the bookings")?;
+    if raw.iter().any(|booking| booking.customer_uid.as_deref().is_some_and(|uid| uid != customer_uid)) {
+        return Err(Nonsense::new("a booking is about another customer_uid"));
+    }
+    let booking = |raw: RawBooking<'_>| Booking {
+        merchant_uid: raw.merchant_uid.and_then(lenient::<String>),
+        at: raw.schedule_at.and_then(lenient::<i64>).and_then(|second| Timestamp::from_second(second).ok()),
+    };
+    let over = |raw: &RawBooking<'_>| matches!(raw.schedule_status.as_deref(), Some("executed" | "revoked"));
+    Ok(raw.into_iter().filter(|raw| !over(raw)).map(booking).collect())
+}
+
+/// How many bookings a list has, of whatever status.
+pub(super) fn count_bookings(response: &RawValue) -> Result<u64, Nonsense> {
+    Ok(parse::<Vec<RawBooking<'_>>>(response.get(), "the bookings")?.len() as u64)
 }
 
 /// One payment channel of the account (`GET /users/pg`).

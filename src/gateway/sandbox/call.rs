@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderMap, Method, Uri};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -17,6 +18,10 @@ pub enum Endpoint {
     Pg,
     /// `POST /subscribe/payments/again`: a charge
     Again,
+    /// `POST /subscribe/payments/schedule`
+    Schedule,
+    /// `POST /subscribe/payments/unschedule`
+    Unschedule,
     /// `GET /subscribe/customers?customer_uid[]=`
     Customers,
     /// `GET /subscribe/customers/{customer_uid}`
@@ -50,6 +55,8 @@ impl Endpoint {
             Self::GetToken => "get_token",
             Self::Pg => "pg",
             Self::Again => "again",
+            Self::Schedule => "schedule",
+            Self::Unschedule => "unschedule",
             Self::Customers => "customers",
             Self::Customer => "customer",
             Self::SaveCustomer => "save_customer",
@@ -67,7 +74,7 @@ impl Endpoint {
 
     /// Whether the sandbox's ledger has a record of each request.
     pub(super) fn is_post(self) -> bool {
-        matches!(self, Self::GetToken | Self::Again | Self::SaveCustomer | Self::Cancel)
+        matches!(self, Self::GetToken | Self::Again | Self::Schedule | Self::Unschedule | Self::SaveCustomer | Self::Cancel)
     }
 }
 
@@ -97,6 +104,8 @@ impl Call {
             ["users", "getToken"] if post => (Endpoint::GetToken, None, None),
             ["users", "pg"] if get => (Endpoint::Pg, None, None),
             ["subscribe", "payments", "again"] if post => (Endpoint::Again, None, None),
+            ["subscribe", "payments", "schedule"] if post => (Endpoint::Schedule, None, None),
+            ["subscribe", "payments", "unschedule"] if post => (Endpoint::Unschedule, None, None),
             ["subscribe", "customers"] if get => (Endpoint::Customers, None, None),
             ["subscribe", "customers", uid] if get => (Endpoint::Customer, Some(uid), None),
             ["subscribe", "customers", uid] if post => (Endpoint::SaveCustomer, Some(uid), None),
@@ -139,6 +148,7 @@ impl Call {
         self.ids.extend(self.query.iter().filter(|(name, _)| lists.contains(&name.as_str())).map(|(_, id)| id.clone()));
         let fields: &[&str] = match self.endpoint {
             Endpoint::Again => &["merchant_uid"],
+            Endpoint::Schedule | Endpoint::Unschedule => &["customer_uid"],
             Endpoint::Cancel => &["imp_uid", "merchant_uid"],
             _ => &[],
         };
@@ -197,6 +207,13 @@ impl Fields {
             Self::Form(fields) => fields.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.clone()),
         };
         Ok(text.filter(|text| !text.is_empty()))
+    }
+
+    /// A JSON list; absent and `null` are the same, and a form has none.
+    pub fn list<T: DeserializeOwned>(&self, name: &str) -> Result<Option<Vec<T>>, WrongType> {
+        let Self::Json(fields) = self else { return Ok(None) };
+        let Some(value) = fields.get(name) else { return Ok(None) };
+        serde_json::from_str(value.get()).map_err(|_| name.to_owned())
     }
 
     /// The digits of a number field. JSON must have it as a number, not as a string.

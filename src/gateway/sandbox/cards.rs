@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::faults::draw;
+use super::mix;
 
 /// Why a card declines, with the text that KG INICIS gives for it in a real-time billing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +98,14 @@ pub enum CardBehaviour {
         /// With which text.
         decline: Decline,
     },
+    /// A payer as they are: `percent` of the charges are declined at first, for mixed reasons that pass with time or do not. Which
+    /// ones is a pure function of (`seed`, the charge's merchant_uid without its number).
+    Mixed {
+        /// Of a hundred charges.
+        percent: u32,
+        /// Chooses which ones.
+        seed: u64,
+    },
     /// Every charge stays `ready`: neither paid nor failed.
     AlwaysReady,
     /// An envelope code other than 0, and no record of it.
@@ -118,8 +127,16 @@ pub(super) enum Verdict {
 }
 
 impl CardBehaviour {
-    /// `declined` charges of this customer came before; `nth` is this record's number under its merchant_uid, from 1.
-    pub(super) fn verdict(&self, now: Timestamp, merchant_uid: &str, declined: u32, nth: u32) -> Verdict {
+    /// `declined` charges of this customer came before; `nth` is this record's number under its merchant_uid, from 1; the charge was
+    /// tried at `first`, or now for the first time.
+    pub(super) fn verdict(
+        &self,
+        now: Timestamp,
+        merchant_uid: &str,
+        declined: u32,
+        nth: u32,
+        first: Option<Timestamp>,
+    ) -> Verdict {
         let when = |declines: bool, decline: &Decline| if declines { Verdict::Declined(decline.text()) } else { Verdict::Paid };
         match self {
             Self::Good => Verdict::Paid,
@@ -128,6 +145,10 @@ impl CardBehaviour {
             Self::DeclinesDuring { from, until, decline } => when((*from..*until).contains(&now), decline),
             Self::Flaky { per_million, seed, decline } => {
                 when(draw(*seed, "card", merchant_uid, nth)[0] % 1_000_000 < u64::from(*per_million), decline)
+            }
+            Self::Mixed { percent, seed } => {
+                let decline = mix::declined(*percent, *seed, charge_of(merchant_uid), first.unwrap_or(now), now);
+                decline.map_or(Verdict::Paid, |decline| Verdict::Declined(decline.text()))
             }
             Self::AlwaysReady => Verdict::Ready,
             Self::Refuses { code, message } => Verdict::Refused { code: *code, message: message.clone() },
@@ -167,11 +188,12 @@ impl CardBehaviour {
 
     /// What a customer_uid stands for by its first word, where the operator tries the daemon with plain text:
     /// `good-`, `insufficient-`, `limit-`, `expired-`, `stolen-`, `suspended-`, `contact-`, `outage-`, `timeout-`,
-    /// `merchant-`, `twice-` (two declines, then paid), `flaky-` (three in ten decline), `ready-`. `None` for `unknown-` and
+    /// `merchant-`, `twice-` (two declines, then paid), `flaky-` (three in ten decline), `ready-`, `mixed-PERCENT-SEED-`. `None` for `unknown-` and
     /// everything else: nobody of that name is registered.
     pub fn of_prefix(customer_uid: &str) -> Option<Self> {
         let declines = |decline| Some(Self::Declines(decline));
-        match customer_uid.split_once('-')?.0 {
+        let (word, rest) = customer_uid.split_once('-')?;
+        match word {
             "good" => Some(Self::Good),
             "insufficient" => declines(Decline::Funds),
             "limit" => declines(Decline::Limit),
@@ -185,7 +207,17 @@ impl CardBehaviour {
             "twice" => Some(Self::DeclinesThenPays { times: 2, decline: Decline::Funds }),
             "flaky" => Some(Self::Flaky { per_million: 300_000, seed: 0, decline: Decline::Funds }),
             "ready" => Some(Self::AlwaysReady),
+            "mixed" => {
+                let mut numbers = rest.split('-');
+                let (percent, seed) = (numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?);
+                Some(Self::Mixed { percent, seed })
+            }
             _ => None,
         }
     }
+}
+
+/// What is the same for all tries of a charge: its merchant_uid without the number at the end.
+pub(super) fn charge_of(merchant_uid: &str) -> &str {
+    merchant_uid.get(..merchant_uid.len().saturating_sub(2)).unwrap_or(merchant_uid)
 }

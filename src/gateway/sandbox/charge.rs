@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::call::Fields;
-use super::cards::Verdict;
+use super::cards::{Verdict, charge_of};
 use super::gateway::Gateway;
 use super::journal::Entry;
 use super::ledger::{Cancellation, Details, PaymentRecord, PaymentStatus};
@@ -117,7 +117,9 @@ impl Gateway {
         let verdict = if order.amount.minor() <= 0 {
             Verdict::Declined(NOT_POSITIVE.to_owned())
         } else {
-            customer.behaviour.verdict(charge.now, &order.merchant_uid, customer.declined, nth)
+            let first = format!("{}01", charge_of(&order.merchant_uid));
+            let first = self.ledger.all_of(charge.scope, &first).map(|payment| payment.at).min();
+            customer.behaviour.verdict(charge.now, &order.merchant_uid, customer.declined, nth, first)
         };
         let (status, fail_reason) = match verdict {
             Verdict::Paid => (PaymentStatus::Paid, None),

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::{Cancellation, Customer, Ledger, PaymentRecord, PostRecord, Processed};
+use super::schedules::{BookingRecord, put};
 
 /// One line. What it says is done at once when it is read again.
 #[derive(Debug, Serialize, Deserialize)]
@@ -21,6 +22,8 @@ pub(super) enum Entry<'a> {
     Payment(Cow<'a, PaymentRecord>),
     /// Money was given back.
     Cancelled { imp_key: Cow<'a, str>, tier: Option<Cow<'a, str>>, imp_uid: Cow<'a, str>, cancellation: Cow<'a, Cancellation> },
+    /// A charge was booked in the gateway's own schedule, or its booking was taken back.
+    Booking { imp_key: Cow<'a, str>, tier: Option<Cow<'a, str>>, booking: Cow<'a, BookingRecord> },
     /// A card was registered, replaced or deleted.
     Customer { imp_key: Cow<'a, str>, tier: Option<Cow<'a, str>>, customer_uid: Cow<'a, str>, customer: Cow<'a, Customer> },
 }
@@ -88,6 +91,10 @@ fn apply(entry: Entry<'_>, ledger: &mut Ledger) {
         Entry::Payment(payment) => ledger.add_payment(payment.into_owned()),
         Entry::Cancelled { imp_key, tier, imp_uid, cancellation } => {
             ledger.add_cancellation(&imp_key, tier.as_deref(), &imp_uid, cancellation.into_owned());
+        }
+        Entry::Booking { imp_key, tier, booking } => {
+            let scope = ledger.scope_of(&imp_key, tier.as_deref());
+            put(&mut ledger.scope_mut(scope).bookings, booking.into_owned());
         }
         Entry::Customer { imp_key, tier, customer_uid, customer } => {
             let scope = ledger.scope_of(&imp_key, tier.as_deref());

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::cards::CardBehaviour;
+use super::schedules::BookingRecord;
 use super::{Endpoint, Fault};
 use crate::domain::money::Money;
 use crate::domain::proof;
@@ -225,6 +226,8 @@ pub(super) struct Scope {
     pub imp_key: String,
     pub tier: Option<String>,
     pub customers: HashMap<String, Customer>,
+    /// Bookings of PortOne's own schedule, in the order in which they were made.
+    pub bookings: Vec<BookingRecord>,
     by_merchant_uid: HashMap<String, Vec<usize>>,
     by_imp_uid: HashMap<String, usize>,
     by_customer_uid: HashMap<String, Vec<usize>>,
@@ -282,6 +285,7 @@ impl Ledger {
                 imp_key: imp_key.to_owned(),
                 tier: tier.map(str::to_owned),
                 customers: HashMap::new(),
+                bookings: Vec::new(),
                 by_merchant_uid: HashMap::new(),
                 by_imp_uid: HashMap::new(),
                 by_customer_uid: HashMap::new(),

@@ -53,7 +53,7 @@ impl Paging {
     }
 }
 
-fn bad_request(message: &str) -> Answer {
+pub(super) fn bad_request(message: &str) -> Answer {
     Answer::refusal(400, 1, message)
 }
 
@@ -167,15 +167,6 @@ impl Gateway {
         }
         self.sort(&mut numbers, Sorting { newest_first: true, by: SortKey::Started });
         self.page(&paging, numbers.len(), numbers.iter().copied())
-    }
-
-    /// `GET /subscribe/customers/{uid}/schedules`: the sandbox runs no schedules.
-    pub(super) fn customer_schedules(call: &Call) -> Answer {
-        let given = |name: &str| call.parameter(name).is_some_and(|text| text.parse::<i64>().is_ok());
-        if !given("from") || !given("to") {
-            return bad_request("from, to는 필수값입니다.");
-        }
-        Answer::of(&[(); 0])
     }
 
     fn records_of(&self, scope: usize, call: &Call, status: Option<PaymentStatus>) -> Vec<usize> {

@@ -20,6 +20,8 @@ mod gateway;
 mod journal;
 mod ledger;
 mod lookup;
+mod mix;
+mod schedules;
 mod server;
 mod tokens;
 mod wire;
@@ -40,6 +42,7 @@ pub use call::Endpoint;
 pub use cards::{CardBehaviour, Decline};
 pub use faults::{Fault, FaultPlan, Malformed, Matcher, Rates, Rule, Seeded};
 pub use ledger::{Cancellation, Details, LedgerSnapshot, PaymentRecord, PaymentStatus, PostRecord, Processed};
+pub use schedules::{BookingRecord, BookingStatus};
 
 use crate::ports::clock::Clock;
 use connection::Gate;

@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{Desk, Signed, journal, sql, subject};
+use crate::domain::fuse::FuseState;
+use crate::domain::place::is_live;
 use crate::store::codec::Param;
 use crate::store::db::{Fault, Tx};
 
@@ -36,10 +38,19 @@ pub struct AccountStatus {
     pub paused: bool,
     pub pause_reason: Option<String>,
     pub paused_at: Option<Timestamp>,
+    /// How its fuse stands; `None`: whole.
+    pub fuse: Option<FuseState>,
+    pub fuse_why: Option<String>,
+    pub fuse_at: Option<Timestamp>,
     /// Whether a complete audit has been made in this incarnation of the database.
     pub audited: bool,
     pub audited_at: Option<Timestamp>,
     pub audited_quick_at: Option<Timestamp>,
+    /// Whether it sends anywhere but to this machine, as far as the database knows.
+    pub live: bool,
+    /// Whether it may charge from this incarnation of the database; a sandbox always may.
+    pub armed: bool,
+    pub armed_at: Option<Timestamp>,
 }
 
 /// What a brake is set on.
@@ -91,19 +102,25 @@ impl Desk<'_> {
                     paused: row.flag("paused")?,
                     pause_reason: row.text_opt("pause_reason")?,
                     paused_at: row.at_opt("paused_at")?,
+                    fuse: crate::store::fuse::state_of(row)?,
+                    fuse_why: row.text_opt("fuse_why")?,
+                    fuse_at: row.at_opt("fuse_at")?,
                     audited: row.flag("audited")?,
                     audited_at: row.at_opt("audited_at")?,
                     audited_quick_at: row.at_opt("audited_quick_at")?,
+                    live: row.flag("live")?,
+                    armed: row.flag("armed")?,
+                    armed_at: row.at_opt("armed_at")?,
                 })
             })
             .collect()
     }
 
-    /// Accounts of the config become known to the database, so that operators' own SQL may name them.
-    pub async fn add_accounts(&self, names: &[String]) -> Result<(), Fault> {
+    /// Accounts of the config, each with its base URL, become known to the database, so that operators' own SQL may name them.
+    pub async fn add_accounts(&self, accounts: &[(String, String)]) -> Result<(), Fault> {
         let mut tx = self.database.begin_write().await?;
-        for name in names {
-            tx.execute(&crate::store::sql::accounts::ADD_ACCOUNT, &[name.as_str().into()]).await?;
+        for (name, base_url) in accounts {
+            tx.execute(&crate::store::sql::accounts::ADD_ACCOUNT, &[name.as_str().into(), is_live(base_url).into()]).await?;
         }
         tx.commit().await
     }
@@ -131,6 +148,19 @@ impl Desk<'_> {
             }
         };
         signed_off(tx, changed, now, signed, "hold set", reach).await
+    }
+
+    /// Lets a live account charge from this database. `false`: it is armed already, or the database takes it for no live account.
+    pub async fn arm(&self, now: Timestamp, account: &str, base_url: &str, signed: &Signed) -> Result<bool, Fault> {
+        let mut tx = self.database.begin_write().await?;
+        let changed = tx.execute(&sql::ARM, &[account.into(), now.into()]).await?;
+        if changed == 0 {
+            return Ok(false);
+        }
+        journal(&mut tx, now, signed, "arm", &subject::account(account), &json!({ "base_url": base_url })).await?;
+        tx.query(&sql::WAKE, &[]).await?;
+        tx.commit().await?;
+        Ok(true)
     }
 
     /// Ends a hold, and an account's pause. Whether it may be ended is for the caller to know (docs/protocol.md: audited, Q passed).

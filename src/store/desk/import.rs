@@ -57,8 +57,8 @@ impl FieldChange {
 /// One import. Dropped without [`Import::commit`], nothing of it happened.
 #[derive(Debug)]
 pub struct Import {
-    tx: Tx,
-    now: Timestamp,
+    pub(super) tx: Tx,
+    pub(super) now: Timestamp,
 }
 
 impl Desk<'_> {
@@ -66,7 +66,8 @@ impl Desk<'_> {
     pub async fn import(&self, now: Timestamp, accounts: &[String]) -> Result<Import, Fault> {
         let mut tx = self.database.begin_write().await?;
         for account in accounts {
-            tx.execute(&crate::store::sql::accounts::ADD_ACCOUNT, &[account.as_str().into()]).await?;
+            // taken for live until the daemon has seen where it sends
+            tx.execute(&crate::store::sql::accounts::ADD_ACCOUNT, &[account.as_str().into(), true.into()]).await?;
         }
         Ok(Import { tx, now })
     }
@@ -75,6 +76,26 @@ impl Desk<'_> {
 impl Import {
     /// Writes a batch of rows, a cell for each of [`COLUMNS`]. No two may have the same account and `external_ref`.
     pub async fn add(&mut self, rows: &[Vec<Given>]) -> Result<Vec<Imported>, Fault> {
+        let imported = self.look(rows).await?;
+        let (mut new, mut changed) = (self.tx.json_batch(), self.tx.json_batch());
+        for row in &imported {
+            match row.verdict {
+                Verdict::New => write(&mut new, &row.new),
+                Verdict::Changed(_) => write(&mut changed, &row.new),
+                Verdict::Unchanged => {}
+            }
+        }
+        if !new.is_empty() {
+            self.tx.execute(&sql::ADD_SUBSCRIPTIONS, &[new.param()]).await?;
+        }
+        if !changed.is_empty() {
+            self.tx.execute(&sql::CHANGE_SUBSCRIPTIONS, &[changed.param(), self.now.into()]).await?;
+        }
+        Ok(imported)
+    }
+
+    /// What a batch of rows would come to. The rows that exist are locked.
+    pub async fn look(&mut self, rows: &[Vec<Given>]) -> Result<Vec<Imported>, Fault> {
         let mut keys = self.tx.json_batch();
         for row in rows {
             keys.row().text("account", value(&row[ACCOUNT])).text("external_ref", value(&row[EXTERNAL_REF]));
@@ -88,41 +109,48 @@ impl Import {
             }
             existing.insert((values[ACCOUNT].clone(), values[EXTERNAL_REF].clone()), values);
         }
-        let (mut new, mut changed) = (self.tx.json_batch(), self.tx.json_batch());
         let mut imported = Vec::with_capacity(rows.len());
         for row in rows {
             let key = (value(&row[ACCOUNT]).map(str::to_owned), value(&row[EXTERNAL_REF]).map(str::to_owned));
             let old = existing.get(&key);
             let merged = merge(row, old.map(Vec::as_slice));
             let Some(old) = old else {
-                write(&mut new, &merged);
                 imported.push(Imported { verdict: Verdict::New, old: None, new: merged });
                 continue;
             };
             let changes = differences(old, &merged);
             let verdict = if changes.is_empty() { Verdict::Unchanged } else { Verdict::Changed(changes) };
-            if verdict != Verdict::Unchanged {
-                write(&mut changed, &merged);
-            }
             imported.push(Imported { verdict, old: Some(old.clone()), new: merged });
-        }
-        if !new.is_empty() {
-            self.tx.execute(&sql::ADD_SUBSCRIPTIONS, &[new.param()]).await?;
-        }
-        if !changed.is_empty() {
-            self.tx.execute(&sql::CHANGE_SUBSCRIPTIONS, &[changed.param(), self.now.into()]).await?;
         }
         Ok(imported)
     }
 
     /// Keeps it all, and says so in the journal.
-    pub async fn commit(mut self, signed: &Signed, file: &str, new: u64, changed: u64, unchanged: u64) -> Result<(), Fault> {
-        if new + changed > 0 {
-            let detail = json!({ "file": file, "new": new, "changed": changed, "unchanged": unchanged });
+    pub async fn commit(mut self, signed: &Signed, tally: &Tally<'_>) -> Result<(), Fault> {
+        let Tally { file, new, changed, unchanged, held, hash } = tally;
+        if *new + *changed + *held > 0 {
+            let mut detail = json!({ "file": file, "new": new, "changed": changed, "unchanged": unchanged });
+            if let Some(hash) = hash {
+                detail["held"] = (*held).into();
+                detail["hash"] = (*hash).into();
+            }
             journal(&mut self.tx, self.now, signed, "subscriptions import", subject::DATABASE, &detail).await?;
         }
         self.tx.commit().await
     }
+}
+
+/// What an import comes to, for the journal.
+#[derive(Debug, Clone, Copy)]
+pub struct Tally<'a> {
+    pub file: &'a str,
+    pub new: u64,
+    pub changed: u64,
+    pub unchanged: u64,
+    /// Rows that were held now, and were not before.
+    pub held: u64,
+    /// Of the rows that look wrong, whether they are held or were confirmed.
+    pub hash: Option<&'a str>,
 }
 
 fn value(given: &Given) -> Option<&str> {

@@ -1,10 +1,9 @@
-//! Events on their way out, and the journal.
+//! Events on their way out.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Desk, Signed, journal, sql, subject};
-use crate::store::codec::Row;
 use crate::store::db::Fault;
 
 /// An event, with how far its deliveries have come.
@@ -18,32 +17,6 @@ pub struct EventRow {
     pub pending: i64,
     pub delivered: i64,
     pub failed: i64,
-}
-
-/// What an operator changed.
-#[derive(Debug, Clone, PartialEq)]
-pub struct JournalRow {
-    pub id: i64,
-    pub at: Timestamp,
-    pub who: String,
-    pub action: String,
-    pub subject: String,
-    pub reason: String,
-    pub detail: Value,
-}
-
-impl JournalRow {
-    pub(super) fn of(row: &Row) -> Result<Self, Fault> {
-        Ok(Self {
-            id: row.int("id")?,
-            at: row.at("at")?,
-            who: row.text("who")?,
-            action: row.text("action")?,
-            subject: row.text("subject")?,
-            reason: row.text("reason")?,
-            detail: row.json("detail")?,
-        })
-    }
 }
 
 /// Which deliveries to make again.
@@ -104,11 +77,5 @@ impl Desk<'_> {
         }
         tx.commit().await?;
         Ok(due)
-    }
-
-    /// The newest first; `about` is part of a subject, such as `sub-0001` or `account main`.
-    pub async fn journal(&self, about: Option<&str>, limit: u32) -> Result<Vec<JournalRow>, Fault> {
-        let rows = self.database.read(&sql::JOURNAL_LIST, &[about.into(), limit.into()]).await?;
-        rows.iter().map(JournalRow::of).collect()
     }
 }

@@ -4,6 +4,11 @@ use crate::store::sql::Statement;
 
 pub const ALL: &[&Statement] = &[
     &JOURNAL,
+    &JOURNAL_LOCK,
+    &JOURNAL_HEAD,
+    &JOURNAL_IDS,
+    &JOURNAL_AFTER,
+    &JOURNAL_HASH,
     &JOURNAL_LIST,
     &JOURNAL_OF,
     &EXISTING,
@@ -164,25 +169,65 @@ macro_rules! schedule {
     };
 }
 
-/// Differs because Postgres stores JSON as JSONB.
+macro_rules! journal_columns {
+    () => {
+        "id, at, who, action, subject, reason, detail, config_version, previous, hash"
+    };
+}
+
+/// Differs because Postgres stores JSON as JSONB, and wants to be told that an id is meant.
 pub const JOURNAL: Statement = Statement::two(
     "desk: journal",
-    "INSERT INTO journal (at, who, action, subject, reason, detail) VALUES ($1, $2, $3, $4, $5, $6)",
-    "INSERT INTO journal (at, who, action, subject, reason, detail) VALUES ($1, $2, $3, $4, $5, CAST($6 AS JSONB))",
+    concat!("INSERT INTO journal (", journal_columns!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"),
+    concat!(
+        "INSERT INTO journal (",
+        journal_columns!(),
+        ") OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, CAST($7 AS JSONB), $8, $9, $10)"
+    ),
 );
+
+/// One writer of the journal at a time, until the transaction ends. Differs because SQLite has one writer anyway.
+pub const JOURNAL_LOCK: Statement =
+    Statement::two("desk: journal lock", "SELECT 1 AS locked", "SELECT 1 AS locked FROM pg_advisory_xact_lock(7236839)");
+
+/// The last entry with a hash, and the config in force.
+pub const JOURNAL_HEAD: Statement = Statement::same(
+    "desk: journal head",
+    "SELECT (SELECT id FROM journal WHERE hash IS NOT NULL ORDER BY id DESC LIMIT 1) AS id,
+        (SELECT hash FROM journal WHERE hash IS NOT NULL ORDER BY id DESC LIMIT 1) AS hash,
+        (SELECT version_id FROM config_daemons ORDER BY seen_at DESC LIMIT 1) AS config_version",
+);
+
+/// So many new ids. Differs because SQLite counts in a table, and Postgres in a sequence.
+pub const JOURNAL_IDS: Statement = Statement::two(
+    "desk: journal ids",
+    "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1)
+        SELECT COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'journal'), 0) + i AS id FROM n",
+    "SELECT nextval(pg_get_serial_sequence('journal', 'id')) AS id FROM generate_series(1, $1)",
+);
+
+pub const JOURNAL_AFTER: Statement = Statement::same(
+    "desk: journal after",
+    concat!("SELECT ", journal_columns!(), " FROM journal WHERE id > $1 ORDER BY id LIMIT $2"),
+);
+
+pub const JOURNAL_HASH: Statement =
+    Statement::same("desk: journal hash", "SELECT id FROM journal WHERE hash = $1 ORDER BY id LIMIT 1");
 
 pub const JOURNAL_LIST: Statement = Statement::same(
     "desk: journal list",
-    "SELECT id, at, who, action, subject, reason, detail FROM journal
-        WHERE CAST($1 AS TEXT) IS NULL OR subject LIKE '%' || CAST($1 AS TEXT) || '%' ORDER BY id DESC LIMIT $2",
+    concat!(
+        "SELECT ",
+        journal_columns!(),
+        " FROM journal WHERE CAST($1 AS TEXT) IS NULL OR subject LIKE '%' || CAST($1 AS TEXT) || '%' ORDER BY id DESC LIMIT $2"
+    ),
 );
 
 /// Differs because each engine has its own lists.
 pub const JOURNAL_OF: Statement = Statement::two(
     "desk: journal of",
-    "SELECT id, at, who, action, subject, reason, detail FROM journal
-        WHERE subject IN (SELECT value FROM json_each($1)) ORDER BY id",
-    "SELECT id, at, who, action, subject, reason, detail FROM journal WHERE subject = ANY ($1) ORDER BY id",
+    concat!("SELECT ", journal_columns!(), " FROM journal WHERE subject IN (SELECT value FROM json_each($1)) ORDER BY id"),
+    concat!("SELECT ", journal_columns!(), " FROM journal WHERE subject = ANY ($1) ORDER BY id"),
 );
 
 /// Which rows of a batch exist. Differs because SQLite has one writer and no row locks.
@@ -279,10 +324,12 @@ pub const LIST_SUBSCRIPTIONS: Statement = Statement::same(
         ", ",
         schedule!(),
         " FROM subscriptions s LEFT JOIN schedules d ON d.subscription_id = s.id
+            LEFT JOIN subscription_states t ON t.subscription_id = s.id
             WHERE s.id > $1 AND (CAST($2 AS TEXT) IS NULL OR s.account = CAST($2 AS TEXT))
                 AND (CAST($3 AS TEXT) IS NULL OR s.status = CAST($3 AS TEXT))
                 AND (CAST($4 AS TEXT) IS NULL OR s.plan = CAST($4 AS TEXT))
                 AND ($5 = 0 OR d.problem IS NOT NULL)
+                AND (CAST($7 AS TEXT) IS NULL OR COALESCE(t.state, s.status) = CAST($7 AS TEXT))
             ORDER BY s.id LIMIT $6"
     ),
 );
@@ -355,7 +402,8 @@ pub const STATUS: Statement = Statement::same(
 pub const ACCOUNTS: Statement = Statement::same(
     "desk: accounts",
     "SELECT a.name, a.killed, a.kill_reason, a.held, a.hold_reason, a.held_at, a.paused, a.pause_reason, a.paused_at,
-            a.audited_at, a.audited_quick_at, e.base_url,
+            a.audited_at, a.audited_quick_at, a.live, a.armed_at, e.base_url, a.fuse, a.fuse_why, a.fuse_at,
+            COALESCE(NOT a.live OR a.armed_incarnation = (SELECT incarnation FROM settings), 1 = 0) AS armed,
             COALESCE(a.audited_incarnation = (SELECT incarnation FROM settings), 1 = 0) AS audited
         FROM accounts a LEFT JOIN endpoints e ON e.id = a.endpoint_id ORDER BY a.name",
 );
@@ -376,6 +424,13 @@ pub const RELEASE_ACCOUNT: Statement = Statement::two(
     "UPDATE accounts SET held = 0, hold_reason = NULL, held_at = NULL, paused = 0, pause_reason = NULL, paused_at = NULL WHERE name = $1",
     "UPDATE accounts SET held = false, hold_reason = NULL, held_at = NULL, paused = false, pause_reason = NULL, paused_at = NULL
         WHERE name = $1",
+);
+
+/// Nothing to change: it is armed already, or is no live account.
+pub const ARM: Statement = Statement::same(
+    "desk: arm",
+    "UPDATE accounts SET armed_incarnation = (SELECT incarnation FROM settings), armed_at = $2
+        WHERE name = $1 AND live AND armed_incarnation IS DISTINCT FROM (SELECT incarnation FROM settings)",
 );
 
 /// Differs because SQLite has no way to wake another process: its daemon looks again within seconds.

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::chain::JournalRow;
 use super::charges::ChargeRow;
-use super::outbox::JournalRow;
 use super::{Desk, sql, subject};
 use crate::store::codec::Row;
 use crate::store::db::Fault;

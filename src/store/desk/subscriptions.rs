@@ -129,6 +129,8 @@ pub struct SubscriptionFilter {
     pub after: i64,
     pub account: Option<String>,
     pub status: Option<String>,
+    /// The state that was last told of them.
+    pub state: Option<String>,
     pub plan: Option<String>,
     /// Only those whose schedule has a problem.
     pub problems: bool,
@@ -166,6 +168,7 @@ impl Desk<'_> {
             filter.plan.as_deref().into(),
             i64::from(filter.problems).into(),
             filter.limit.into(),
+            filter.state.as_deref().into(),
         ];
         let rows = self.database.read(&sql::LIST_SUBSCRIPTIONS, &params).await?;
         self.with_dated(&rows).await

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::chain::{Deed, journal_all};
 use super::subscriptions::SubscriptionRow;
 use super::{Desk, Signed, journal, sql, subject};
 use crate::domain::event::{Event, EventKind};
@@ -127,23 +128,25 @@ impl Desk<'_> {
         if !plans.is_empty() {
             tx.execute(&terms::TAKE_PLANS, &[plans.into(), now.into()]).await?;
         }
+        let mut deeds = Vec::new();
         for (row, step) in steps.iter().filter(|(row, _)| done.contains(&row.id)) {
-            self.write_catch_up(&mut tx, now, row, step, signed).await?;
+            deeds.push(self.tell_catch_up(&mut tx, now, row, step).await?);
         }
+        journal_all(&mut tx, now, signed, deeds).await?;
         tx.commit().await?;
         Ok(done)
     }
 
-    async fn write_catch_up(
+    /// Tells receivers of a step. Returns what the journal says of it.
+    async fn tell_catch_up(
         &self,
         tx: &mut Tx,
         now: Timestamp,
         row: &SubscriptionRow,
         step: &CatchUpStep,
-        signed: &Signed,
-    ) -> Result<(), Fault> {
+    ) -> Result<Deed<'static>, Fault> {
         let (account, external_ref) = (row.account(), row.external_ref());
-        let (action, detail): (_, Value) = match step {
+        let (action, detail) = match step {
             CatchUpStep::Open { until } => ("catch-up open", json!({ "missed": row.missed, "until": until })),
             CatchUpStep::Skip(passed) => {
                 let event = skipped(account, external_ref, passed);
@@ -151,6 +154,6 @@ impl Desk<'_> {
                 ("catch-up skip", json!({ "periods": passed.count, "from": passed.first, "until": passed.until }))
             }
         };
-        journal(tx, now, signed, action, &subject::subscription(account, external_ref), &detail).await
+        Ok(Deed { action, subject: subject::subscription(account, external_ref), detail })
     }
 }

@@ -13,6 +13,8 @@ pub const ALL: &[&Statement] = &[
     &BIND_SETTINGS,
     &RENEW_INCARNATION,
     &ADD_ACCOUNT,
+    &PLACE,
+    &DISARM_ALL,
     &LOCK_ACCOUNT,
     &ADD_ENDPOINT,
     &FIND_ENDPOINT,
@@ -76,7 +78,18 @@ pub const RENEW_INCARNATION: Statement =
     Statement::same("renew incarnation", "UPDATE settings SET incarnation = $1, system_identifier = $2");
 
 pub const ADD_ACCOUNT: Statement =
-    Statement::same("add account", "INSERT INTO accounts (name) VALUES ($1) ON CONFLICT DO NOTHING");
+    Statement::same("add account", "INSERT INTO accounts (name, live) VALUES ($1, $2) ON CONFLICT DO NOTHING");
+
+/// What was armed for one place is not armed for another kind of it.
+pub const PLACE: Statement = Statement::same(
+    "place",
+    "UPDATE accounts SET live = $2, armed_incarnation = NULL, armed_at = NULL WHERE id = $1 AND live <> $2",
+);
+
+pub const DISARM_ALL: Statement = Statement::same(
+    "disarm all",
+    "UPDATE accounts SET armed_incarnation = NULL, armed_at = NULL WHERE armed_incarnation IS NOT NULL",
+);
 
 /// Differs because SQLite has one writer and no row locks.
 pub const LOCK_ACCOUNT: Statement = Statement::two(
@@ -102,7 +115,7 @@ pub const HOLD_ACCOUNT: Statement =
 pub const BRAKES: Statement = Statement::same(
     "brakes",
     "SELECT s.killed AS all_killed, s.held AS all_held, a.id, a.killed, a.held, a.paused, a.endpoint_id,
-            a.audited_incarnation = s.incarnation AS audited
+            a.audited_incarnation = s.incarnation AS audited, NOT a.live OR a.armed_incarnation = s.incarnation AS armed, a.fuse
         FROM settings s LEFT JOIN accounts a ON TRUE",
 );
 

@@ -2,17 +2,41 @@
 
 use super::Statement;
 
-pub const ALL: &[&Statement] = &[&TRIES_OF_CARDS, &TRIES_OF_SUBSCRIPTIONS, &CARDS_BEGUN, &CARDS_REFUSED, &FORGET_TRIES];
+pub const ALL: &[&Statement] = &[
+    &KEYS_OF,
+    &BOOKED_KEYS,
+    &KEY_BOOKED,
+    &KEY_FREE,
+    &WAKE_KEYS,
+    &BOOKING_OF,
+    &TRIES_OF_CARDS,
+    &TRIES_OF_SUBSCRIPTIONS,
+    &CARDS_BEGUN,
+    &CARDS_REFUSED,
+    &FORGET_TRIES,
+];
 
-/// Differs because lists are arrays on Postgres and JSON on SQLite.
+/// What billing keys have been through; with the state `booked`, which of them PortOne's own schedule is going to charge; and a row without a
+/// try for each key that several subscriptions share: its tries are kept from the first one on. Differs
+/// because lists are arrays on Postgres and JSON on SQLite.
 pub const TRIES_OF_CARDS: Statement = Statement::two(
     "tries of cards",
     "SELECT k.attempt_id, k.customer_uid, k.charge_id, k.at, k.class, a.state
         FROM card_tries k JOIN attempts a ON a.id = k.attempt_id
-        WHERE k.account_id = $1 AND k.customer_uid IN (SELECT value FROM json_each($2)) AND k.at > $3",
+        WHERE k.account_id = $1 AND k.customer_uid IN (SELECT value FROM json_each($2)) AND k.at > $3
+    UNION ALL SELECT 0, b.customer_uid, 0, b.checked_at, NULL, 'booked' FROM key_bookings b
+        WHERE b.account_id = $1 AND b.customer_uid IN (SELECT value FROM json_each($2))
+    UNION ALL
+    SELECT NULL, d.customer_uid, NULL, NULL, NULL, NULL FROM shared_cards d
+        WHERE d.account = (SELECT name FROM accounts WHERE id = $1) AND d.customer_uid IN (SELECT value FROM json_each($2))",
     "SELECT k.attempt_id, k.customer_uid, k.charge_id, k.at, k.class, a.state
         FROM card_tries k JOIN attempts a ON a.id = k.attempt_id
-        WHERE k.account_id = $1 AND k.customer_uid = ANY ($2) AND k.at > $3",
+        WHERE k.account_id = $1 AND k.customer_uid = ANY ($2) AND k.at > $3
+    UNION ALL SELECT 0, b.customer_uid, 0, b.checked_at, NULL, 'booked' FROM key_bookings b
+        WHERE b.account_id = $1 AND b.customer_uid = ANY ($2)
+    UNION ALL
+    SELECT NULL, d.customer_uid, NULL, NULL, NULL, NULL FROM shared_cards d
+        WHERE d.account = (SELECT name FROM accounts WHERE id = $1) AND d.customer_uid = ANY ($2)",
 );
 
 /// What the keys of subscriptions have been through. Differs because lists are arrays on Postgres and JSON on SQLite.
@@ -68,4 +92,45 @@ pub const FORGET_TRIES: Statement = Statement::two(
     "forget tries",
     "DELETE FROM card_tries WHERE customer_uid IN (SELECT value FROM json_each($1)) AND at < $2",
     "DELETE FROM card_tries WHERE customer_uid = ANY ($1) AND at < $2",
+);
+
+/// Billing keys of an account's subscriptions that are not cancelled, in pages by the subscriptions' rows.
+pub const KEYS_OF: Statement = Statement::same(
+    "keys of",
+    "SELECT s.id, s.customer_uid, s.status FROM subscriptions s WHERE s.id > $2 AND s.account = (SELECT name FROM accounts WHERE id = $1)
+        ORDER BY s.id LIMIT $3",
+);
+
+/// In the order of their names.
+pub const BOOKED_KEYS: Statement = Statement::same(
+    "booked keys",
+    "SELECT b.customer_uid, b.bookings, b.first_at, b.checked_at FROM key_bookings b WHERE b.account_id = $1 ORDER BY b.customer_uid",
+);
+
+pub const KEY_BOOKED: Statement = Statement::same(
+    "key booked",
+    "INSERT INTO key_bookings (account_id, customer_uid, bookings, first_at, checked_at) VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (customer_uid, account_id)
+        DO UPDATE SET bookings = excluded.bookings, first_at = excluded.first_at, checked_at = excluded.checked_at",
+);
+
+pub const KEY_FREE: Statement =
+    Statement::same("key free", "DELETE FROM key_bookings WHERE account_id = $1 AND customer_uid = $2");
+
+/// Charges that rested for a key that is free now. Differs because lists are arrays on Postgres and JSON on SQLite.
+pub const WAKE_KEYS: Statement = Statement::two(
+    "wake keys",
+    "UPDATE charges SET next_at = $2, version = version + 1 WHERE account_id = $1 AND state = 'due' AND waiting = 'card_rest'
+        AND next_at > $2 AND claim_token IS NULL
+        AND (SELECT s.customer_uid FROM subscriptions s WHERE s.id = charges.subscription_id) IN (SELECT value FROM json_each($3))",
+    "UPDATE charges SET next_at = $2, version = version + 1 WHERE account_id = $1 AND state = 'due' AND waiting = 'card_rest'
+        AND next_at > $2 AND claim_token IS NULL
+        AND (SELECT s.customer_uid FROM subscriptions s WHERE s.id = charges.subscription_id) = ANY ($3)",
+);
+
+/// The bookings of a subscription's billing key.
+pub const BOOKING_OF: Statement = Statement::same(
+    "booking of",
+    "SELECT b.customer_uid, b.bookings, b.first_at, b.checked_at FROM subscriptions s JOIN accounts a ON a.name = s.account
+        JOIN key_bookings b ON b.account_id = a.id AND b.customer_uid = s.customer_uid WHERE s.id = $1",
 );

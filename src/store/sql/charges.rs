@@ -85,7 +85,7 @@ macro_rules! charge {
             c.due_at, c.amount, c.currency, c.tax_free, c.vat_amount, c.state, c.waiting, c.next_at, c.id_number, c.attempts,
             c.tries, c.first_declined_at, c.refused_customer, c.not_sent, c.doubt_since, c.doubt_looks, c.quiet_since,
             c.quiet_twice, c.alarmed, c.newest_send_at, c.elsewhere_imp_uid, c.elsewhere_number, c.imp_uid, c.version,
-            c.declined_customer, c.restarted_after, c.transients, c.transient_since, s.plan AS charge_plan,
+            c.declined_customer, c.restarted_after, c.transients, c.transient_since, s.plan AS charge_plan, s.zone AS charge_zone,
             a.id AS live_id, a.state AS live_state, a.number AS live_number, a.id_number AS live_id_number,
             a.customer_uid AS live_customer, a.hint AS live_hint, a.resends AS live_resends,
             o.id AS send_id, o.begun_at AS send_begun_at"
@@ -180,7 +180,8 @@ pub const NEXT_DUE: Statement = Statement::same(
             SELECT c.next_at FROM charges c WHERE c.account_id = a.id AND c.state IN ('doubt', 'review', 'unpaid', 'void')
                 AND c.next_at IS NOT NULL AND (c.claim_until IS NULL OR c.claim_until <= $1) ORDER BY c.next_at LIMIT 1
         )) FROM accounts a) AS look_up,
-        (SELECT next_at FROM deliveries WHERE state = 'pending' ORDER BY next_at LIMIT 1) AS delivery",
+        (SELECT next_at FROM deliveries WHERE state = 'pending' ORDER BY next_at LIMIT 1) AS delivery,
+        (SELECT look_at FROM subscription_states WHERE look_at IS NOT NULL ORDER BY look_at LIMIT 1) AS state",
 );
 
 /// When the first claim ends, among the charges that stand before the first free one of their lane (`$2`, `$3`).

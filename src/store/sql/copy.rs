@@ -179,5 +179,6 @@ pub const PASTE_TRIES: Statement = Statement::two(
 /// What became of charges, in pages.
 pub const RESULTS: Statement = Statement::same(
     "results",
-    "SELECT id, due_at, amount, currency, state, tries, paid_at, first_declined_at FROM charges WHERE id > $1 ORDER BY id LIMIT $2",
+    "SELECT c.id, c.due_at, c.amount, c.currency, s.plan, c.state, c.tries, c.paid_at, c.first_declined_at
+        FROM charges c JOIN subscriptions s ON s.id = c.subscription_id WHERE c.id > $1 ORDER BY c.id LIMIT $2",
 );

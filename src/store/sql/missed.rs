@@ -8,7 +8,8 @@ pub const ALL: &[&Statement] = &[&MISSED, &FRESH, &UNSCHEDULED];
 macro_rules! stopped {
     () => {
         "(s.killed OR s.held OR a.killed OR a.held OR a.paused OR a.audited_incarnation IS DISTINCT FROM s.incarnation
-            OR COALESCE(s.unsteady_until > $1, FALSE))"
+            OR (a.live AND a.armed_incarnation IS DISTINCT FROM s.incarnation) OR COALESCE(s.unsteady_until > $1, FALSE)
+            OR COALESCE(a.fuse IN ('blown', 'rejected'), FALSE))"
     };
 }
 

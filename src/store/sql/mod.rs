@@ -7,11 +7,14 @@ pub mod cards;
 pub mod charges;
 pub mod chores;
 pub mod copy;
+pub mod fuse;
+pub mod imports;
 pub mod missed;
 pub mod outbox;
 pub mod outlook;
 pub mod plans;
 pub mod schedules;
+pub mod states;
 pub mod terms;
 pub mod versions;
 pub mod writes;
@@ -41,8 +44,11 @@ pub const ALL: &[&[&Statement]] = &[
     accounts::ALL,
     cards::ALL,
     charges::ALL,
+    fuse::ALL,
+    imports::ALL,
     missed::ALL,
     schedules::ALL,
+    states::ALL,
     terms::ALL,
     writes::ALL,
     outbox::ALL,

@@ -2,7 +2,8 @@
 
 use super::Statement;
 
-pub const ALL: &[&Statement] = &[&STANDING, &STANDING_OF, &STANDING_ONE, &PENDING, &LAST_SUBSCRIPTION, &HISTORY];
+pub const ALL: &[&Statement] =
+    &[&STANDING, &STANDING_OF, &STANDING_ONE, &PENDING, &LAST_SUBSCRIPTION, &HISTORY, &OPENED_BETWEEN, &CARDS_OF, &REFERENCES_OF];
 
 macro_rules! standing {
     () => {
@@ -38,6 +39,30 @@ pub const STANDING_OF: Statement = Statement::two(
 
 pub const STANDING_ONE: Statement =
     Statement::same("one standing subscription", concat!(standing!(), " WHERE h.subscription_id = $1"));
+
+/// Charges that have opened and fell due in a span, whatever became of them; voided ones were not to be paid.
+pub const OPENED_BETWEEN: Statement = Statement::same(
+    "opened between",
+    "SELECT c.id, c.subscription_id, s.external_ref, s.plan, c.due_at, c.amount, c.currency
+        FROM charges c JOIN subscriptions s ON s.id = c.subscription_id
+        WHERE c.account_id = $1 AND c.due_at >= $2 AND c.due_at < $3 AND c.state <> 'void' ORDER BY c.id",
+);
+
+/// Differs because lists are arrays on Postgres and JSON on SQLite.
+pub const CARDS_OF: Statement = Statement::two(
+    "cards of",
+    "SELECT id, customer_uid FROM subscriptions WHERE id IN (SELECT value FROM json_each($1))",
+    "SELECT id, customer_uid FROM subscriptions WHERE id = ANY ($1)",
+);
+
+/// Whose cards these are. Reads the account's subscriptions once. Differs because lists are arrays on Postgres and JSON on SQLite.
+pub const REFERENCES_OF: Statement = Statement::two(
+    "references of",
+    "SELECT s.customer_uid, min(s.external_ref) AS external_ref FROM subscriptions s WHERE s.account = $1
+        AND s.customer_uid IN (SELECT value FROM json_each($2)) GROUP BY s.customer_uid",
+    "SELECT s.customer_uid, min(s.external_ref) AS external_ref FROM subscriptions s WHERE s.account = $1
+        AND s.customer_uid = ANY ($2) GROUP BY s.customer_uid",
+);
 
 /// Charges that are not final. By list and not by range: a range would read every charge that these subscriptions ever had.
 /// Differs because lists are arrays on Postgres and JSON on SQLite.

@@ -50,10 +50,12 @@ pub const FREE_SCHEDULES: Statement =
 /// change.
 pub const LOCK_STEPS: Statement = Statement::two(
     "lock steps",
-    "SELECT h.subscription_id, h.version, h.parked, h.problem, s.account, s.external_ref, a.id AS account_id
+    "SELECT h.subscription_id, h.version, h.parked, h.problem, s.account, s.external_ref, a.id AS account_id,
+            (SELECT t.state FROM subscription_states t WHERE t.subscription_id = h.subscription_id AND t.state = 'trialing') AS trialing
         FROM schedules h JOIN subscriptions s ON s.id = h.subscription_id JOIN accounts a ON a.name = s.account
         WHERE h.subscription_id IN (SELECT value FROM json_each($1)) ORDER BY h.subscription_id",
-    "SELECT h.subscription_id, h.version, h.parked, h.problem, s.account, s.external_ref, a.id AS account_id
+    "SELECT h.subscription_id, h.version, h.parked, h.problem, s.account, s.external_ref, a.id AS account_id,
+            (SELECT t.state FROM subscription_states t WHERE t.subscription_id = h.subscription_id AND t.state = 'trialing') AS trialing
         FROM schedules h JOIN subscriptions s ON s.id = h.subscription_id JOIN accounts a ON a.name = s.account
         WHERE h.subscription_id = ANY ($1) ORDER BY h.subscription_id FOR UPDATE OF h SKIP LOCKED",
 );

@@ -15,6 +15,7 @@ pub const ALL: &[&Statement] = &[
     &TAKEN,
     &SEEN,
     &STOPPED,
+    &STOPPED_BY,
     &REFUSED,
     &UNCONFIRMED,
     &FORGET_DAEMONS,
@@ -77,6 +78,9 @@ pub const SEEN: Statement = Statement::same("daemon seen", "UPDATE config_daemon
 pub const STOPPED: Statement =
     Statement::same("daemon stopped", "UPDATE config_daemons SET seen_at = $2, stopped_at = $2 WHERE instance = $1");
 
+pub const STOPPED_BY: Statement =
+    Statement::same("daemon stopped by", "UPDATE config_daemons SET stopped_by = $2 WHERE instance = $1");
+
 pub const REFUSED: Statement = Statement::same(
     "config refused",
     "UPDATE config_daemons SET refused_hash = $2, refused_why = $3, refused_at = $4, seen_at = $4,
@@ -99,7 +103,7 @@ pub const FORGET_DAEMONS: Statement = Statement::same(
 pub const DAEMONS: Statement = Statement::same(
     "daemons",
     "SELECT d.instance, d.version_id, COALESCE(v.config_hash, v.hash) AS hash, d.taken_at, d.seen_at, d.stopped_at,
-            d.refused_hash, d.refused_why, d.refused_at
+            d.refused_hash, d.refused_why, d.refused_at, d.stopped_by
         FROM config_daemons d JOIN config_versions v ON v.id = d.version_id ORDER BY d.instance",
 );
 

@@ -4,11 +4,12 @@ use super::Statement;
 
 pub const ALL: &[&Statement] = &[
     &LOCK_CHARGES,
+    &LOCK_TO_BEGIN,
+    &LOCK_TO_RECORD,
     &LOCK_BRAKES,
     &LIVE_ATTEMPTS,
     &INSERT_NEW_IDS,
     &INSERT_IDS,
-    &BUDGETS,
     &SPEND,
     &INSERT_ATTEMPTS,
     &INSERT_SENDS,
@@ -37,14 +38,54 @@ pub const LOCK_CHARGES: Statement = Statement::two(
         WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE",
 );
 
-/// The account's row is what its batches of intents queue at, so that budgets add up. Differs because SQLite has one writer.
+/// As [`LOCK_CHARGES`], with whether a payment may end its subscription's state: few are in such a one, and on Postgres only those
+/// are in the index that is asked. Differs because SQLite has one writer and no row locks.
+pub const LOCK_TO_RECORD: Statement = Statement::two(
+    "lock to record",
+    concat!(lock_to_record!(), " WHERE c.id IN (SELECT value FROM json_each($1))"),
+    concat!(lock_to_record!(), " WHERE c.id = ANY ($1) ORDER BY c.id FOR NO KEY UPDATE OF c"),
+);
+
+macro_rules! lock_to_record {
+    () => {
+        "SELECT c.id, c.state, c.claim_token, c.version,
+            (SELECT subscription_states.state FROM subscription_states WHERE subscription_states.subscription_id = c.subscription_id
+                AND subscription_states.state IN ('trialing', 'past_due', 'unpaid')) AS open_state
+        FROM charges c"
+    };
+}
+use lock_to_record;
+
+/// The same rows for W2, each with what its subscription paid last: a probe of the index that opening has just walked. Differs
+/// because SQLite has one writer, no row locks and no LATERAL; for the words of the condition see [`UPDATE_ATTEMPTS`].
+pub const LOCK_TO_BEGIN: Statement = Statement::two(
+    "lock charges to begin",
+    "SELECT c.id, c.account_id, c.state, c.claim_token, c.elsewhere_imp_uid, c.period_start, c.period_end, c.currency,
+            l.amount AS last_amount, l.currency AS last_currency, l.period_start AS last_start, l.period_end AS last_end
+        FROM charges c LEFT JOIN charges l ON l.id = (
+            SELECT p.id FROM charges p WHERE p.subscription_id = c.subscription_id AND p.period_start < c.period_start
+                AND p.state = 'paid' ORDER BY p.period_start DESC LIMIT 1)
+        WHERE c.id IN (SELECT value FROM json_each($1))",
+    "SELECT c.id, c.account_id, c.state, c.claim_token, c.elsewhere_imp_uid, c.period_start, c.period_end, c.currency,
+            l.amount AS last_amount, l.currency AS last_currency, l.period_start AS last_start, l.period_end AS last_end
+        FROM charges c LEFT JOIN LATERAL (
+            SELECT p.amount, p.currency, p.period_start, p.period_end FROM charges p
+                WHERE p.subscription_id = c.subscription_id AND p.period_start < c.period_start AND p.state IS NOT DISTINCT FROM 'paid'
+                ORDER BY p.period_start DESC LIMIT 1) l ON TRUE
+        WHERE c.id = ANY ($1) ORDER BY c.id FOR NO KEY UPDATE OF c",
+);
+
+/// The account's row is what its batches of intents queue at, so that budgets and the fuse add up. Differs because SQLite has one
+/// writer.
 pub const LOCK_BRAKES: Statement = Statement::two(
     "lock brakes",
     "SELECT s.killed AS all_killed, s.held AS all_held, a.id, a.killed, a.held, a.paused, a.endpoint_id,
-            a.audited_incarnation = s.incarnation AS audited
+            a.audited_incarnation = s.incarnation AS audited, NOT a.live OR a.armed_incarnation = s.incarnation AS armed,
+            a.fuse, a.fuse_why, a.fuse_wave, a.fuse_until
         FROM accounts a CROSS JOIN settings s WHERE a.id = $1",
     "SELECT s.killed AS all_killed, s.held AS all_held, a.id, a.killed, a.held, a.paused, a.endpoint_id,
-            a.audited_incarnation = s.incarnation AS audited
+            a.audited_incarnation = s.incarnation AS audited, NOT a.live OR a.armed_incarnation = s.incarnation AS armed,
+            a.fuse, a.fuse_why, a.fuse_wave, a.fuse_until
         FROM accounts a CROSS JOIN settings s WHERE a.id = $1 FOR NO KEY UPDATE OF a",
 );
 
@@ -81,9 +122,6 @@ pub const INSERT_IDS: Statement = Statement::two(
     concat!(insert_ids_sqlite!(), " WHERE TRUE ON CONFLICT DO NOTHING"),
     concat!(insert_ids_postgres!(), " ON CONFLICT DO NOTHING"),
 );
-
-pub const BUDGETS: Statement =
-    Statement::same("budgets", "SELECT currency, count, sum FROM budgets WHERE account_id = $1 AND day = $2");
 
 pub const SPEND: Statement = Statement::same(
     "spend",

@@ -1,0 +1,107 @@
+-- What subscriptions have come to, and billing keys that several share. Only adds: the release before works on beside this one.
+-- Same tables and columns as migrations/sqlite.
+
+-- No row: active, and nobody has told otherwise. `state`: as it was last told; empty: nothing was told yet. `look_at`: when it is
+-- derived anew; the epoch means at once.
+CREATE TABLE subscription_states (
+    subscription_id BIGINT PRIMARY KEY,
+    state TEXT CHECK (state IN ('trialing', 'active', 'past_due', 'paused', 'unpaid', 'cancelled')),
+    since TIMESTAMPTZ NOT NULL,
+    look_at TIMESTAMPTZ,
+    version BIGINT NOT NULL DEFAULT 1
+) WITH (fillfactor = 70);
+CREATE INDEX subscription_states_look ON subscription_states (look_at) WHERE look_at IS NOT NULL;
+-- Asked for each charge whose outcome is recorded, and small: those that a payment changes. Differs because SQLite finds a row
+-- by its number as fast.
+CREATE INDEX subscription_states_open ON subscription_states (subscription_id) WHERE state IN ('trialing', 'past_due', 'unpaid');
+
+-- From the release before. Who is paused, cancelled or at an end is not told of again.
+INSERT INTO subscription_states (subscription_id, state, since)
+    SELECT id, status, updated_at FROM subscriptions WHERE status <> 'active';
+INSERT INTO subscription_states (subscription_id, state, since)
+    SELECT s.id, 'cancelled', s.updated_at FROM subscriptions s JOIN schedules h ON h.subscription_id = s.id
+    WHERE s.status = 'active' AND h.parked = 'ended';
+INSERT INTO subscription_states (subscription_id, state, since, look_at)
+    SELECT s.id, 'active', s.updated_at, to_timestamp(0) FROM subscriptions s
+    WHERE s.status = 'active' AND s.id IN (
+            SELECT c.subscription_id FROM charges c
+            WHERE c.state = 'unpaid' OR (c.state IN ('due', 'doubt', 'review') AND c.first_declined_at IS NOT NULL)
+        )
+    ON CONFLICT DO NOTHING;
+INSERT INTO subscription_states (subscription_id, since, look_at)
+    SELECT s.id, s.updated_at, to_timestamp(0) FROM subscriptions s JOIN schedules h ON h.subscription_id = s.id
+    WHERE s.status = 'active' AND h.opened_until IS NULL AND h.parked IS NULL
+    ON CONFLICT DO NOTHING;
+
+-- A status written by hand is told at the daemon's next look, and so is another trial. Differs because: Postgres wants functions,
+-- and statement triggers keep imports fast.
+CREATE FUNCTION rebilld_state_added() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO subscription_states (subscription_id, since, look_at)
+        SELECT id, updated_at, to_timestamp(0) FROM added WHERE status <> 'active';
+    RETURN NULL;
+END $$;
+CREATE TRIGGER subscriptions_state_added AFTER INSERT ON subscriptions REFERENCING NEW TABLE AS added
+    FOR EACH STATEMENT EXECUTE FUNCTION rebilld_state_added();
+
+CREATE FUNCTION rebilld_state_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO subscription_states AS t (subscription_id, state, since, look_at)
+        VALUES (NEW.id, 'active', NEW.updated_at, to_timestamp(0))
+        ON CONFLICT (subscription_id) DO UPDATE SET look_at = to_timestamp(0), version = t.version + 1;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER subscriptions_state_changed AFTER UPDATE OF status ON subscriptions
+    FOR EACH ROW WHEN (NEW.status IS DISTINCT FROM OLD.status) EXECUTE FUNCTION rebilld_state_changed();
+
+CREATE FUNCTION rebilld_trial_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE subscription_states SET look_at = to_timestamp(0), version = version + 1
+        WHERE subscription_id = NEW.id AND state = 'trialing';
+    RETURN NULL;
+END $$;
+CREATE TRIGGER subscriptions_trial_changed AFTER UPDATE OF plan, anchor, zone, trial_days, trial_until ON subscriptions
+    FOR EACH ROW WHEN ((NEW.plan, NEW.anchor, NEW.zone, NEW.trial_days, NEW.trial_until)
+        IS DISTINCT FROM (OLD.plan, OLD.anchor, OLD.zone, OLD.trial_days, OLD.trial_until))
+    EXECUTE FUNCTION rebilld_trial_changed();
+
+CREATE FUNCTION rebilld_state_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM subscription_states WHERE subscription_id = OLD.id;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER subscriptions_state_deleted AFTER DELETE ON subscriptions
+    FOR EACH ROW EXECUTE FUNCTION rebilld_state_deleted();
+
+-- Billing keys that more than one subscription has: their tries are all kept in card_tries, so that charges to one are spaced
+-- whichever batch they are in. A key stays here once it was shared.
+CREATE TABLE shared_cards (
+    account TEXT NOT NULL,
+    customer_uid TEXT NOT NULL,
+    PRIMARY KEY (account, customer_uid)
+);
+CREATE INDEX subscriptions_card ON subscriptions (customer_uid);
+INSERT INTO shared_cards (account, customer_uid)
+    SELECT account, customer_uid FROM subscriptions GROUP BY account, customer_uid HAVING count(*) > 1;
+
+CREATE FUNCTION rebilld_card_shared_added() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO shared_cards (account, customer_uid)
+        SELECT DISTINCT a.account, a.customer_uid FROM added a
+        WHERE EXISTS (SELECT 1 FROM subscriptions s WHERE s.customer_uid = a.customer_uid AND s.account = a.account AND s.id <> a.id)
+        ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER subscriptions_card_shared_added AFTER INSERT ON subscriptions REFERENCING NEW TABLE AS added
+    FOR EACH STATEMENT EXECUTE FUNCTION rebilld_card_shared_added();
+
+CREATE FUNCTION rebilld_card_shared_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO shared_cards (account, customer_uid)
+        SELECT NEW.account, NEW.customer_uid
+        WHERE EXISTS (SELECT 1 FROM subscriptions s WHERE s.customer_uid = NEW.customer_uid AND s.account = NEW.account AND s.id <> NEW.id)
+        ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER subscriptions_card_shared_changed AFTER UPDATE OF customer_uid ON subscriptions
+    FOR EACH ROW WHEN (NEW.customer_uid IS DISTINCT FROM OLD.customer_uid) EXECUTE FUNCTION rebilld_card_shared_changed();

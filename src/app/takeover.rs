@@ -1,0 +1,197 @@
+//! Taking a book over from PortOne's own schedule: which billing keys it is going to charge, and taking that away from it.
+//!
+//! A key that is booked there is not charged from here (W2 reads what is kept of it); the gateway is asked by operators alone, never
+//! for a charge.
+
+use std::collections::BTreeSet;
+
+use futures::stream::{self, StreamExt};
+use jiff::{SignedDuration, Timestamp};
+
+use super::errors::AppError;
+use super::operate::{assembled, chosen};
+use crate::config::Loaded;
+use crate::domain::attempt::{base32, digest};
+use crate::engine::Account;
+use crate::ports::gateway::{Booking, Unavailable};
+use crate::ports::store::Store;
+use crate::store::desk::{BookedKey, Signed};
+
+/// Subscriptions that are read together.
+const PAGE: u32 = 1_000;
+/// Keys that are asked for at the same time.
+const SIDE_BY_SIDE: usize = 8;
+/// PortOne lists at most three months of bookings at a time.
+const WINDOW: SignedDuration = SignedDuration::from_hours(89 * 24);
+/// A booking that is due now may still be carried out.
+const BACK: SignedDuration = SignedDuration::from_hours(24);
+
+/// What a check of one account came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checked {
+    pub account: String,
+    /// Billing keys that were asked for.
+    pub keys: u64,
+    pub booked: Vec<BookedKey>,
+    /// Keys that could not be asked for, and why: what was known of them stays.
+    pub failed: Vec<(String, String)>,
+}
+
+/// Asks for the bookings of every billing key of the book, `ahead` into the future, and keeps which keys are booked.
+pub async fn check(
+    loaded: &Loaded,
+    account: Option<&str>,
+    ahead: SignedDuration,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<Vec<Checked>, AppError> {
+    let assembled = assembled(loaded).await?;
+    let database = &assembled.database;
+    let whole = u64::try_from(database.last_subscription().await?).unwrap_or(0);
+    let mut all = Vec::new();
+    for account in chosen(&assembled, account)? {
+        let mut checked = Checked { account: account.name.clone(), ..Checked::default() };
+        // a key that no subscription has any more is asked for as well: what is known of it may be out of date
+        let mut left: BTreeSet<String> =
+            database.desk().booked_keys(account.id).await?.into_iter().map(|key| key.customer_uid).collect();
+        let mut after = 0;
+        loop {
+            let page = database.desk().keys(account.id, after, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = last.id;
+            let keys: BTreeSet<String> = page.into_iter().filter(|key| !key.cancelled).map(|key| key.customer_uid).collect();
+            left.retain(|key| !keys.contains(key));
+            ask(&assembled.database, &account, keys, ahead, &mut checked).await?;
+            progress(u64::try_from(after).unwrap_or(0), whole);
+        }
+        ask(&assembled.database, &account, left, ahead, &mut checked).await?;
+        checked.booked.sort_by(|a, b| a.customer_uid.cmp(&b.customer_uid));
+        checked.booked.dedup_by(|a, b| a.customer_uid == b.customer_uid);
+        all.push(checked);
+    }
+    progress(whole, whole);
+    database.close().await;
+    Ok(all)
+}
+
+/// Asks for some keys, and keeps what is known of them from now on.
+async fn ask(
+    database: &crate::store::Database,
+    account: &Account,
+    keys: BTreeSet<String>,
+    ahead: SignedDuration,
+    checked: &mut Checked,
+) -> Result<(), AppError> {
+    let now = database.clock().await?;
+    let (mut booked, mut free) = (Vec::new(), Vec::new());
+    checked.keys += keys.len() as u64;
+    let answers = stream::iter(keys).map(|key| async move {
+        let found = bookings(account, &key, now, ahead).await;
+        (key, found)
+    });
+    let mut answers = answers.buffer_unordered(SIDE_BY_SIDE);
+    while let Some((customer_uid, found)) = answers.next().await {
+        match found {
+            Ok(found) if found.is_empty() => free.push(customer_uid),
+            Ok(found) => booked.push(BookedKey {
+                customer_uid,
+                bookings: i64::try_from(found.len()).unwrap_or(i64::MAX),
+                first_at: found.iter().filter_map(|booking| booking.at).min(),
+                checked_at: now,
+            }),
+            Err(why) => checked.failed.push((customer_uid, why.to_string())),
+        }
+    }
+    drop(answers);
+    database.desk().checked(now, account.id, &booked, &free).await?;
+    checked.booked.extend(booked);
+    Ok(())
+}
+
+/// What the gateway is going to charge to a key, window by window.
+async fn bookings(account: &Account, key: &str, now: Timestamp, ahead: SignedDuration) -> Result<Vec<Booking>, Unavailable> {
+    let until = now.saturating_add(ahead).unwrap_or(Timestamp::MAX);
+    let mut from = now.saturating_sub(BACK).unwrap_or(now);
+    let mut all = Vec::new();
+    while from < until {
+        let to = from.saturating_add(WINDOW).unwrap_or(until).min(until);
+        all.extend(account.gateway.bookings(key, from, to).await?);
+        from = to;
+    }
+    // a booking at the very end of a window stands in two of them
+    all.sort_by(|a, b| (a.at, &a.merchant_uid).cmp(&(b.at, &b.merchant_uid)));
+    all.dedup();
+    Ok(all)
+}
+
+/// The keys that are known to be booked, by account.
+pub async fn known(loaded: &Loaded, account: Option<&str>) -> Result<Vec<(String, BookedKey)>, AppError> {
+    let assembled = assembled(loaded).await?;
+    let mut known = Vec::new();
+    for account in chosen(&assembled, account)? {
+        let keys = assembled.database.desk().booked_keys(account.id).await?;
+        known.extend(keys.into_iter().map(|key| (account.name.clone(), key)));
+    }
+    assembled.database.close().await;
+    Ok(known)
+}
+
+/// What an operator confirms: the same keys with the same bookings have the same text.
+pub fn hash(keys: &[(String, BookedKey)]) -> String {
+    let mut parts = vec!["takeover/1".to_owned()];
+    for (account, key) in keys {
+        let first = key.first_at.map_or_else(String::new, |at| at.to_string());
+        parts.extend([account.clone(), key.customer_uid.clone(), key.bookings.to_string(), first]);
+    }
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    base32(&digest(&parts), 12)
+}
+
+/// What became of one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unscheduled {
+    pub account: String,
+    pub customer_uid: String,
+    /// Bookings that the gateway says it took away.
+    pub revoked: u64,
+    /// Why the key is still not charged from here, if so.
+    pub problem: Option<String>,
+}
+
+/// Takes the bookings of these keys out of PortOne's schedule, each journaled, and asks again: a key without bookings is charged from here
+/// from then on. `keys` are those that the operator has seen.
+pub async fn unschedule(
+    loaded: &Loaded,
+    keys: &[(String, BookedKey)],
+    ahead: SignedDuration,
+    signed: &Signed,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<Vec<Unscheduled>, AppError> {
+    let assembled = assembled(loaded).await?;
+    let database = &assembled.database;
+    let mut done = Vec::new();
+    for (account_name, key) in keys {
+        let account = chosen(&assembled, Some(account_name))?.remove(0);
+        let uid = &key.customer_uid;
+        let mut one = Unscheduled { account: account_name.clone(), customer_uid: uid.clone(), revoked: 0, problem: None };
+        match account.gateway.unschedule(uid).await {
+            Ok(revoked) => {
+                one.revoked = revoked;
+                let now = database.clock().await?;
+                database.desk().unscheduled(now, account_name, uid, revoked, signed).await?;
+            }
+            // it may have been done all the same: the look below tells
+            Err(why) => one.problem = Some(why.to_string()),
+        }
+        let mut checked = Checked::default();
+        ask(database, &account, BTreeSet::from([uid.clone()]), ahead, &mut checked).await?;
+        one.problem = match (checked.booked.first(), checked.failed.first()) {
+            (Some(booked), _) => Some(one.problem.unwrap_or(format!("{} bookings are still there", booked.bookings))),
+            (None, Some((_, why))) => Some(format!("whether they are gone cannot be seen: {why}")),
+            (None, None) => None,
+        };
+        done.push(one);
+        progress(done.len() as u64, keys.len() as u64);
+    }
+    database.close().await;
+    Ok(done)
+}

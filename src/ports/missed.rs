@@ -1,0 +1,33 @@
+//! What nobody may forget, between the engine and the database.
+
+use crate::domain::charge::{ChargeId, SubscriptionId};
+
+/// What is past due and waits for nothing that is shown (docs/protocol.md, Clock, restore, audit).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Missed {
+    /// Charges that ought to have been sent.
+    pub sends: u64,
+    /// Doubts and reviews that ought to have been looked up.
+    pub look_ups: u64,
+    /// Schedules that ought to have been looked at, or that nothing will ever wake.
+    pub schedules: u64,
+    /// Past due just as long, but their account waits for a brake that `rebilld hold status` shows: not missed.
+    pub braked: u64,
+    /// Rows that are to be looked at at once, one a lane: the rows do not say since when.
+    pub fresh: Vec<Fresh>,
+}
+
+/// A row that waits to be looked at for the first time since it was written by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fresh {
+    Schedule(SubscriptionId),
+    Charge(ChargeId),
+}
+
+/// A page of the search for subscriptions that no schedule serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Unscheduled {
+    pub found: u64,
+    /// The last subscription of the page; `None`: there is none after it.
+    pub last: Option<SubscriptionId>,
+}

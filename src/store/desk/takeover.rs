@@ -1,0 +1,102 @@
+//! Billing keys that PortOne's own schedule is going to charge.
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{Desk, Signed, journal, sql, subject};
+use crate::domain::charge::AccountId;
+use crate::store::codec::Row;
+use crate::store::db::Fault;
+use crate::store::sql::cards;
+
+/// A billing key of the book.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// The subscription's row: where the next page begins.
+    pub id: i64,
+    pub customer_uid: String,
+    /// Its subscription is cancelled: nothing will be charged to it here.
+    pub cancelled: bool,
+}
+
+/// A billing key with bookings, as it was seen last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BookedKey {
+    pub customer_uid: String,
+    /// At least so many.
+    pub bookings: i64,
+    /// When the first of them is due.
+    pub first_at: Option<Timestamp>,
+    pub checked_at: Timestamp,
+}
+
+impl BookedKey {
+    fn of(row: &Row) -> Result<Self, Fault> {
+        Ok(Self {
+            customer_uid: row.text("customer_uid")?,
+            bookings: row.int("bookings")?,
+            first_at: row.at_opt("first_at")?,
+            checked_at: row.at("checked_at")?,
+        })
+    }
+}
+
+impl Desk<'_> {
+    /// A page of the billing keys of an account's subscriptions, after a row.
+    pub async fn keys(&self, account: AccountId, after: i64, limit: u32) -> Result<Vec<Key>, Fault> {
+        let rows = self.database.read(&cards::KEYS_OF, &[account.0.into(), after.into(), limit.into()]).await?;
+        let key = |row: &Row| {
+            let (id, customer_uid) = (row.int("id")?, row.text("customer_uid")?);
+            Ok(Key { id, customer_uid, cancelled: row.text("status")? == "cancelled" })
+        };
+        rows.iter().map(key).collect()
+    }
+
+    /// Those of an account that are known to be booked.
+    pub async fn booked_keys(&self, account: AccountId) -> Result<Vec<BookedKey>, Fault> {
+        let rows = self.database.read(&cards::BOOKED_KEYS, &[account.0.into()]).await?;
+        rows.iter().map(BookedKey::of).collect()
+    }
+
+    /// The bookings of a subscription's billing key, if any are known.
+    pub async fn booking_of(&self, subscription: i64) -> Result<Option<BookedKey>, Fault> {
+        let rows = self.database.read(&cards::BOOKING_OF, &[subscription.into()]).await?;
+        rows.first().map(BookedKey::of).transpose()
+    }
+
+    /// Keeps what a check saw: which keys are booked, and which are not. What rested for a key that is free now is due at once.
+    pub async fn checked(&self, now: Timestamp, account: AccountId, booked: &[BookedKey], free: &[String]) -> Result<(), Fault> {
+        let mut tx = self.database.begin_write().await?;
+        for key in booked {
+            let (uid, count) = (key.customer_uid.as_str(), key.bookings);
+            let params = [account.0.into(), uid.into(), count.into(), key.first_at.into(), key.checked_at.into()];
+            tx.execute(&cards::KEY_BOOKED, &params).await?;
+        }
+        let mut freed = Vec::new();
+        for uid in free {
+            if tx.execute(&cards::KEY_FREE, &[account.0.into(), uid.as_str().into()]).await? > 0 {
+                freed.push(uid.clone());
+            }
+        }
+        if !freed.is_empty() {
+            tx.execute(&cards::WAKE_KEYS, &[account.0.into(), now.into(), freed.into()]).await?;
+            tx.query(&sql::WAKE, &[]).await?;
+        }
+        tx.commit().await
+    }
+
+    /// What an operator took out of PortOne's schedule. Whether it is gone says the next check.
+    pub async fn unscheduled(
+        &self,
+        now: Timestamp,
+        account: &str,
+        key: &str,
+        revoked: u64,
+        signed: &Signed,
+    ) -> Result<(), Fault> {
+        let mut tx = self.database.begin_write().await?;
+        let detail = json!({ "customer_uid": key, "revoked": revoked });
+        journal(&mut tx, now, signed, "takeover unschedule", &subject::account(account), &detail).await?;
+        tx.commit().await
+    }
+}

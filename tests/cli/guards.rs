@@ -1,0 +1,207 @@
+//! Imports of many rows: what looks wrong is held until exactly that is confirmed.
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
+use rebilld::ports::clock::Clock;
+use rebilld::time::SystemClock;
+use serde_json::Value;
+
+use super::rig::Rig;
+
+const HEADER: &str = "account,external_ref,plan,customer_uid,anchor,amount\n";
+
+/// The day so many days from today, where the plans are.
+fn day(ahead: i64) -> Date {
+    let now: Timestamp = SystemClock::new().now();
+    now.to_zoned(TimeZone::get("Asia/Seoul").unwrap()).date() + Span::new().days(ahead)
+}
+
+/// So many rows that nothing is wrong with: one begins each day, from three days on.
+fn rows(count: i64) -> Vec<String> {
+    (0..count).map(|n| format!("main,sub-{n},monthly,card-{n},{},", day(3 + n))).collect()
+}
+
+fn file(rig: &Rig, rows: &[String]) {
+    rig.write("s.csv", format!("{HEADER}{}\n", rows.join("\n")));
+}
+
+fn import(rig: &Rig) -> Value {
+    rig.json(&["subscriptions", "import", "s.csv"])
+}
+
+fn known(rig: &Rig) -> usize {
+    rig.json(&["subscriptions", "list", "--limit", "1000"]).as_array().unwrap().len()
+}
+
+fn entries(rig: &Rig) -> usize {
+    rig.json(&["journal", "list"]).as_array().unwrap().len()
+}
+
+/// Thirty rows of which five look wrong, each for its own reason, after one subscription that is there already.
+fn mixed(rig: &Rig) -> Vec<String> {
+    rig.write("first.csv", format!("{HEADER}main,before,monthly,card-before,{},\n", day(9)));
+    rig.ok(&["subscriptions", "import", "first.csv", "--quiet"]);
+    let mut rows = rows(30);
+    rows[4] = format!("main,sub-4,monthly,card-4,{},990000", day(7));
+    rows[5] = format!("main,sub-5,monthly,card-before,{},", day(8));
+    rows[6] = format!("main,sub-6,monthly,card-7,{},", day(9));
+    rows[8] = format!("main,sub-8,monthly,card-8,{},", day(0));
+    file(rig, &rows);
+    rows
+}
+
+#[tokio::test]
+async fn what_looks_wrong_is_held_and_imported_once_exactly_that_is_confirmed() {
+    for rig in Rig::both().await {
+        mixed(&rig);
+        let told = import(&rig);
+        assert_eq!((&told["new"], &told["held"]), (&25.into(), &5.into()), "{told}");
+        let reasons = serde_json::json!({ "far_from_plan": 1, "key_elsewhere": 1, "key_twice": 2, "soon": 1 });
+        assert_eq!(told["held_reasons"], reasons);
+        let hash = told["held_hash"].as_str().unwrap().to_owned();
+        let held = rig.json(&["imports", "list"]);
+        let held: Vec<(String, String)> = held
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| {
+                assert_eq!(row["hash"], hash.as_str());
+                (row["external_ref"].as_str().unwrap().to_owned(), row["reasons"].as_str().unwrap().to_owned())
+            })
+            .collect();
+        for ((found, why), (expected, words)) in held.iter().zip([
+            ("sub-4", "a period costs 990,000 KRW, and by the plan's own price 9,900 KRW"),
+            ("sub-5", "its billing key belongs to another subscription already"),
+            ("sub-6", "its billing key is in the file more than once"),
+            ("sub-7", "its billing key is in the file more than once"),
+            ("sub-8", "its first charge"),
+        ]) {
+            assert_eq!(found, expected);
+            assert!(why.contains(words), "{found}: {why}");
+        }
+        assert_eq!((known(&rig), entries(&rig)), (26, 2));
+
+        // the same file twice changes nothing, and holds the same rows under the same hash
+        let again = import(&rig);
+        assert_eq!((&again["new"], &again["unchanged"], &again["held"]), (&0.into(), &25.into(), &5.into()));
+        assert_eq!((&again["held_hash"], known(&rig), entries(&rig)), (&hash.as_str().into(), 26, 2));
+
+        let (wrong, short) = (rig.fails(65, &["imports", "confirm", "00000000", "--reason", "x"]), &hash[..12]);
+        assert!(wrong.contains(&hash), "{wrong}");
+        let done = rig.json(&["imports", "confirm", short, "--reason", "looked at each", "--as", "kim"]);
+        assert_eq!((&done["new"], &done["changed"]), (&5.into(), &0.into()));
+        assert_eq!((known(&rig), rig.json(&["imports", "list"]).as_array().unwrap().len()), (31, 0));
+        let entry = &rig.json(&["journal", "list"])[0];
+        assert_eq!((&entry["action"], &entry["reason"]), (&"imports confirm".into(), &"looked at each".into()));
+        assert_eq!((&entry["detail"]["hash"], &entry["detail"]["rows"]), (&hash.as_str().into(), &5.into()));
+        assert_eq!(rig.json(&["subscriptions", "show", "sub-4"])["amount"], 990_000);
+        assert!(rig.fails(65, &["imports", "confirm", &hash, "--reason", "again"]).contains("nothing is held"));
+        let after = import(&rig);
+        assert_eq!((&after["unchanged"], &after["held"]), (&30.into(), &0.into()));
+    }
+}
+
+#[tokio::test]
+async fn what_is_rejected_stays_out_of_files_until_it_changes_or_comes_alone() {
+    for rig in Rig::both().await {
+        let rows = mixed(&rig);
+        let hash = import(&rig)["held_hash"].as_str().unwrap().to_owned();
+        assert!(rig.ok(&["imports", "reject", &hash, "--reason", "a slip"]).contains("dropped: 5 rows"));
+        assert_eq!((known(&rig), rig.json(&["imports", "list"]).as_array().unwrap().len()), (26, 0));
+        // the job that sends the same file each night does not bring them in
+        let again = import(&rig);
+        assert_eq!((&again["new"], &again["unchanged"], &again["rejected"]), (&0.into(), &25.into(), &5.into()));
+        assert_eq!(known(&rig), 26);
+        let mut better = rows.clone();
+        better[4] = rows[4].replace("990000", "9900");
+        file(&rig, &better);
+        let told = import(&rig);
+        assert_eq!((&told["new"], &told["rejected"]), (&1.into(), &4.into()), "one that was put right is a row like any other");
+        file(&rig, &rows[5..6]);
+        assert_eq!(import(&rig)["new"], 1, "whoever sends it alone means it");
+    }
+}
+
+#[tokio::test]
+async fn twenty_rows_and_a_single_sign_up_are_taken_at_once() {
+    for rig in Rig::both().await {
+        let mut rows = rows(20);
+        rows[3] = format!("main,sub-3,monthly,card-2,{},9900000", day(-1));
+        file(&rig, &rows);
+        let told = import(&rig);
+        assert_eq!((&told["new"], &told["held"], &told["held_hash"]), (&20.into(), &0.into(), &Value::Null));
+    }
+}
+
+#[tokio::test]
+async fn a_hash_is_void_once_one_of_its_rows_is_put_right() {
+    for rig in Rig::both().await {
+        let rows = mixed(&rig);
+        let hash = import(&rig)["held_hash"].as_str().unwrap().to_owned();
+        file(&rig, &[rows[4].replace("990000", "9900")]);
+        let told = import(&rig);
+        assert_eq!((&told["new"], &told["held"]), (&1.into(), &0.into()));
+        let error = rig.fails(65, &["imports", "confirm", &hash, "--reason", "x"]);
+        assert!(error.contains("void once one of its rows has changed"), "{error}");
+        let held = rig.json(&["imports", "list"]);
+        assert_eq!(held.as_array().unwrap().len(), 4);
+        let hash = held[0]["hash"].as_str().unwrap();
+        assert_eq!(rig.json(&["imports", "confirm", hash, "--reason", "the rest is right"])["new"], 4);
+        assert_eq!(rig.json(&["subscriptions", "show", "sub-4"])["amount"], 9900);
+    }
+}
+
+#[tokio::test]
+async fn everything_at_once_is_shown_first_and_confirmed_with_the_import() {
+    for rig in Rig::both().await {
+        let rows: Vec<String> = (0..40).map(|n| format!("main,sub-{n},monthly,card-{n},{},", day(40))).collect();
+        file(&rig, &rows);
+        let said = rig.ok(&["subscriptions", "import", "s.csv", "--dry-run"]);
+        assert!(
+            said.contains("40 would be held and not imported") && said.contains("together with those of 40 of the 40 new rows"),
+            "{said}"
+        );
+        assert_eq!((known(&rig), rig.json(&["imports", "list"]).as_array().unwrap().len()), (0, 0), "--dry-run holds nothing");
+        let dry = rig.json(&["subscriptions", "import", "s.csv", "--dry-run"]);
+        let hash = dry["held_hash"].as_str().unwrap().to_owned();
+        assert!(said.contains(&format!("--confirm {hash}")));
+        let error = rig.fails(65, &["subscriptions", "import", "s.csv", "--confirm", "aaaaaaaaaa"]);
+        assert!(error.contains(&hash) && error.contains("nothing was imported"), "{error}");
+        let told = rig.json(&["subscriptions", "import", "s.csv", "--confirm", &hash, "--reason", "the launch"]);
+        assert_eq!((&told["new"], &told["held"]), (&40.into(), &0.into()));
+        let entry = &rig.json(&["journal", "list"])[0];
+        assert_eq!((&entry["reason"], &entry["detail"]["hash"]), (&"the launch".into(), &hash.as_str().into()));
+        let error = rig.fails(65, &["subscriptions", "import", "s.csv", "--confirm", &hash]);
+        assert!(error.contains("looks wrong any more"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_changed_row_that_is_held_keeps_its_old_terms_until_it_is_confirmed() {
+    for rig in Rig::both().await {
+        let rows = rows(25);
+        file(&rig, &rows);
+        assert_eq!(import(&rig)["held"], 0);
+        let dearer: Vec<String> = rows.iter().map(|row| format!("{row}99000")).collect();
+        file(&rig, &dearer);
+        let told = import(&rig);
+        assert_eq!((&told["changed"], &told["held"]), (&0.into(), &25.into()));
+        assert_eq!(rig.json(&["subscriptions", "show", "sub-3"])["amount"], Value::Null);
+        let hash = told["held_hash"].as_str().unwrap();
+        assert_eq!(rig.json(&["imports", "confirm", hash, "--reason", "the new price"])["changed"], 25);
+        assert_eq!(rig.json(&["subscriptions", "show", "sub-3"])["amount"], 99_000);
+    }
+}
+
+#[tokio::test]
+async fn a_held_row_without_what_it_needs_is_refused_like_any_other() {
+    for rig in Rig::both().await {
+        let mut rows: Vec<String> = rows(29).iter().map(|row| row.trim_end_matches(',').to_owned()).collect();
+        rows.push(format!("main,sub-29,own,card-2,{}", day(60)));
+        rig.write("s.csv", format!("account,external_ref,plan,customer_uid,anchor\n{}\n", rows.join("\n")));
+        let error = rig.fails(65, &["subscriptions", "import", "s.csv"]);
+        assert!(error.contains("s.csv:31: amount: a new subscription needs it"), "{error}");
+        assert_eq!((known(&rig), rig.json(&["imports", "list"]).as_array().unwrap().len()), (0, 0));
+    }
+}

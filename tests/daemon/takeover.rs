@@ -1,0 +1,93 @@
+//! Taking a book over from PortOne's own schedule.
+
+use serde_json::{Value, json};
+
+use crate::processes::{Daemon, until};
+use crate::rig::{Rig, SOON};
+use crate::support::postgres;
+
+async fn waiting(rig: &Rig) -> Vec<String> {
+    let rows = rig.home.sql("SELECT waiting FROM charges WHERE state = 'due' AND next_at IS NOT NULL").await;
+    rows.iter().map(|row| row.text("waiting").expect("a word")).collect()
+}
+
+async fn a_booked_key_is_left_alone(database: Option<&str>) {
+    let mut rig = Rig::new(database);
+    rig.gateway.book("good-0", "old-1");
+    rig.gateway.book("good-0", "old-2");
+    rig.insert(2).await;
+    // as a script would read it: exit 65 says that there are some
+    let (code, said) = rig.fails(&["takeover", "check", "--output", "csv"]);
+    assert_eq!(code, 65, "{said}");
+    assert!(said.contains("\nmain,good-0,2,") && !said.contains("good-1"), "{said}");
+    assert!(said.contains("`rebilld takeover unschedule`"), "{said}");
+    let text = rig.done(&["run", "--dry-run", "--output", "json"]);
+    let line: Value = serde_json::from_str(text.lines().find(|line| line.contains("good-0")).expect("its line")).expect("JSON");
+    assert_eq!((&line["fate"], &line["why"]), (&"waits".into(), &"its bookings in PortOne's own schedule to go".into()));
+
+    let _daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_paid(1).await;
+    until("the other one rests", SOON, async || (waiting(&rig).await == ["card_rest"]).then_some(())).await;
+    let ledger = rig.gateway.ledger();
+    assert!(ledger.charges().all(|post| post.customer_uid.as_deref() == Some("good-1")), "the booked key was asked");
+    for shown in [rig.done(&["explain", "sub-0"]), rig.done(&["charges", "show", "sub-0"])] {
+        assert!(shown.contains("Its billing key has 2 bookings in PortOne's own schedule"), "{shown}");
+    }
+
+    let unschedule = ["takeover", "unschedule", "--reason", "rebilld charges them now"];
+    let with = |more: &[&'static str]| [&unschedule[..], more].concat();
+    let (code, said) = rig.fails(&unschedule);
+    assert_eq!(code, 75, "{said}");
+    let hash = said.split("--confirm ").nth(1).and_then(|rest| rest.split(' ').next()).expect("a hash").to_owned();
+    assert_eq!(rig.fails(&with(&["--confirm", "nothing"])).0, 65);
+    assert_eq!(rig.fails(&with(&["--customer-uid", "good-1"])).0, 65, "nothing is known of its bookings");
+    assert_eq!(
+        rig.gateway.ledger().posts.iter().filter(|post| post.body.contains("good-0")).count(),
+        2,
+        "nothing was taken away"
+    );
+    let said = rig.done(&[&unschedule[..], &["--confirm", &hash]].concat());
+    assert!(said.contains("good-0") && said.contains("gone"), "{said}");
+    rig.until_paid(2).await;
+
+    let journal = rig.home.json(&["journal", "list"]);
+    let entry =
+        journal.as_array().and_then(|rows| rows.iter().find(|row| row["action"] == "takeover unschedule")).expect("an entry");
+    assert_eq!((&entry["subject"], &entry["reason"]), (&"account main".into(), &"rebilld charges them now".into()));
+    assert_eq!(entry["detail"], json!({ "customer_uid": "good-0", "revoked": 2 }));
+    let checked = rig.home.json(&["takeover", "check"]);
+    assert_eq!((&checked["keys"], &checked["booked"], &checked["failed"]), (&2.into(), &json!([]), &json!([])));
+    assert_eq!(rig.gateway.ledger().payments.len(), 2, "each once");
+}
+
+#[tokio::test]
+async fn a_booked_key_is_left_alone_until_its_bookings_are_gone_on_sqlite() {
+    a_booked_key_is_left_alone(None).await;
+}
+
+#[tokio::test]
+async fn a_booked_key_is_left_alone_until_its_bookings_are_gone_on_postgres() {
+    let database = postgres::database().await;
+    a_booked_key_is_left_alone(Some(&database.url)).await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_cannot_be_asked_frees_no_key() {
+    let mut rig = Rig::new(None);
+    rig.gateway.book("good-0", "old-1");
+    rig.insert(1).await;
+    assert_eq!(rig.fails(&["takeover", "check"]).0, 65);
+    rig.gateway.stop();
+    let (code, said) = rig.fails(&["takeover", "check"]);
+    assert_eq!(code, 69, "{said}");
+    assert!(said.contains("what was known of them stays"), "{said}");
+    let (code, said) = rig.fails(&["takeover", "unschedule", "--yes", "--reason", "now"]);
+    assert_eq!(code, 69, "{said}");
+    let known = rig.home.sql("SELECT CAST(count(*) AS BIGINT) AS n FROM key_bookings").await;
+    assert_eq!(known[0].int("n").expect("a number"), 1);
+    rig.gateway.start_again();
+    // another card, and nothing is known of its bookings
+    rig.done(&["subscriptions", "set", "sub-0", "--customer-uid", "good-9", "--reason", "a new card"]);
+    let _daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_paid(1).await;
+}
