@@ -71,11 +71,11 @@ async fn what_looks_wrong_is_held_and_imported_once_exactly_that_is_confirmed() 
             })
             .collect();
         for ((found, why), (expected, words)) in held.iter().zip([
-            ("sub-4", "a period costs 990,000 KRW, and by the plan's own price 9,900 KRW"),
-            ("sub-5", "its billing key belongs to another subscription already"),
-            ("sub-6", "its billing key is in the file more than once"),
-            ("sub-7", "its billing key is in the file more than once"),
-            ("sub-8", "its first charge"),
+            ("sub-4", "costs 990,000 KRW, the plan 9,900 KRW"),
+            ("sub-5", "another subscription has its billing key"),
+            ("sub-6", "another row has its billing key"),
+            ("sub-7", "another row has its billing key"),
+            ("sub-8", "due"),
         ]) {
             assert_eq!(found, expected);
             assert!(why.contains(words), "{found}: {why}");

@@ -126,19 +126,12 @@ fn first_due(opened: &Opened, imported: &Imported) -> Option<jiff::Timestamp> {
 pub fn told(suspicion: &Suspicion, opened: &Opened, account: &str) -> String {
     let at = |at: &jiff::Timestamp| local(*at, &opened.zone(account));
     match suspicion {
-        Suspicion::FarFromPlan { amount, of_plan } => format!("a period costs {amount}, and by the plan's own price {of_plan}"),
-        Suspicion::FarFromMedian { amount, median } => {
-            format!("a period costs {amount}, and half of this plan's rows in the file {median} or less")
-        }
-        Suspicion::KeyElsewhere => "its billing key belongs to another subscription already".to_owned(),
-        Suspicion::KeyTwice => "its billing key is in the file more than once".to_owned(),
-        Suspicion::AllAtOnce { together, of, at: from } => {
-            format!(
-                "its first charge falls due together with those of {together} of the {of} new rows, within an hour from {}",
-                at(from)
-            )
-        }
-        Suspicion::Soon { at: due } if *due < opened.now => format!("its first charge has been due since {}", at(due)),
-        Suspicion::Soon { at: due } => format!("its first charge falls due within a day, at {}", at(due)),
+        Suspicion::FarFromPlan { amount, of_plan } => format!("costs {amount}, the plan {of_plan}"),
+        Suspicion::FarFromMedian { amount, median } => format!("costs {amount}, half of the plan's rows {median} or less"),
+        Suspicion::KeyElsewhere => "another subscription has its billing key".to_owned(),
+        Suspicion::KeyTwice => "another row has its billing key".to_owned(),
+        Suspicion::AllAtOnce { together, of, .. } => format!("{together} of {of} new rows fall due first within one hour"),
+        Suspicion::Soon { at: due } if *due < opened.now => "due already".to_owned(),
+        Suspicion::Soon { at: due } => format!("first due within a day, {}", at(due)),
     }
 }
