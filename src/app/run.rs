@@ -59,6 +59,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
         files,
         accounts: names.iter().map(|name| (*name).to_owned()).collect(),
         instance: instance(),
+        pulls: Arc::default(),
     };
     let watching = tokio::spawn(watch.run(pull));
     let reloading = tokio::spawn(reloader.run(hangup));
