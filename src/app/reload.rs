@@ -140,9 +140,13 @@ impl Reloader {
                 }
                 () = plans.heard() => self.look_at_plans().await,
                 _ = approvals.tick() => {
-                    self.look_at_plans().await;
                     rounds = rounds.wrapping_add(1);
-                    self.look_for_approvals(rounds.is_multiple_of(SAY_SO)).await;
+                    let net = rounds.is_multiple_of(SAY_SO);
+                    if net {
+                        // changed plans ring; this is for a ring that got lost
+                        self.look_at_plans().await;
+                    }
+                    self.look_for_approvals(net).await;
                 }
             }
         }

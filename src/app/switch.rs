@@ -18,6 +18,8 @@ use crate::store::desk::{Reach, Signed};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_millis(250);
+/// The database is asked at each so manyth look, to say what it stops; sends ask it by themselves, within a second.
+const ASKED_EVERY: u32 = 8;
 /// After a failed write.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -45,8 +47,10 @@ impl Watch {
         let mut said = Said::default();
         // nothing is known of what an earlier start has left in the daemon's row
         let mut told: Option<Vec<String>> = None;
+        let mut looks: u32 = 0;
         loop {
-            let now = self.look(&said).await;
+            let now = self.look(&said, looks.is_multiple_of(ASKED_EVERY)).await;
+            looks = looks.wrapping_add(1);
             if now.here != said.here {
                 self.engine.look_at_brakes();
                 said.here.iter().filter(|line| !now.here.contains(line)).for_each(|line| info!("over: {line}"));
@@ -72,11 +76,15 @@ impl Watch {
         }
     }
 
-    async fn look(&self, before: &Said) -> Said {
+    async fn look(&self, before: &Said, ask: bool) -> Said {
         let mut here: Vec<String> = self.files.stops_all().await.into_iter().collect();
         for account in &self.accounts {
             let stop = self.files.stopped(account).await.filter(|stop| !here.contains(stop));
             here.extend(stop.map(|stop| format!("account {account}: {stop}")));
+        }
+        // one that changed here is told of at once
+        if !ask && here == before.here {
+            return Said { here, killed: before.killed.clone() };
         }
         let killed = match self.engine.stops().await {
             Ok(stops) => stops.into_iter().map(|(account, stop)| (account, stop == Some(NotBegun::Killed))).collect(),

@@ -38,7 +38,6 @@ const HOT: &[(&Statement, &str)] = &[
     (&fuse::SPENT, "fuse_expected"),
     (&fuse::DUE_WAVE, "charges_send"),
     (&fuse::WAVE_OPEN, "wave_charges"),
-    (&fuse::WAVE_PLAN, "charges_send"),
     (&cards::TRIES_OF_CARDS, "card_tries"),
     (&cards::TRIES_OF_CARDS, "key_bookings"),
     (&writes::UPDATE_CHARGES, "charges"),

@@ -154,16 +154,21 @@ pub enum NotApproved {
     SameOperator(String),
 }
 
+/// By when all is due again that the fuse has put off: it does so for minutes.
+fn within_the_hour(now: Timestamp) -> Timestamp {
+    now.saturating_add(SignedDuration::from_hours(1)).unwrap_or(now)
+}
+
 impl Desk<'_> {
     /// Accounts whose fuse is not whole.
     pub async fn blown_fuses(&self) -> Result<Vec<BlownFuse>, Fault> {
         self.database.read(&fuse::FUSES, &[]).await?.iter().filter_map(|row| blown(row).transpose()).collect()
     }
 
-    /// What of an account was due by an instant. Nothing is written.
+    /// What of an account is due by now. Nothing is written.
     pub async fn wave(&self, of: &BlownFuse, due_by: Timestamp) -> Result<Wave, Fault> {
         let due_by = Timestamp::from_second(due_by.as_second()).unwrap_or(due_by);
-        let rows = self.database.read(&fuse::WAVE_PLAN, &[of.id.into(), due_by.into()]).await?;
+        let rows = self.database.read(&fuse::WAVE_PLAN, &[of.id.into(), due_by.into(), within_the_hour(due_by).into()]).await?;
         let asked = self.database.read(&fuse::WAVE_ASKED, &[of.id.into()]).await?;
         self.planned(of.clone(), due_by, &rows, &asked).await
     }
@@ -223,7 +228,7 @@ impl Desk<'_> {
         if now.duration_since(hash.due_by) > lasts {
             return Ok(Err(NotApproved::TooOld(hash.due_by)));
         }
-        let rows = tx.query(&fuse::WAVE_PLAN, &[of.id.into(), hash.due_by.into()]).await?;
+        let rows = tx.query(&fuse::WAVE_PLAN, &[of.id.into(), hash.due_by.into(), within_the_hour(now).into()]).await?;
         let asked = tx.query(&fuse::WAVE_ASKED, &[of.id.into()]).await?;
         let wave = self.planned(of, hash.due_by, &rows, &asked).await?;
         if wave.hash() != *hash {
