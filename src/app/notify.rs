@@ -18,8 +18,8 @@ use crate::ports::store::{NotBegun, StoreError};
 
 /// A manager that reads nothing for so long does not get the message: the dispatch loop must not wait for it.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// Between two looks at what is to be said.
-const EVERY: Duration = Duration::from_secs(1);
+/// Between two looks at what is to be said. Each may read the brakes, so an idle daemon does not look more often.
+const EVERY: Duration = Duration::from_secs(2);
 /// Accounts that a status names; the rest are counted.
 const NAMED: usize = 5;
 
