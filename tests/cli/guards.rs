@@ -159,7 +159,8 @@ async fn everything_at_once_is_shown_first_and_confirmed_with_the_import() {
         file(&rig, &rows);
         let said = rig.ok(&["subscriptions", "import", "s.csv", "--dry-run"]);
         assert!(
-            said.contains("40 would be held and not imported") && said.contains("together with those of 40 of the 40 new rows"),
+            said.contains("40 would be held and not imported")
+                && said.contains("40 of 40 new rows fall due first within one hour"),
             "{said}"
         );
         assert_eq!((known(&rig), rig.json(&["imports", "list"]).as_array().unwrap().len()), (0, 0), "--dry-run holds nothing");
