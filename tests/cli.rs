@@ -20,5 +20,6 @@ mod cli {
     mod journal;
     mod plans;
     mod states;
+    mod systemd;
     mod terms;
 }

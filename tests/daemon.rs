@@ -11,6 +11,8 @@ mod dry_run;
 mod fuse;
 #[path = "daemon/kill.rs"]
 mod kill;
+#[path = "daemon/notify.rs"]
+mod notify;
 #[path = "daemon/plans.rs"]
 mod plans;
 #[path = "support/processes.rs"]

@@ -2,6 +2,8 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,16 +12,19 @@ use crate::ports::switch::KillSwitch;
 
 /// A directory that does not answer for so long cannot be looked into.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// Looks that may hang at the same time: each keeps a thread, and files of other directories need some too.
+const HANGING: usize = 8;
 
 /// `kill_file` for all accounts, and the same with `.NAME` behind it for one of them.
 #[derive(Debug, Clone)]
 pub struct KillFiles {
     path: PathBuf,
+    under_way: Arc<AtomicUsize>,
 }
 
 impl KillFiles {
     pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+        Self { path: path.to_owned(), under_way: Arc::default() }
     }
 
     /// The file that stops one account.
@@ -38,26 +43,34 @@ impl KillFiles {
 
     /// What stops all accounts; `None`: nothing does.
     pub async fn stops_all(&self) -> Option<String> {
-        look(vec![self.path.clone()]).await
+        look(&self.under_way, vec![self.path.clone()]).await
     }
 }
 
 #[async_trait]
 impl KillSwitch for KillFiles {
     async fn stopped(&self, account: &str) -> Option<String> {
-        look(vec![self.path.clone(), self.of(account)]).await
+        look(&self.under_way, vec![self.path.clone(), self.of(account)]).await
     }
 }
 
 /// Looks for files; what stops sends, if anything does. A disk that hangs must not hang the gate.
-async fn look(paths: Vec<PathBuf>) -> Option<String> {
+async fn look(under_way: &Arc<AtomicUsize>, paths: Vec<PathBuf>) -> Option<String> {
     let shown = paths.first().map(|path| path.display().to_string()).unwrap_or_default();
-    let looking = tokio::task::spawn_blocking(move || paths.iter().find_map(|path| found(path)));
+    let silent = || Some(format!("whether the kill file {shown} exists cannot be told: its directory does not answer"));
+    if under_way.fetch_add(1, Ordering::AcqRel) >= HANGING {
+        under_way.fetch_sub(1, Ordering::AcqRel);
+        return silent();
+    }
+    let done = Arc::clone(under_way);
+    let looking = tokio::task::spawn_blocking(move || {
+        let found = paths.iter().find_map(|path| found(path));
+        done.fetch_sub(1, Ordering::AcqRel);
+        found
+    });
     match tokio::time::timeout(PATIENCE, looking).await {
         Ok(Ok(found)) => found,
-        Ok(Err(_)) | Err(_) => {
-            Some(format!("whether the kill file {shown} exists cannot be told: its directory does not answer"))
-        }
+        Ok(Err(_)) | Err(_) => silent(),
     }
 }
 
@@ -88,6 +101,17 @@ mod tests {
         assert_eq!((files.stops_all().await, files.stopped("second").await), (None, None));
         std::fs::write(directory.path().join("kill"), "").unwrap();
         assert!(files.stops_all().await.is_some() && files.stopped("second").await.is_some());
+    }
+
+    #[tokio::test]
+    async fn looks_that_hang_stop_sends_and_take_no_further_threads() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = KillFiles::new(&directory.path().join("kill"));
+        files.under_way.store(HANGING, Ordering::Release);
+        assert!(files.stopped("main").await.is_some_and(|why| why.contains("does not answer")));
+        files.under_way.store(0, Ordering::Release);
+        assert_eq!(files.stopped("main").await, None);
+        assert_eq!(files.under_way.load(Ordering::Acquire), 0);
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ mod errors;
 pub mod expect;
 mod guard;
 mod kill_files;
+mod notify;
 mod operate;
 mod rehearse;
 mod reload;

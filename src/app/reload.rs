@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 
 use super::assemble::{Assembled, in_force};
 use super::errors::AppError;
+use super::notify::Supervisor;
 use super::{ahead, chores};
 use crate::config::{DatabasePlans, Loaded, Settings, Sources, USUAL_FILES, Version, load, revive};
 use crate::domain::attempt::{base32, digest};
@@ -66,6 +67,7 @@ pub(super) struct Reloader {
     engine: Arc<Engine>,
     database: Arc<Database>,
     wake: Wake,
+    supervisor: Arc<Supervisor>,
     accounts: Vec<(String, AccountId)>,
     instance: String,
     ticks: Ticks,
@@ -79,7 +81,11 @@ pub(super) struct Reloader {
 
 impl Reloader {
     /// Takes the config that the daemon starts with.
-    pub async fn begin(loaded: Loaded, sources: Sources, assembled: &Assembled) -> Result<Self, AppError> {
+    pub async fn begin(
+        loaded: Loaded,
+        sources: Sources,
+        (assembled, supervisor): (&Assembled, &Arc<Supervisor>),
+    ) -> Result<Self, AppError> {
         let Assembled { engine, database, accounts, moved, wake } = assembled;
         let all = accounts.iter().map(|account| (account.name.clone(), account.id));
         let all = all.chain(moved.iter().map(|account| (account.name.clone(), account.id))).collect();
@@ -95,6 +101,7 @@ impl Reloader {
             engine: Arc::clone(engine),
             database: Arc::clone(database),
             wake: wake.clone(),
+            supervisor: Arc::clone(supervisor),
             accounts: all,
             instance: instance(),
             ticks,
@@ -122,8 +129,10 @@ impl Reloader {
             tokio::select! {
                 _ = hangup.recv() => {
                     info!("SIGHUP: the config is read again");
+                    self.supervisor.reloading();
                     self.seen = self.files();
                     self.attempt("SIGHUP").await;
+                    self.supervisor.reloaded();
                 }
                 () = tokio::time::sleep_until(looked + every), if watch => {
                     looked = Instant::now();
@@ -237,6 +246,7 @@ impl Reloader {
             Err(errors) => (None, Err(NotTaken::Wrong(errors.to_string()))),
             Ok(loaded) => (Some(loaded.version().hash), self.consider(loaded, who).await),
         };
+        self.supervisor.refused(taken.is_err());
         if let Err(why) = taken {
             self.refuse(hash.as_deref(), &why).await;
         }

@@ -10,6 +10,7 @@ use super::channels;
 use super::errors::AppError;
 use super::expect;
 use super::kill_files::KillFiles;
+use super::notify::Supervisor;
 use super::reload::{Reloader, confirmed, instance};
 use super::switch::Watch;
 use crate::config::{Loaded, Sources};
@@ -27,9 +28,13 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     let hangup = listen_for(SignalKind::hangup())?;
     // and this one "send nothing any more"
     let pull = listen_for(SignalKind::user_defined1())?;
+    let supervisor = Arc::new(Supervisor::of(&sources.environment));
+    supervisor.starting("opening the database");
     let database = open(&loaded.settings, true).await?;
     let lock = database.lock_for_daemon()?;
+    supervisor.starting("bringing the database's schema up to date");
     database.migrate().await?;
+    supervisor.starting("looking at accounts and channels");
     confirmed(&database, &loaded).await?;
     let clock = Arc::new(SystemClock::new());
     clock.set(database.clock().await?);
@@ -40,7 +45,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     let grace = loaded.settings.worker.shutdown_grace;
     let url = loaded.settings.database.url.to_string();
     let files = KillFiles::new(&loaded.settings.kill_file);
-    let reloader = Reloader::begin(loaded, sources, &assembled).await?;
+    let reloader = Reloader::begin(loaded, sources, (&assembled, &supervisor)).await?;
     let up = Up { database: url, plans: engine.in_force().catalog.plans.len() };
     let listener = tokio::spawn({
         let (database, wake) = (Arc::clone(&database), wake.clone());
@@ -59,10 +64,14 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
         files,
         accounts: names.iter().map(|name| (*name).to_owned()).collect(),
         instance: instance(),
+        pulls: Arc::default(),
     };
     let watching = tokio::spawn(watch.run(pull));
     let reloading = tokio::spawn(reloader.run(hangup));
     let expecting = tokio::spawn(expect::keep(Arc::clone(&database), Arc::clone(&engine), accounts.clone()));
+    // before the loop begins: its first beat is the first ping
+    supervisor.watch(&engine);
+    let telling = tokio::spawn(Arc::clone(&supervisor).keep(Arc::clone(&engine)));
     let mut worker = tokio::spawn(worker::run(Arc::clone(&engine)));
     let (mut terminate, mut interrupt) = (listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?);
     tokio::select! {
@@ -72,6 +81,8 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
             return Err(AppError::Internal(format!("the worker ended by itself: {ended:?}")));
         }
     }
+    supervisor.stopping();
+    telling.abort();
     engine.stop();
     // ticks carry nothing, and a config that is half taken is taken at the next start
     reloading.abort();

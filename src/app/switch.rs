@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::signal::unix::Signal;
@@ -30,6 +31,8 @@ pub(super) struct Watch {
     /// Names of the accounts that are charged for.
     pub accounts: Vec<String>,
     pub instance: String,
+    /// How often the signal came.
+    pub pulls: Arc<AtomicU32>,
 }
 
 /// What was last said.
@@ -103,6 +106,8 @@ impl Watch {
     /// SIGUSR1: this process stops at once, and all others as soon as the database knows.
     fn pulled(&self) {
         self.engine.kill_here(true);
+        let pull = self.pulls.fetch_add(1, Ordering::AcqRel) + 1;
+        let pulls = Arc::clone(&self.pulls);
         error!("SIGUSR1: the kill switch is on; `rebilld kill off` turns it off");
         let (engine, database, instance) = (Arc::clone(&self.engine), Arc::clone(&self.database), self.instance.clone());
         tokio::spawn(async move {
@@ -113,7 +118,10 @@ impl Watch {
             // until no reading from before is left
             engine.look_at_brakes();
             tokio::time::sleep(BRAKES_AGE + EVERY).await;
-            engine.kill_here(false);
+            // a later pull has not been written yet, perhaps
+            if pulls.load(Ordering::Acquire) == pull {
+                engine.kill_here(false);
+            }
         });
     }
 }

@@ -13,6 +13,7 @@ use super::output::{Field, Listing, Output, at, field, local, print_json, say};
 use crate::app::{self, KillFiles};
 use crate::config::closest;
 use crate::domain::fuse::FuseState;
+use crate::engine::missed::MISSED_AFTER;
 use crate::store::DaemonRow;
 use crate::store::desk::{AccountStatus, Reach, Status};
 
@@ -209,6 +210,10 @@ async fn status(context: &Context, account: Option<String>) -> Result<(), Failur
     }
     let daemons = outside.into_iter().filter(|(what, _)| what.starts_with("daemon "));
     rows.extend(daemons.map(|(what, why)| of_daemon(what, why, &zone)));
+    let waited = opened.now - MISSED_AFTER;
+    if let Some((held, since)) = desk.held_since(waited).await?.filter(|_| account.is_none()) {
+        rows.push(of_imports(held, since, &zone));
+    }
     Listing { rows, none: "the database knows no account yet: run `rebilld migrate`" }.print(context.output)
 }
 
@@ -217,6 +222,26 @@ fn both(one: Option<String>, other: Option<String>) -> Option<String> {
         (Some(one), Some(other)) => Some(format!("{one}; {other}")),
         (one, other) => one.or(other),
     }
+}
+
+/// A row of `status` for rows of imports that nobody has ruled on: they stop no sends, but nobody is charged by them.
+fn of_imports(held: u64, since: Timestamp, zone: &TimeZone) -> Vec<Field> {
+    vec![
+        field("what", "imports"),
+        field("state", if held == 1 { "1 row held".to_owned() } else { format!("{held} rows held") }),
+        field("killed", false).hidden(),
+        field("held", false).hidden(),
+        field("paused", false).hidden(),
+        field("fuse", None::<String>).hidden(),
+        field("audited", true).hidden(),
+        field("live", false).hidden(),
+        field("armed", true).hidden(),
+        field("base_url", None::<String>).hidden(),
+        field("why", "they look wrong, and nobody has said what becomes of them: `rebilld imports list`"),
+        at("held_since", Some(since), zone),
+        at("audited_at", None, zone),
+        at("armed_at", None, zone).hidden(),
+    ]
 }
 
 /// A row of `status` for what one daemon says of itself.

@@ -141,7 +141,7 @@ async fn import(sources: Sources, file: PathBuf) -> Result<(), AppError> {
     let context = Context { sources, output: Output::Table, quiet: true };
     let import = ImportFile::of(file, "the demo's invented book");
     let wrong = |failure: Failure| AppError::Internal(failure.text);
-    Box::pin(import.run(&context)).await.map_err(wrong)?;
+    Box::pin(import.import(&context)).await.map_err(wrong)?;
     let held = context.open().await.map_err(wrong)?.database.desk().held_rows().await?;
     let hashes: BTreeSet<String> = held.into_iter().map(|(hash, _)| hash).collect();
     let why = Why { reason: "the demo's months are simulated".to_owned(), by: None };

@@ -8,6 +8,9 @@ use super::failure::Failure;
 use super::output::{Listing, Output, at, field, print_json, say};
 use crate::store::desk::Ruled;
 
+/// Rows that are named when a confirmation is refused.
+const SHOWN: usize = 20;
+
 #[derive(Debug, Subcommand)]
 pub enum Imports {
     /// Lists rows that are held because something about them looks wrong
@@ -68,6 +71,15 @@ pub async fn rule(context: &Context, hash: &str, confirm: bool, why: &Why) -> Re
             json!({ "confirmed": hash, "new": new, "changed": changed, "unchanged": unchanged }),
         ),
         Ruled::Rejected(count) => (format!("dropped: {count} rows"), json!({ "rejected": hash, "rows": count })),
+        Ruled::Overtaken(rows) => {
+            let more = rows.len().saturating_sub(SHOWN);
+            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            let shown = rows.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+            return Err(Failure::data(format!(
+                "nothing was imported: since these rows were held, {shown}{more} changed in the database. Import a file of today, \
+                 and they are held as of now, under another hash; or drop them: `rebilld imports reject {hash} --reason …`"
+            )));
+        }
         Ruled::NoSuch(known) => {
             let known = if known.is_empty() { "nothing is held".to_owned() } else { format!("held are {}", known.join(", ")) };
             return Err(Failure::data(format!(

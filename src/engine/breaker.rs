@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-/// Pauses after so many openings without a recovery between them; the last one repeats.
+/// Pauses after so many failures without a recovery between them; the last one repeats.
 const PAUSES: [u64; 8] = [1, 2, 5, 15, 30, 60, 120, 300];
 /// So many charges in a row without any answer open it: one alone may be a lost connection.
 const STREAK: u32 = 3;
@@ -51,33 +51,34 @@ enum State {
 #[derive(Debug, Default)]
 pub struct Breaker {
     state: State,
-    /// Openings since it was last closed.
-    openings: usize,
+    /// Probes that failed, and rounds of charges that failed from the first on, in a row: the next pause is the longer.
+    failures: usize,
     /// Charges without an answer, in a row.
     streak: u32,
     opened_at: Duration,
+    /// Whether a charge was answered since sends resumed.
+    has_answered: bool,
 }
 
 impl Breaker {
     /// A call that began at `began` has failed. Returns the pause if that opens it.
     pub fn failed(&mut self, began: Duration, now: Duration, how: Failing) -> Option<Duration> {
         // what was under way when it opened says nothing new
-        if self.openings > 0 && began < self.opened_at {
+        if began < self.opened_at || matches!(self.state, State::Open { .. } | State::Probing { .. }) {
             return None;
         }
-        match self.state {
-            State::Open { .. } | State::Probing { .. } => None,
-            State::Slow { .. } => Some(self.open(now)),
-            State::Closed => {
-                self.streak += 1;
-                (how == Failing::Surely || self.streak >= STREAK).then(|| self.open(now))
-            }
+        self.streak += 1;
+        // look-ups are answered and charges are not: that is no recovery
+        let in_vain = matches!(self.state, State::Slow { .. }) && !self.has_answered;
+        if how == Failing::Perhaps && self.streak < STREAK && !in_vain {
+            return None;
         }
+        self.failures += usize::from(in_vain);
+        Some(self.open(now))
     }
 
     fn open(&mut self, now: Duration) -> Duration {
-        let pause = Duration::from_secs(PAUSES[self.openings.min(PAUSES.len() - 1)]);
-        self.openings += 1;
+        let pause = Duration::from_secs(PAUSES[self.failures.min(PAUSES.len() - 1)]);
         self.streak = 0;
         self.opened_at = now;
         self.state = State::Open { until: now + pause };
@@ -87,6 +88,9 @@ impl Breaker {
     /// The gateway has answered a charge, whatever it said.
     pub fn answered(&mut self) {
         self.streak = 0;
+        if matches!(self.state, State::Slow { .. }) {
+            (self.has_answered, self.failures) = (true, 0);
+        }
     }
 
     /// Whether a look-up should probe now. Whoever is told so makes it, and says how it went.
@@ -108,9 +112,10 @@ impl Breaker {
             return None;
         }
         if !good {
+            self.failures += 1;
             return Some(self.open(now));
         }
-        self.state = State::Slow { from: now };
+        (self.state, self.has_answered) = (State::Slow { from: now }, false);
         None
     }
 
@@ -130,7 +135,7 @@ impl Breaker {
     pub fn settle(&mut self, now: Duration, full: u32) -> bool {
         let over = matches!(self.state, State::Slow { .. }) && self.passage(now, full) == Passage::Free;
         if over {
-            (self.state, self.openings, self.streak) = (State::Closed, 0, 0);
+            (self.state, self.failures, self.streak) = (State::Closed, 0, 0);
         }
         over
     }
@@ -188,6 +193,58 @@ mod tests {
         assert_eq!(breaker.passage(at(now), 10), Passage::Stopped);
     }
 
+    /// A gateway that fails one charge in ten and answers each look-up.
+    #[test]
+    fn a_gateway_that_fails_now_and_then_is_not_left_alone_for_ever() {
+        let (mut breaker, mut now, mut sent) = (Breaker::default(), 0, 0);
+        while sent < 5_000 {
+            if breaker.takes_probe(at(now)) {
+                assert_eq!(breaker.probed(at(now), true), None);
+            }
+            let room = match breaker.passage(at(now), 10) {
+                Passage::Stopped => 0,
+                Passage::Slow(room) => room.min(10),
+                Passage::Free => 10,
+            };
+            breaker.settle(at(now), 10);
+            for _ in 0..room {
+                sent += 1;
+                if sent % 10 == 0 {
+                    breaker.failed(at(now), at(now), Failing::Surely);
+                    break;
+                }
+                breaker.answered();
+            }
+            now += 1;
+        }
+        assert!(now < 3_600, "{now} s for 5,000 charges");
+    }
+
+    #[test]
+    fn one_lost_connection_while_sends_resume_is_one_lost_connection() {
+        let mut breaker = Breaker::default();
+        open(&mut breaker, 0);
+        assert!(breaker.takes_probe(at(1)));
+        breaker.probed(at(1), true);
+        breaker.answered();
+        assert_eq!(breaker.failed(at(2), at(2), Failing::Perhaps), None);
+        assert_ne!(breaker.passage(at(3), 10), Passage::Stopped);
+    }
+
+    #[test]
+    fn look_ups_that_are_answered_while_charges_fail_are_no_recovery() {
+        let mut breaker = Breaker::default();
+        let mut pauses = vec![open(&mut breaker, 0).unwrap()];
+        let mut now = 0;
+        for _ in 0..4 {
+            now += pauses.last().unwrap();
+            assert!(breaker.takes_probe(at(now)));
+            breaker.probed(at(now), true);
+            pauses.push(open(&mut breaker, now).unwrap());
+        }
+        assert_eq!(pauses, [1, 2, 5, 15, 30]);
+    }
+
     #[test]
     fn a_good_probe_lets_twice_as_many_through_each_second() {
         let mut breaker = Breaker::default();
@@ -203,13 +260,13 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_while_it_resumes_opens_it_for_longer() {
+    fn a_sure_failure_while_it_resumes_opens_it_again() {
         let mut breaker = Breaker::default();
         open(&mut breaker, 0);
         breaker.takes_probe(at(1));
         breaker.probed(at(1), true);
         breaker.answered();
-        assert_eq!(breaker.failed(at(2), at(2), Failing::Perhaps), Some(at(2)));
+        assert_eq!(breaker.failed(at(2), at(2), Failing::Surely), Some(at(1)));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::domain::charge::SubscriptionId;
 use crate::ports::store::{Fresh, StoreError};
 
 /// Past due by this long, neither final nor visibly waiting: missed.
-const MISSED_AFTER: SignedDuration = SignedDuration::from_hours(2);
+pub const MISSED_AFTER: SignedDuration = SignedDuration::from_hours(2);
 /// How often that is counted.
 pub const EVERY: Duration = Duration::from_secs(300);
 /// A count that is older says nothing any more.
@@ -104,6 +104,12 @@ impl Engine {
         self.stats.missed_counted.set(self.clock.boot().as_secs());
         if total > 0 {
             error!(sends, look_ups, schedules, "charges are past due by two hours and wait for nothing that is shown");
+        }
+        if missed.imports > 0 {
+            error!(
+                rows = missed.imports,
+                "imported rows have been held for two hours, and nobody is charged by them (`rebilld imports list`)"
+            );
         }
         if missed.braked > 0 {
             warn!(charges = missed.braked, "charges are past due by two hours: a brake holds them (`rebilld hold status`)");

@@ -17,6 +17,7 @@ pub mod missed;
 pub mod open;
 pub mod outlook;
 mod probe;
+pub mod pulse;
 pub mod rates;
 pub mod reconcile;
 pub mod record;
@@ -160,6 +161,8 @@ pub struct Engine {
     pub wake: Wake,
     /// Rings when plans of the database may be newer than those in force: nothing opens before they are taken.
     pub plans_changed: Wake,
+    /// The dispatch loop's heartbeat.
+    pub pulse: pulse::Pulse,
     tokens: Box<dyn Fn() -> String + Send + Sync>,
     delivery_delay: DeliveryDelay,
     pub stats: Arc<Stats>,
@@ -216,6 +219,7 @@ impl Engine {
             held: force::Held::new(first),
             wake: parts.wake,
             plans_changed: Wake::default(),
+            pulse: pulse::Pulse::default(),
             tokens: parts.tokens,
             delivery_delay: parts.delivery_delay,
             stats,

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use jiff::Timestamp;
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use tracing::{info, warn};
 
 use super::charge::Batch;
@@ -27,6 +27,9 @@ pub(crate) struct Opening {
     pub token: ClaimToken,
 }
 
+/// Periods of an account that has not been audited are not passed over before this is over.
+const AUDIT_WAIT: SignedDuration = SignedDuration::from_secs(60);
+
 impl Engine {
     /// Looks at one batch of schedules. A charge that falls due at once is claimed as it opens if its account has room; those
     /// come back as batches, ready to be sent. Also returns whether there may be more to open.
@@ -47,8 +50,13 @@ impl Engine {
         let mut steps: Vec<ScheduleStep> = due.iter().map(|schedule| step(&in_force, schedule, now)).collect();
         for (step, schedule) in steps.iter_mut().zip(&due) {
             self.claim_with(step, schedule, now, &mut rooms);
+            let unaudited =
+                || self.accounts.iter().any(|of| of.account.id == schedule.account && of.unaudited.load(Ordering::Acquire));
             if on_hold {
                 ask_first(&mut step.action);
+            } else if passes_missed(&step.action) && unaudited() {
+                // whether this is an old backup is what the audit is about to find out
+                step.action = ScheduleAction::Wait { until: now.checked_add(AUDIT_WAIT).unwrap_or(now), trial: false };
             }
         }
         let results = self.store.step_schedules(now, &steps).await?;
@@ -239,11 +247,16 @@ fn next(in_force: &InForce, schedule: &DueSchedule, progress: Progress, now: Tim
     Ok(ScheduleAction::Open { next, first_at, id_mode, policy, after, next_look, config_version: in_force.version, claim: None })
 }
 
+fn passes_missed(action: &ScheduleAction) -> bool {
+    matches!(action, ScheduleAction::Pass(passed) if passed.why == PassedWhy::Missed)
+}
+
 /// An old backup takes for missed what has been paid since: on hold, nothing is passed over before an operator has looked.
 fn ask_first(action: &mut ScheduleAction) {
-    if let ScheduleAction::Pass(passed) = action
-        && passed.why == PassedWhy::Missed
-    {
+    if !passes_missed(action) {
+        return;
+    }
+    if let ScheduleAction::Pass(passed) = action {
         // the latest one would be charged, and is missed as well
         let missed = passed.count + 1;
         let text = format!(

@@ -100,7 +100,9 @@ pub async fn run(engine: Arc<Engine>) {
 
 impl Loop {
     async fn turn(&mut self) {
+        let engine = Arc::clone(&self.engine);
         loop {
+            engine.pulse.step(Duration::ZERO);
             while let Some(done) = self.flights.try_join_next() {
                 self.landed(done);
             }
@@ -108,19 +110,23 @@ impl Loop {
                 if self.flights.is_empty() {
                     return;
                 }
-                if let Some(done) = self.flights.join_next().await {
+                // a flight ends by its own deadlines; each that lands is a step
+                if let Some(done) = engine.pulse.over(self.flights.join_next()).await {
                     self.landed(done);
                 }
                 continue;
             }
             self.engine.heed_stale_count();
-            let dispatched = self.dispatch().await;
+            let dispatched = engine.pulse.over(self.dispatch()).await;
             let mut landed = false;
             while self.engine.in_force().tuning.one_at_a_time && !self.flights.is_empty() {
                 if let Some(done) = self.flights.join_next().await {
                     self.landed(done);
                     landed = true;
                 }
+            }
+            if dispatched.is_ok() {
+                engine.pulse.has_looked();
             }
             match dispatched {
                 Ok(more) if more || landed => {
@@ -151,6 +157,7 @@ impl Loop {
         let engine = Arc::clone(&self.engine);
         let boot = engine.clock.boot();
         self.check_clock(boot).await?;
+        engine.pulse.step(Duration::ZERO);
         if boot >= self.next_adopt {
             self.next_adopt = boot + ADOPT_EVERY;
             engine.adopt_interrupted().await?;
@@ -181,23 +188,27 @@ impl Loop {
         // what is due already goes before what is about to open: a wave must not starve the retries of yesterday
         if is_due(self.due.send, soon) {
             for account in &engine.accounts {
+                engine.pulse.step(Duration::ZERO);
                 take(match self.measure(account, boot).await {
                     Ok(()) => self.dispatch_sends(account).await,
                     Err(why) => Err(why),
                 });
             }
         }
+        engine.pulse.step(Duration::ZERO);
         if is_due(self.due.schedule, now) {
             take(self.dispatch_opening(boot).await);
         } else {
             self.open_by = None;
         }
         for account in &engine.accounts {
+            engine.pulse.step(Duration::ZERO);
             if is_due(self.due.look_up, now) {
                 take(self.dispatch_look_ups(account).await);
             }
             take(self.dispatch_audit(account, boot, ring).await.map(|()| false));
         }
+        engine.pulse.step(Duration::ZERO);
         if is_due(self.due.state, now) {
             take(engine.follow_states().await);
         }
@@ -360,17 +371,21 @@ impl Loop {
 
     async fn wait(&mut self, until: Timestamp) {
         let engine = Arc::clone(&self.engine);
+        engine.pulse.step(until.duration_since(engine.now()).unsigned_abs());
         let busy = !self.flights.is_empty();
-        tokio::select! {
-            biased;
-            done = self.flights.join_next(), if busy => {
-                if let Some(done) = done {
-                    self.landed(done);
+        let waiting = async {
+            tokio::select! {
+                biased;
+                done = self.flights.join_next(), if busy => {
+                    if let Some(done) = done {
+                        self.landed(done);
+                    }
                 }
+                () = engine.wake.heard() => {}
+                () = engine.clock.sleep_until(until, busy) => {}
             }
-            () = engine.wake.heard() => {}
-            () = engine.clock.sleep_until(until, busy) => {}
-        }
+        };
+        engine.pulse.over(waiting).await;
     }
 
     fn count(&self, flight: Flight) -> usize {

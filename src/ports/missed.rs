@@ -13,6 +13,8 @@ pub struct Missed {
     pub schedules: u64,
     /// Past due just as long, but their account waits for a brake that `rebilld hold status` shows: not missed.
     pub braked: u64,
+    /// Rows of imports that look wrong, and that nobody has ruled on: no charge waits for them, so nothing else would tell.
+    pub imports: u64,
     /// Rows that are to be looked at at once, one a lane: the rows do not say since when.
     pub fresh: Vec<Fresh>,
 }

@@ -41,6 +41,7 @@ const VERSIONS: &[Version] = &[
     version!(11, "0011", "arm"),
     version!(12, "0012", "journal"),
     version!(13, "0013", "findings"),
+    version!(14, "0014", "import_holds"),
 ];
 
 /// The newest version that this binary knows.

@@ -18,6 +18,7 @@ impl Database {
             missed.look_ups = row.small("look_ups")?;
             missed.schedules = row.small("schedules")?;
             missed.braked = row.small("braked")?;
+            missed.imports = row.small("imports")?;
         }
         for row in &self.db.read(&missed::FRESH, &[now.into(), epoch.into()]).await? {
             let Some(id) = row.int_opt("id")? else { continue };

@@ -1,6 +1,6 @@
 //! Looks ahead: reads the whole book page by page, without holding anything.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 
@@ -69,12 +69,20 @@ impl Database {
 
     async fn stand(&self, found: &[Row]) -> Result<Page, Fault> {
         let mut page = Page::default();
-        let mut pending: HashMap<i64, Vec<Pending>> = HashMap::new();
+        let (mut pending, mut unreadable): (HashMap<i64, Vec<Pending>>, HashSet<i64>) = Default::default();
         let ids = found.iter().map(|row| row.int("subscription_id")).collect::<Result<Vec<i64>, _>>()?;
         // after the schedules: a period that opens in between is then seen twice, and told apart by its start
         for row in &self.db.read(&outlook::PENDING, &[ids.clone().into()]).await? {
-            pending.entry(row.int("subscription_id")?).or_default().push(pending_of(row)?);
+            let subscription = row.int("subscription_id")?;
+            match pending_of(row) {
+                Ok(one) => pending.entry(subscription).or_default().push(one),
+                Err(fault) => {
+                    tracing::error!(subscription.id = subscription, error = %fault, "a charge cannot be read");
+                    unreadable.insert(subscription);
+                }
+            }
         }
+        // one row that is wrong, or newer than this release, stops the count of its own subscription alone
         let mut tries: HashMap<i64, Vec<(ChargeId, KeyTry)>> = HashMap::new();
         for row in &self.db.read(&cards::TRIES_OF_SUBSCRIPTIONS, &[ids.into()]).await? {
             tries.entry(row.int("subscription_id")?).or_default().extend(try_of(row)?);
@@ -84,6 +92,7 @@ impl Database {
         }
         for row in found {
             match rows::standing(row) {
+                Ok(schedule) if unreadable.contains(&schedule.terms.id.0) => page.unreadable += 1,
                 Ok(schedule) => {
                     let id = schedule.terms.id.0;
                     page.subscriptions.push(Standing {

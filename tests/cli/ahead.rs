@@ -24,7 +24,7 @@ const BOOK: &str = "account,external_ref,plan,customer_uid,anchor,starts_on,amou
 fn filled(rigs: [Rig; 2], book: &str) -> [Rig; 2] {
     for rig in &rigs {
         rig.write("book.csv", book);
-        let imported = rig.json(&["subscriptions", "import", "book.csv"]);
+        let imported = rig.import("book.csv");
         if let (Some(hash), true) = (imported["held_hash"].as_str(), imported["held"] != 0) {
             rig.ok(&["imports", "confirm", hash, "--reason", "made up, cards and all", "--quiet"]);
         }

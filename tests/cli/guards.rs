@@ -27,7 +27,7 @@ fn file(rig: &Rig, rows: &[String]) {
 }
 
 fn import(rig: &Rig) -> Value {
-    rig.json(&["subscriptions", "import", "s.csv"])
+    rig.import("s.csv")
 }
 
 fn known(rig: &Rig) -> usize {
@@ -159,7 +159,8 @@ async fn everything_at_once_is_shown_first_and_confirmed_with_the_import() {
         file(&rig, &rows);
         let said = rig.ok(&["subscriptions", "import", "s.csv", "--dry-run"]);
         assert!(
-            said.contains("40 would be held and not imported") && said.contains("together with those of 40 of the 40 new rows"),
+            said.contains("40 would be held and not imported")
+                && said.contains("40 of 40 new rows fall due first within one hour"),
             "{said}"
         );
         assert_eq!((known(&rig), rig.json(&["imports", "list"]).as_array().unwrap().len()), (0, 0), "--dry-run holds nothing");
@@ -191,6 +192,107 @@ async fn a_changed_row_that_is_held_keeps_its_old_terms_until_it_is_confirmed() 
         let hash = told["held_hash"].as_str().unwrap();
         assert_eq!(rig.json(&["imports", "confirm", hash, "--reason", "the new price"])["changed"], 25);
         assert_eq!(rig.json(&["subscriptions", "show", "sub-3"])["amount"], 99_000);
+    }
+}
+
+#[tokio::test]
+async fn a_held_row_does_not_undo_what_has_become_of_its_subscription_since() {
+    let cancel = ["subscriptions", "cancel", "sub-3", "--reason", "asked for it", "--quiet"];
+    let card = ["subscriptions", "set", "sub-3", "--customer-uid", "card-new", "--reason", "a new card", "--quiet"];
+    for by_hand in [None, Some(&cancel), Some(&card)] as [Option<&[&str]>; 3] {
+        for rig in Rig::both().await {
+            let header = "account,external_ref,plan,customer_uid,anchor,status,amount";
+            let rows: Vec<String> = (0..25).map(|n| format!("main,sub-{n},monthly,card-{n},{},active,", day(3 + n))).collect();
+            rig.write("s.csv", format!("{header}\n{}\n", rows.join("\n")));
+            assert_eq!(import(&rig)["held"], 0);
+            let dearer: Vec<String> = rows.iter().map(|row| format!("{row}99000")).collect();
+            rig.write("s.csv", format!("{header}\n{}\n", dearer.join("\n")));
+            let hash = import(&rig)["held_hash"].as_str().unwrap().to_owned();
+            match by_hand {
+                Some(command) => drop(rig.ok(command)),
+                None => {
+                    // written by hand, it says of itself that nothing has changed
+                    let sql = "UPDATE subscriptions SET status = 'cancelled' WHERE external_ref = 'sub-3'";
+                    rig.sql(sql, sql).await;
+                }
+            }
+            let before = rig.json(&["subscriptions", "show", "sub-3"]);
+            let error = rig.fails(65, &["imports", "confirm", &hash, "--reason", "the new price"]);
+            assert!(error.contains("main/sub-3") && error.contains("import") && !error.contains("sub-4"), "{error}");
+            let after = rig.json(&["subscriptions", "show", "sub-3"]);
+            for column in ["status", "customer_uid", "amount"] {
+                assert_eq!(after[column], before[column], "{column}");
+            }
+            assert_eq!(rig.json(&["subscriptions", "show", "sub-4"])["amount"], Value::Null, "all or nothing");
+            // the way out: the file again, and somebody who looks again
+            let again = import(&rig);
+            assert_eq!((&again["changed"], &again["held"]), (&0.into(), &25.into()));
+            let void = rig.fails(65, &["imports", "confirm", &hash, "--reason", "the new price"]);
+            assert!(void.contains("void once one of its rows has changed"), "{void}");
+            let held = rig.json(&["imports", "list"]);
+            for row in held.as_array().unwrap() {
+                let changed = row["reasons"].as_str().unwrap().contains("its subscription has changed since");
+                assert_eq!((changed, &row["hash"]), (row["external_ref"] == "sub-3", &again["held_hash"]), "{row}");
+            }
+            assert_eq!(import(&rig)["held_hash"], again["held_hash"], "the same file twice changes nothing");
+            let hash = again["held_hash"].as_str().unwrap();
+            assert_eq!(rig.json(&["imports", "confirm", hash, "--reason", "looked at sub-3"])["changed"], 25);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_held_new_row_does_not_change_a_subscription_that_has_appeared_since() {
+    for rig in Rig::both().await {
+        mixed(&rig);
+        let hash = import(&rig)["held_hash"].as_str().unwrap().to_owned();
+        let sql = format!(
+            "INSERT INTO subscriptions (account, external_ref, plan, customer_uid, anchor) VALUES ('main', 'sub-4', 'monthly', 'own-card', '{}')",
+            day(20)
+        );
+        rig.sql(&sql, &sql).await;
+        let error = rig.fails(65, &["imports", "confirm", &hash, "--reason", "x"]);
+        assert!(error.contains("main/sub-4") && !error.contains("sub-5"), "{error}");
+        assert_eq!(known(&rig), 27);
+        assert!(rig.ok(&["imports", "reject", &hash, "--reason", "x"]).contains("dropped: 5 rows"));
+    }
+}
+
+#[tokio::test]
+async fn rows_that_are_held_fail_the_import_and_stand_in_hold_status_after_two_hours() {
+    for rig in Rig::both().await {
+        mixed(&rig);
+        rig.ok(&["subscriptions", "import", "s.csv", "--dry-run", "--quiet"]);
+        for nightly in [&["subscriptions", "import", "s.csv"] as &[&str], &["subscriptions", "import", "s.csv", "--quiet"]] {
+            let said = rig.fails(75, nightly);
+            assert_eq!(said.lines().count(), 1, "{said}");
+            assert!(
+                said.contains("s.csv: 5 rows look wrong, and are held") && said.contains("rebilld imports confirm "),
+                "{said}"
+            );
+        }
+        let brakes = || {
+            let rows = rig.json(&["hold", "status"]);
+            let of_imports = rows.as_array().unwrap().iter().filter(|row| row["what"] == "imports");
+            of_imports.map(|row| (row["state"].clone(), row["why"].clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(brakes(), [], "somebody may be looking at them");
+        let (sqlite, postgres) = ("held_at - 7200000000", "held_at - INTERVAL '2 hours'");
+        rig.sql(&format!("UPDATE import_holds SET held_at = {sqlite}"), &format!("UPDATE import_holds SET held_at = {postgres}"))
+            .await;
+        let told = brakes();
+        assert_eq!((told.len(), &told[0].0), (1, &"5 rows held".into()));
+        assert!(told[0].1.as_str().unwrap().contains("rebilld imports list"), "{told:?}");
+        // a file that holds one more does not make the others new
+        let mut more = rows(30);
+        more[4] = format!("main,sub-4,monthly,card-4,{},990000", day(7));
+        more[20] = format!("main,sub-20,monthly,card-20,{},990000", day(23));
+        file(&rig, &more);
+        rig.import("s.csv");
+        assert_eq!(brakes()[0].0, "2 rows held", "sub-4 and sub-7: the others were put right");
+        let hash = rig.json(&["imports", "list"])[0]["hash"].as_str().unwrap().to_owned();
+        rig.ok(&["imports", "reject", &hash, "--reason", "a slip", "--quiet"]);
+        assert_eq!(brakes(), []);
     }
 }
 

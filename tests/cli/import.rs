@@ -177,7 +177,7 @@ async fn many_rows_go_in_batches() {
         }
         rig.write("many.csv", &file);
         // years ago, and all at once: nothing of it is taken before somebody says so
-        let json = rig.json(&["subscriptions", "import", "many.csv"]);
+        let json = rig.import("many.csv");
         assert_eq!((&json["new"], &json["held"]), (&0.into(), &5001.into()));
         let hash = json["held_hash"].as_str().unwrap();
         let json = rig.json(&["subscriptions", "import", "many.csv", "--confirm", hash]);

@@ -135,6 +135,15 @@ impl Rig {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments:?}: {error} in {text}"))
     }
 
+    /// Imports a file. If rows of it are held, it ends with 75, and says so in one line.
+    pub fn import(&self, file: &str) -> Value {
+        let done = self.run(&["subscriptions", "import", file, "--output", "json"]);
+        let told: Value = serde_json::from_str(&done.out).unwrap_or_else(|error| panic!("{file}: {error} in {done:?}"));
+        let wanted = if told["held"] == 0 { (0, 0) } else { (75, 1) };
+        assert_eq!((done.code, done.err.lines().count()), wanted, "{file}: {done:?}");
+        told
+    }
+
     pub fn csv(&self, arguments: &[&str]) -> Vec<Vec<String>> {
         let text = self.ok(&[arguments, &["--output", "csv"]].concat());
         let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());

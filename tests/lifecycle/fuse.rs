@@ -73,6 +73,20 @@ both! {
         assert_eq!((asked, fuse_is(&world).await.as_str()), (approved, "whole"));
     }
 
+    async fn the_full_price_after_a_month_with_a_discount_is_expected(engine) {
+        let world = world(engine, 1, Fuse { times: Some(5_000), times_from: 50_000, ..Fuse::NONE }).await;
+        price(&world, "s0", 59_000).await;
+        world.sql("INSERT INTO adjustments (subscription_id, amount, name) VALUES (1, -58000, 'first month')").await;
+        world.live_until("2028-01-11T12:00").await;
+        assert_eq!(world.posts()[0].body["amount"], 1_000);
+        world.live_until("2028-02-11T12:00").await;
+        assert_eq!((world.posts().len(), fuse_is(&world).await.as_str()), (2, "whole"));
+        // what is too much without any discount still trips it
+        price(&world, "s0", 590_000).await;
+        world.live_until("2028-03-11T12:00").await;
+        assert_eq!((world.posts().len(), fuse_is(&world).await.as_str()), (2, "blown"));
+    }
+
     async fn what_trickles_in_trips_it_too_and_what_is_not_of_the_wave_waits(engine) {
         let world = world(engine, 0, Fuse { hour_count: Some(2), ..Fuse::NONE }).await;
         for (number, time) in ["10:00", "10:10", "10:20", "10:30"].into_iter().enumerate() {

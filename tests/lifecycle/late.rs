@@ -97,6 +97,30 @@ both! {
         assert_eq!(world.periods("a").await.len(), 1, "an operator decides");
     }
 
+    async fn before_the_first_audit_no_period_is_passed_over(engine) {
+        let latest = Plan { catch_up: CatchUp::LatestOnly, ..plan("latest", "1 week", 1_000) };
+        let mut world = World::new(engine, "2028-01-09T12:00", [latest]).await;
+        world.subscribe("a", "latest", "2028-01-10", &[]).await;
+        world.live_until("2028-01-11T12:00").await;
+        // an old backup on a new machine without a mark, while the gateway cannot be asked
+        world.sleep_until("2028-02-01T12:00");
+        world.audit_first = true;
+        *world.till.down.lock().unwrap() = Some((at("2028-02-01T00:00"), at("2028-02-02T00:00")));
+        world.live_until("2028-02-01T20:00").await;
+        assert_eq!(world.events("subscription.skipped").await.len(), 0, "nobody knows yet what was paid since");
+        world.live_until("2028-02-03T12:00").await;
+        assert_eq!(world.events("subscription.skipped").await.len(), 1, "and once both ledgers agree, the plan's word holds");
+    }
+
+    async fn one_charge_that_cannot_be_read_stops_the_count_of_its_own_subscription_alone(engine) {
+        let world = world(engine, &["a", "b"]).await;
+        refuses(&world, "card-a", FUNDS);
+        world.live_until("2028-01-10T12:00").await;
+        world.sql("UPDATE charges SET waiting = 'something newer' WHERE subscription_id = 1").await;
+        let page = world.db.standing(0, 10).await.unwrap();
+        assert_eq!((page.subscriptions.len(), page.unreadable), (1, 1));
+    }
+
     async fn while_the_clock_is_not_to_be_trusted_nothing_opens(engine) {
         let world = world(engine, &["a"]).await;
         world.live_until("2028-01-10T09:50").await;

@@ -221,6 +221,8 @@ pub struct World {
     pub windows: Windows,
     pub dunning: Dunnings,
     pub rate: Option<u32>,
+    /// There is no mark of what was sent: an audit comes first.
+    pub audit_first: bool,
     pub fuse: Fuse,
     account: AccountRow,
     lives: AtomicU64,
@@ -277,6 +279,7 @@ impl World {
             windows: Windows::ALWAYS,
             dunning: Dunnings::default(),
             rate: None,
+            audit_first: false,
             fuse: Fuse::NONE,
             account,
             lives: AtomicU64::new(0),
@@ -361,7 +364,7 @@ impl World {
             id_modes: BTreeMap::new(),
             tuning,
             wake: Wake::default(),
-            audit_first: false,
+            audit_first: self.audit_first,
             tokens: Box::new(move || format!("life-{life}-{}", tokens.fetch_add(1, Ordering::SeqCst))),
             delivery_delay: |_, _| None,
         })

@@ -51,6 +51,21 @@ both! {
         }
     }
 
+    async fn an_imported_row_that_nobody_rules_on_for_two_hours_is_told(world: World) {
+        let micros = now().as_microsecond();
+        let hold = |at: &str| {
+            format!(
+                "INSERT INTO import_holds (account, external_ref, import_id, file, line, cells, row_hash, reasons, who, held_at)
+                    VALUES ('main', 'r', 'i', 'f.csv', 2, '{{}}', 'h', 'due', 'kim', {at})"
+            )
+        };
+        world.sql_of(&hold(&micros.to_string()), &hold(&format!("TIMESTAMPTZ '{}'", now()))).await.unwrap();
+        assert_eq!(world.missed_at(7_199).await, Missed::default());
+        assert_eq!(world.missed_at(LATE).await, Missed { imports: 1, ..Missed::default() });
+        world.sql("UPDATE import_holds SET rejected_at = held_at").await.unwrap();
+        assert_eq!(world.missed_at(LATE).await, Missed::default(), "somebody has said what becomes of it");
+    }
+
     async fn two_hours_of_tries_that_never_leave_are_missed(world: World) {
         world.open_charges(1).await;
         world.wait_for("due", "backoff", Some(LATE + 600)).await;

@@ -17,6 +17,7 @@ const HOT: &[(&Statement, &str)] = &[
     (&missed::MISSED, "charges_unresolved"),
     (&missed::MISSED, "schedules_lost"),
     (&missed::MISSED, "schedules_blocked"),
+    (&missed::MISSED, "import_holds_waiting"),
     (&missed::FRESH, "charges_send"),
     (&missed::UNSCHEDULED, "schedules"),
     (&charges::BOOKED, "charges_paid"),

@@ -27,6 +27,7 @@ const _: () = {
     let _ =
         (Gateway::book, Gateway::charges, Gateway::start_again, Gateway::stop, Gateway::set_faults, Gateway::tail, Tail::charges);
     let _ = (Home::layer, Home::command, Home::json, Home::sql, Home::books, Home::path, Home::log, Home::forget_layers);
+    let _ = Daemon::start_under;
     let _ = (Daemon::start_with, Daemon::kill, Daemon::terminate, Daemon::ended, Daemon::pid, Daemon::wrapped, WEBHOOK_SECRET);
 };
 
@@ -364,6 +365,13 @@ impl Daemon {
     /// The same, with options.
     pub fn start_with(home: &Home, name: &str, options: &[&str]) -> Self {
         Self::spawn(home.rebilld(&[&["run"], options].concat()), home.path(&format!("{name}.log")))
+    }
+
+    /// The same, with variables of a service manager's in its environment.
+    pub fn start_under(home: &Home, name: &str, variables: &[(&str, &str)]) -> Self {
+        let mut command = home.rebilld(&["run"]);
+        command.envs(variables.iter().copied());
+        Self::spawn(command, home.path(&format!("{name}.log")))
     }
 
     /// Starts one through a shell that prepares what is around it; `script` ends with `exec "$@"`.

@@ -10,20 +10,24 @@ use serde_json::json;
 use super::guard::{self, Held};
 use super::sheet::{Problem, Row, Sheet};
 use crate::cli::context::{Context, Opened, Why};
-use crate::cli::failure::Failure;
+use crate::cli::failure::{Code, Failure};
 use crate::cli::output::{Output, Paint, amount, colours, print_json, say};
 use crate::domain::guards::{ROWS, Suspicion};
 use crate::domain::money::Money;
 use crate::domain::price::cost;
 use crate::domain::subscription::Status;
 use crate::store::desk::columns::{ACCOUNT, EXTERNAL_REF};
-use crate::store::desk::{FieldChange, Given, HeldRow, Import, Imported, Tally, Verdict, hash_of, terms_of};
+use crate::store::desk::{
+    FieldChange, Given, HeldRow, Import, Imported, Tally, Verdict, before_hash, hash_of, hash_of_held, terms_of,
+};
 
 /// Rows in one statement.
 pub(super) const BATCH: usize = 2000;
 /// Changed rows that are shown one by one to people, and to machines.
 const SHOWN: usize = 10;
 const SHOWN_JSON: usize = 1000;
+/// Why a row that was held before has to be looked at again.
+const OVERTAKEN: &str = "its subscription has changed since it was held first";
 
 #[derive(Debug, clap::Args)]
 pub struct ImportFile {
@@ -82,6 +86,12 @@ impl ImportFile {
     }
 
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        // whoever sends files by cron and looks at exit codes alone has to hear of it: nobody is charged by a row that is held
+        self.import(context).await?.map_or(Ok(()), |held| Err(Failure::new(Code::TryLater, held)))
+    }
+
+    /// What is left to do, if rows are held now.
+    pub async fn import(self, context: &Context) -> Result<Option<String>, Failure> {
         let file = self.file.display().to_string();
         let bytes = std::fs::read(&self.file).map_err(|error| Failure::data(format!("{file} cannot be read: {error}")))?;
         let signed = context.signed(&Why { reason: self.reason.clone(), by: self.by.clone() })?;
@@ -116,13 +126,24 @@ impl ImportFile {
             }
             let mut passing = Vec::with_capacity(rows.len());
             for row in rows {
+                let mut before_hash = None;
                 let reasons = match (held.same(&row.cells), suspicious.get(&row.line)) {
                     // a few rows are taken as they are, whatever somebody has said of them before
                     (Some(same), _) if same.rejected_at.is_some() && many => {
                         summary.rejected += 1;
                         continue;
                     }
-                    (Some(same), _) if same.rejected_at.is_none() => same.reasons.clone(),
+                    (Some(same), _) if same.rejected_at.is_none() => {
+                        let mut reasons = same.reasons.clone();
+                        if same.overtaken {
+                            news += 1;
+                            reasons.retain(|reason| reason != OVERTAKEN);
+                            reasons.push(OVERTAKEN.to_owned());
+                        } else {
+                            before_hash.clone_from(&same.before_hash);
+                        }
+                        reasons
+                    }
                     (_, Some(found)) => {
                         news += 1;
                         found.iter().map(|one| guard::told(one, &opened, guard::text(&row.cells[ACCOUNT]))).collect()
@@ -142,6 +163,8 @@ impl ImportFile {
                     account: guard::text(&row.cells[ACCOUNT]).to_owned(),
                     external_ref: guard::text(&row.cells[EXTERNAL_REF]).to_owned(),
                     row_hash: hash_of(std::iter::once(row.cells.as_slice())),
+                    before_hash,
+                    overtaken: false,
                     cells: row.cells,
                     reasons,
                     who: signed.who.clone(),
@@ -153,7 +176,15 @@ impl ImportFile {
             bar.set_position(bytes.len() as u64 + sheet.position());
         }
         bar.finish_and_clear();
-        let hash = hash_of(aside.iter().map(|row| row.cells.as_slice()));
+        let mut new = Vec::with_capacity(aside.len());
+        for rows in aside.chunks_mut(BATCH) {
+            let cells: Vec<Vec<Given>> = rows.iter().map(|row| row.cells.clone()).collect();
+            for (row, looked) in rows.iter_mut().zip(import.look(&cells).await?) {
+                row.before_hash.get_or_insert_with(|| before_hash(looked.old.as_deref()));
+                new.push(looked.verdict == Verdict::New);
+            }
+        }
+        let hash = hash_of_held(&aside);
         let confirmed = self.confirmed(&hash, !aside.is_empty(), &file)?;
         if confirmed {
             released.extend(aside.iter().map(|row| row.cells.clone()));
@@ -164,11 +195,8 @@ impl ImportFile {
         } else {
             summary.held = aside.len() as u64;
             // what could not be imported is not held either
-            for rows in aside.chunks(BATCH) {
-                let cells: Vec<Vec<Given>> = rows.iter().map(|row| row.cells.clone()).collect();
-                for (row, looked) in rows.iter().zip(import.look(&cells).await?) {
-                    lacks(&mut sheet, row.line.unsigned_abs(), &row.cells, &looked.verdict);
-                }
+            for (row, _) in aside.iter().zip(new).filter(|(_, new)| *new) {
+                lacks(&mut sheet, row.line.unsigned_abs(), &row.cells);
             }
             let told =
                 |row: &HeldRow| (row.line.unsigned_abs(), format!("{}/{}", row.account, row.external_ref), row.reasons.clone());
@@ -193,7 +221,8 @@ impl ImportFile {
             };
             import.commit(&signed, &tally).await?;
         }
-        summary.print(&file, self.dry_run, context, &opened)
+        summary.print(&file, self.dry_run, context, &opened)?;
+        Ok(summary.left(&file).filter(|_| !self.dry_run))
     }
 
     /// Whether the rows that look wrong are confirmed.
@@ -233,7 +262,9 @@ async fn take(
     for ((cells, imported), line) in cells.iter().zip(imported).zip(lines) {
         summary.weigh(opened, &imported);
         let verdict = imported.verdict;
-        lacks(sheet, line, cells, &verdict);
+        if verdict == Verdict::New {
+            lacks(sheet, line, cells);
+        }
         summary.past += u64::from(verdict == Verdict::New && Sheet::starts_before(cells, today));
         summary.count(cells, verdict);
     }
@@ -241,10 +272,8 @@ async fn take(
 }
 
 /// A new row may need a column that the file does not have.
-fn lacks(sheet: &mut Sheet<'_>, line: u64, cells: &[Given], verdict: &Verdict) {
-    if *verdict == Verdict::New
-        && let Some(column) = sheet.lacks(cells)
-    {
+fn lacks(sheet: &mut Sheet<'_>, line: u64, cells: &[Given]) {
+    if let Some(column) = sheet.lacks(cells) {
         sheet.problems.add(line, Some(column), "a new subscription needs it, and its plan has none: add the column");
     }
 }
@@ -397,6 +426,16 @@ impl Summary {
         if dry_run { say("nothing was written (--dry-run)") } else { Ok(()) }
     }
 
+    /// What an operator has to do with the rows that are held, in one line.
+    fn left(&self, file: &str) -> Option<String> {
+        let hash = self.hash.as_ref().filter(|_| self.held > 0)?;
+        let rows = if self.held == 1 { "1 row looks wrong, and is" } else { &format!("{} rows look wrong, and are", self.held) };
+        Some(format!(
+            "{file}: {rows} held and not imported (`rebilld imports list`); if they are right: rebilld imports confirm {hash} \
+             --reason …; if not: rebilld imports reject {hash} --reason …"
+        ))
+    }
+
     fn print_held(&self, file: &str, dry_run: bool, paint: &Paint) -> Result<(), Failure> {
         let (Some(hash), true) = (&self.hash, self.held > 0) else { return Ok(()) };
         let word = if dry_run { "would be held" } else { "held" };
@@ -407,12 +446,11 @@ impl Summary {
         if self.held > SHOWN as u64 {
             say(&paint.dim(&format!("            … and {} more (--output json has them)", self.held - SHOWN as u64)))?;
         }
-        if dry_run {
-            return say(&format!("if they are right: rebilld subscriptions import {file} --confirm {hash}"));
+        // what to do with those that are held is told last, as the failure that it is
+        if !dry_run {
+            return Ok(());
         }
-        say(&format!(
-            "if they are right: rebilld imports confirm {hash} --reason …; if not: rebilld imports reject {hash} --reason …"
-        ))
+        say(&format!("if they are right: rebilld subscriptions import {file} --confirm {hash}"))
     }
 }
 

@@ -17,6 +17,8 @@ use crate::store::sql::imports;
 const BATCH: usize = 2000;
 /// So much of a hash is enough to name it.
 const ENOUGH: usize = 8;
+/// Stands for the subscription of a row that has none yet.
+const NEW: &str = "new";
 
 /// A row that is held.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,9 +33,14 @@ pub struct HeldRow {
     pub cells: Vec<Given>,
     /// Of the cells.
     pub row_hash: String,
+    /// Of the subscription when the row was held ([`before_hash`]); an older release did not say.
+    pub before_hash: Option<String>,
+    /// Whether its subscription has changed since, to something else than the row says. Found by [`Import::held`] alone.
+    pub overtaken: bool,
     /// What looks wrong with it, for people.
     pub reasons: Vec<String>,
     pub who: String,
+    /// Since when it waits for a ruling.
     pub held_at: Timestamp,
     /// Since when it is left out of imports, unless it changes.
     pub rejected_at: Option<Timestamp>,
@@ -49,6 +56,8 @@ pub enum Ruled {
         unchanged: u64,
     },
     Rejected(u64),
+    /// Nothing was confirmed: the subscriptions of these rows have changed since. Account and reference.
+    Overtaken(Vec<String>),
     /// No rows have that hash: none ever had, or they have changed since. The hashes that there are.
     NoSuch(Vec<String>),
 }
@@ -68,6 +77,8 @@ impl HeldRow {
             account: row.text("account")?,
             external_ref: row.text("external_ref")?,
             row_hash: row.text("row_hash")?,
+            before_hash: row.text_opt("before_hash")?,
+            overtaken: false,
             rejected_at: row.at_opt("rejected_at")?,
             cells: COLUMNS.iter().map(|column| given(column.name)).collect(),
             reasons: row.text("reasons")?.lines().map(str::to_owned).collect(),
@@ -101,6 +112,25 @@ pub fn hash_of<'a>(rows: impl Iterator<Item = &'a [Given]>) -> String {
     base32(&digest(&parts), 26)
 }
 
+/// The hash of held rows, in whatever order, and of the subscriptions as they were: whoever confirms it has seen both.
+pub fn hash_of_held<'a>(rows: impl IntoIterator<Item = &'a HeldRow>) -> String {
+    let with_before = |row: &HeldRow| {
+        let before = Given::Value(row.before_hash.as_deref().unwrap_or(NEW).to_owned());
+        row.cells.iter().cloned().chain([before]).collect::<Vec<_>>()
+    };
+    let rows: Vec<Vec<Given>> = rows.into_iter().map(with_before).collect();
+    hash_of(rows.iter().map(Vec::as_slice))
+}
+
+/// The hash of a subscription as an import finds it, `new` if there is none. Not its `updated_at`: SQL by hand does not set that.
+pub fn before_hash(old: Option<&[Option<String>]>) -> String {
+    let given = |cell: &Option<String>| cell.clone().map_or(Given::Empty, Given::Value);
+    match old {
+        None => NEW.to_owned(),
+        Some(old) => hash_of(std::iter::once(old.iter().map(given).collect::<Vec<_>>().as_slice())),
+    }
+}
+
 fn cells_of(row: &[Given]) -> Value {
     let cell = |(place, given): (usize, &Given)| match given {
         Given::Not => None,
@@ -124,9 +154,18 @@ fn keys(tx: &Tx, rows: &[Vec<Given>]) -> Param {
 }
 
 impl Import {
-    /// Rows that earlier imports hold, and those that were rejected.
+    /// Rows that earlier imports hold, and those that were rejected. The subscriptions of those that wait are locked.
     pub async fn held(&mut self) -> Result<Vec<HeldRow>, Fault> {
-        held(&mut self.tx).await
+        let mut rows = held(&mut self.tx).await?;
+        let mut waiting: Vec<&mut HeldRow> = rows.iter_mut().filter(|row| row.rejected_at.is_none()).collect();
+        for rows in waiting.chunks_mut(BATCH) {
+            let cells: Vec<Vec<Given>> = rows.iter().map(|row| row.cells.clone()).collect();
+            for (row, looked) in rows.iter_mut().zip(self.look(&cells).await?) {
+                let before = row.before_hash.as_deref().unwrap_or(NEW);
+                row.overtaken = looked.verdict != Verdict::Unchanged && before != before_hash(looked.old.as_deref());
+            }
+        }
+        Ok(rows)
     }
 
     /// Which of these billing keys, by account, reference and key, belong to another subscription that is not cancelled.
@@ -163,6 +202,7 @@ impl Import {
                     .int("line", row.line)
                     .text("cells", cells.as_str())
                     .text("row_hash", row.row_hash.as_str())
+                    .text("before_hash", row.before_hash.as_deref().unwrap_or(NEW))
                     .text("reasons", reasons.as_str())
                     .text("who", row.who.as_str());
             }
@@ -198,6 +238,13 @@ impl Desk<'_> {
         Ok(rows.into_iter().map(|row| (hashes[&row.import_id].clone(), row)).collect())
     }
 
+    /// How many rows have waited for a ruling since before `before`, and the first of them since when.
+    pub async fn held_since(&self, before: Timestamp) -> Result<Option<(u64, Timestamp)>, Fault> {
+        let rows = self.database.read(&imports::HELD_SINCE, &[before.into()]).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        Ok(row.at_opt("since")?.zip(Some(row.small("held")?)).map(|(since, held)| (held, since)))
+    }
+
     /// Imports exactly the held rows that have this hash (or its beginning), or drops them.
     pub async fn rule_held(&self, now: Timestamp, hash: &str, confirm: bool, signed: &Signed) -> Result<Ruled, Fault> {
         let mut import = Import { tx: self.database.begin_write().await?, now };
@@ -207,7 +254,14 @@ impl Desk<'_> {
         let Some(whole) = hashes.values().find(fits).cloned() else {
             return Ok(Ruled::NoSuch(hashes.into_values().collect()));
         };
-        let rows: Vec<Vec<Given>> = rows.into_iter().filter(|row| hashes[&row.import_id] == whole).map(|row| row.cells).collect();
+        let rows: Vec<HeldRow> = rows.into_iter().filter(|row| hashes[&row.import_id] == whole).collect();
+        // newer facts are never written over: a customer who has left since would be charged
+        let overtaken = rows.iter().filter(|row| row.overtaken).map(|row| format!("{}/{}", row.account, row.external_ref));
+        let overtaken: Vec<String> = overtaken.collect();
+        if confirm && !overtaken.is_empty() {
+            return Ok(Ruled::Overtaken(overtaken));
+        }
+        let rows: Vec<Vec<Given>> = rows.into_iter().map(|row| row.cells).collect();
         let count = rows.len() as u64;
         let ruled = if confirm {
             let (mut new, mut changed, mut unchanged) = (0, 0, 0);
@@ -240,9 +294,9 @@ fn waiting(rows: Vec<HeldRow>) -> Vec<HeldRow> {
 
 /// The hash of each import's rows as they are now.
 fn hashes(rows: &[HeldRow]) -> BTreeMap<String, String> {
-    let mut of_import: BTreeMap<&str, Vec<&[Given]>> = BTreeMap::new();
+    let mut of_import: BTreeMap<&str, Vec<&HeldRow>> = BTreeMap::new();
     for row in rows {
-        of_import.entry(row.import_id.as_str()).or_default().push(row.cells.as_slice());
+        of_import.entry(row.import_id.as_str()).or_default().push(row);
     }
-    of_import.into_iter().map(|(id, rows)| (id.to_owned(), hash_of(rows.into_iter()))).collect()
+    of_import.into_iter().map(|(id, rows)| (id.to_owned(), hash_of_held(rows))).collect()
 }

@@ -2,30 +2,40 @@
 
 use super::Statement;
 
-pub const ALL: &[&Statement] = &[&HOLDS, &ADD_HOLDS, &REJECT, &LET_GO, &KEYS_ELSEWHERE];
+pub const ALL: &[&Statement] = &[&HOLDS, &HELD_SINCE, &ADD_HOLDS, &REJECT, &LET_GO, &KEYS_ELSEWHERE];
 
 pub const HOLDS: Statement = Statement::same(
     "imports: held rows",
-    "SELECT account, external_ref, import_id, file, line, cells, row_hash, reasons, who, held_at, rejected_at FROM import_holds
+    "SELECT account, external_ref, import_id, file, line, cells, row_hash, before_hash, reasons, who, held_at,
+        rejected_at FROM import_holds
         ORDER BY held_at, import_id, line",
+);
+
+/// Those that have waited for a ruling since before `$1`.
+pub const HELD_SINCE: Statement = Statement::same(
+    "imports: held since",
+    "SELECT count(*) AS held, min(held_at) AS since FROM import_holds WHERE rejected_at IS NULL AND held_at < $1",
 );
 
 /// Differs because each engine unfolds JSON in its own way.
 pub const ADD_HOLDS: Statement = Statement::two(
     "imports: hold rows",
-    "INSERT INTO import_holds (account, external_ref, import_id, file, line, cells, row_hash, reasons, who, held_at)
+    "INSERT INTO import_holds (account, external_ref, import_id, file, line, cells, row_hash, before_hash, reasons, who, held_at)
         SELECT value->>'account', value->>'external_ref', value->>'import_id', value->>'file', value->>'line', value->>'cells',
-            value->>'row_hash', value->>'reasons', value->>'who', $2 FROM json_each($1) WHERE true
+            value->>'row_hash', value->>'before_hash', value->>'reasons', value->>'who', $2 FROM json_each($1) WHERE true
         ON CONFLICT (account, external_ref) DO UPDATE SET import_id = excluded.import_id, file = excluded.file,
-            line = excluded.line, cells = excluded.cells, row_hash = excluded.row_hash, reasons = excluded.reasons,
-            who = excluded.who, held_at = excluded.held_at, rejected_at = NULL",
-    "INSERT INTO import_holds (account, external_ref, import_id, file, line, cells, row_hash, reasons, who, held_at)
-        SELECT account, external_ref, import_id, file, line, CAST(cells AS JSONB), row_hash, reasons, who, CAST($2 AS TIMESTAMPTZ)
+            line = excluded.line, cells = excluded.cells, row_hash = excluded.row_hash, before_hash = excluded.before_hash,
+            reasons = excluded.reasons, who = excluded.who, rejected_at = NULL,
+            held_at = CASE WHEN import_holds.rejected_at IS NULL THEN import_holds.held_at ELSE excluded.held_at END",
+    "INSERT INTO import_holds (account, external_ref, import_id, file, line, cells, row_hash, before_hash, reasons, who, held_at)
+        SELECT account, external_ref, import_id, file, line, CAST(cells AS JSONB), row_hash, before_hash, reasons, who,
+            CAST($2 AS TIMESTAMPTZ)
         FROM json_to_recordset(CAST($1 AS JSON)) AS r (account TEXT, external_ref TEXT, import_id TEXT, file TEXT, line BIGINT,
-            cells TEXT, row_hash TEXT, reasons TEXT, who TEXT)
+            cells TEXT, row_hash TEXT, before_hash TEXT, reasons TEXT, who TEXT)
         ON CONFLICT (account, external_ref) DO UPDATE SET import_id = excluded.import_id, file = excluded.file,
-            line = excluded.line, cells = excluded.cells, row_hash = excluded.row_hash, reasons = excluded.reasons,
-            who = excluded.who, held_at = excluded.held_at, rejected_at = NULL",
+            line = excluded.line, cells = excluded.cells, row_hash = excluded.row_hash, before_hash = excluded.before_hash,
+            reasons = excluded.reasons, who = excluded.who, rejected_at = NULL,
+            held_at = CASE WHEN import_holds.rejected_at IS NULL THEN import_holds.held_at ELSE excluded.held_at END",
 );
 
 /// What was in a rejected row is forgotten; that it was rejected is not. Differs because each engine unfolds JSON in its own way.

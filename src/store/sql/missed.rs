@@ -51,7 +51,8 @@ macro_rules! missed {
                 + (SELECT count(*) FROM schedules WHERE parked IS NULL AND next_look_at IS NULL)
                 + (SELECT count(*) FROM schedules h WHERE h.parked = 'blocked' AND h.next_look_at IS NULL AND NOT EXISTS (
                     SELECT 1 FROM charges c
-                        WHERE c.subscription_id = h.subscription_id AND c.state IN ('due', 'doubt', 'review'))) AS schedules
+                        WHERE c.subscription_id = h.subscription_id AND c.state IN ('due', 'doubt', 'review'))) AS schedules,
+                (SELECT count(*) FROM import_holds WHERE rejected_at IS NULL AND held_at < $2) AS imports
             FROM late"
         )
     };

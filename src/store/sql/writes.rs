@@ -56,20 +56,22 @@ macro_rules! lock_to_record {
 }
 use lock_to_record;
 
-/// The same rows for W2, each with what its subscription paid last: a probe of the index that opening has just walked. Differs
+/// The same rows for W2, each with what its subscription paid last, discounts aside: a probe of the index that opening has just walked. Differs
 /// because SQLite has one writer, no row locks and no LATERAL; for the words of the condition see [`UPDATE_ATTEMPTS`].
 pub const LOCK_TO_BEGIN: Statement = Statement::two(
     "lock charges to begin",
     "SELECT c.id, c.account_id, c.state, c.claim_token, c.elsewhere_imp_uid, c.period_start, c.period_end, c.currency,
-            l.amount AS last_amount, l.currency AS last_currency, l.period_start AS last_start, l.period_end AS last_end
+            l.amount + COALESCE((SELECT CAST(-sum(j.amount) AS BIGINT) FROM adjustments j WHERE j.charge_id = l.id AND j.amount < 0), 0)
+                AS last_amount, l.currency AS last_currency, l.period_start AS last_start, l.period_end AS last_end
         FROM charges c LEFT JOIN charges l ON l.id = (
             SELECT p.id FROM charges p WHERE p.subscription_id = c.subscription_id AND p.period_start < c.period_start
                 AND p.state = 'paid' ORDER BY p.period_start DESC LIMIT 1)
         WHERE c.id IN (SELECT value FROM json_each($1))",
     "SELECT c.id, c.account_id, c.state, c.claim_token, c.elsewhere_imp_uid, c.period_start, c.period_end, c.currency,
-            l.amount AS last_amount, l.currency AS last_currency, l.period_start AS last_start, l.period_end AS last_end
+            l.amount + COALESCE((SELECT CAST(-sum(j.amount) AS BIGINT) FROM adjustments j WHERE j.charge_id = l.id AND j.amount < 0), 0)
+                AS last_amount, l.currency AS last_currency, l.period_start AS last_start, l.period_end AS last_end
         FROM charges c LEFT JOIN LATERAL (
-            SELECT p.amount, p.currency, p.period_start, p.period_end FROM charges p
+            SELECT p.id, p.amount, p.currency, p.period_start, p.period_end FROM charges p
                 WHERE p.subscription_id = c.subscription_id AND p.period_start < c.period_start AND p.state IS NOT DISTINCT FROM 'paid'
                 ORDER BY p.period_start DESC LIMIT 1) l ON TRUE
         WHERE c.id = ANY ($1) ORDER BY c.id FOR NO KEY UPDATE OF c",
