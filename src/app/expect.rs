@@ -1,4 +1,4 @@
-//! What is expected of an account's day, for its fuse: counted once, before the day begins, by the walk that forecasts make.
+//! What is expected of an account's day, for its fuse: counted before the day begins, by the walk that forecasts make.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use jiff::{Span, Timestamp};
+use jiff::{SignedDuration, Span, Timestamp, Zoned};
 use tracing::{info, warn};
 
 use super::ahead;
@@ -24,6 +24,11 @@ const EVERY: Duration = Duration::from_secs(600);
 const AGAIN: Duration = Duration::from_secs(30);
 /// From this local hour on tomorrow is counted: the sign-ups of the morning are in it, and nothing that happens at night.
 const FROM_HOUR: i8 = 12;
+
+/// Tomorrow is counted anew when it was counted so long ago: what is imported or changed until it begins belongs to it.
+const ANEW: SignedDuration = SignedDuration::from_hours(1);
+/// And a last time from this local hour and minute on.
+const LAST: (i8, i8) = (23, 50);
 
 /// Keeps the days of all accounts known, for ever.
 pub(super) async fn keep(database: Arc<Database>, engine: Arc<Engine>, accounts: Vec<Arc<Account>>) {
@@ -70,8 +75,8 @@ impl Day {
     }
 }
 
-/// Counts what is expected of today, and from noon on of tomorrow, where it is not known yet. Reads the whole book once if
-/// anything is missing, and nothing otherwise. Returns how many days became known.
+/// Counts what is expected of today, where it is not known yet, and from noon on of tomorrow, every hour. Reads the whole book once if
+/// anything is to be counted, and nothing otherwise. Returns how many days became known.
 pub async fn expect(
     database: &Database,
     in_force: &InForce,
@@ -80,14 +85,14 @@ pub async fn expect(
 ) -> Result<usize, Fault> {
     let today = |zone: &TimeZone| now.to_zoned(zone.clone()).date();
     let Some(first) = zones.iter().map(|(_, zone)| today(zone)).min() else { return Ok(0) };
-    let known = database.expected(first).await?;
-    let is_known = |account, day| known.iter().any(|one| one.account == account && one.day == day);
+    let known = database.expected_since(first).await?;
     let mut days: BTreeMap<AccountId, Vec<Day>> = BTreeMap::new();
     for (account, zone) in zones {
         let (today, local) = (today(zone), now.to_zoned(zone.clone()));
         for (ahead, wanted) in [(0, true), (1, local.hour() >= FROM_HOUR)] {
             let Some(day) = day(*account, zone, today, ahead).filter(|_| wanted) else { continue };
-            if !is_known(*account, day.day) {
+            let since = known.get(&(*account, day.day));
+            if since.is_none_or(|since| !day.has_begun && is_old(*since, &local)) {
                 days.entry(*account).or_default().push(day);
             }
         }
@@ -102,10 +107,21 @@ pub async fn expect(
         }
     };
     ahead::walk(database, add, |_, _| {}).await?;
-    let expected: Vec<Expectation> =
-        days.into_values().flatten().map(|day| Expectation { account: day.account, day: day.day, count: day.count }).collect();
-    database.expect(now, &expected).await?;
-    Ok(expected.len())
+    let (begun, coming): (Vec<Day>, Vec<Day>) = days.into_values().flatten().partition(|day| day.has_begun);
+    let expected = |days: Vec<Day>| -> Vec<Expectation> {
+        days.into_iter().map(|day| Expectation { account: day.account, day: day.day, count: day.count }).collect()
+    };
+    let (begun, coming) = (expected(begun), expected(coming));
+    database.expect(now, &begun).await?;
+    database.expect_anew(now, &coming).await?;
+    Ok(begun.iter().chain(&coming).filter(|one| !known.contains_key(&(one.account, one.day))).count())
+}
+
+/// Whether a day that has not begun is to be counted anew.
+fn is_old(since: Timestamp, now: &Zoned) -> bool {
+    let last = |at: &Zoned| (at.hour(), at.minute()) >= LAST;
+    let before = since.to_zoned(now.time_zone().clone());
+    now.timestamp().duration_since(since) >= ANEW || (last(now) && !last(&before))
 }
 
 fn day(account: AccountId, zone: &TimeZone, today: Date, ahead: i32) -> Option<Day> {

@@ -3,7 +3,7 @@
 //! A key that is booked there is not charged from here (W2 reads what is kept of it); the gateway is asked by operators alone, never
 //! for a charge.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::stream::{self, StreamExt};
 use jiff::{SignedDuration, Timestamp};
@@ -15,7 +15,7 @@ use crate::domain::attempt::{base32, digest};
 use crate::engine::Account;
 use crate::ports::gateway::{Booking, Unavailable};
 use crate::ports::store::Store;
-use crate::store::desk::{BookedKey, Signed};
+use crate::store::desk::{BookedKey, Signed, WaitingCharge};
 
 /// Subscriptions that are read together.
 const PAGE: u32 = 1_000;
@@ -26,6 +26,12 @@ const WINDOW: SignedDuration = SignedDuration::from_hours(89 * 24);
 /// A booking that is due now may still be carried out.
 const BACK: SignedDuration = SignedDuration::from_hours(24);
 
+/// Looked for beyond a booking that is known.
+const BEYOND: SignedDuration = SignedDuration::from_hours(24);
+
+/// What is known of the bookings of keys.
+type Known = BTreeMap<String, BookedKey>;
+
 /// What a check of one account came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Checked {
@@ -33,6 +39,8 @@ pub struct Checked {
     /// Billing keys that were asked for.
     pub keys: u64,
     pub booked: Vec<BookedKey>,
+    /// Keys without bookings that PortOne may have charged: not charged from here before an operator releases them.
+    pub passed: Vec<BookedKey>,
     /// Keys that could not be asked for, and why: what was known of them stays.
     pub failed: Vec<(String, String)>,
 }
@@ -50,9 +58,9 @@ pub async fn check(
     let mut all = Vec::new();
     for account in chosen(&assembled, account)? {
         let mut checked = Checked { account: account.name.clone(), ..Checked::default() };
+        let known = known_of(database, &account).await?;
         // a key that no subscription has any more is asked for as well: what is known of it may be out of date
-        let mut left: BTreeSet<String> =
-            database.desk().booked_keys(account.id).await?.into_iter().map(|key| key.customer_uid).collect();
+        let mut left: BTreeSet<String> = known.keys().cloned().collect();
         let mut after = 0;
         loop {
             let page = database.desk().keys(account.id, after, PAGE).await?;
@@ -60,12 +68,14 @@ pub async fn check(
             after = last.id;
             let keys: BTreeSet<String> = page.into_iter().filter(|key| !key.cancelled).map(|key| key.customer_uid).collect();
             left.retain(|key| !keys.contains(key));
-            ask(&assembled.database, &account, keys, ahead, &mut checked).await?;
+            ask(database, &account, keys, (ahead, &known), &mut checked).await?;
             progress(u64::try_from(after).unwrap_or(0), whole);
         }
-        ask(&assembled.database, &account, left, ahead, &mut checked).await?;
-        checked.booked.sort_by(|a, b| a.customer_uid.cmp(&b.customer_uid));
-        checked.booked.dedup_by(|a, b| a.customer_uid == b.customer_uid);
+        ask(database, &account, left, (ahead, &known), &mut checked).await?;
+        for keys in [&mut checked.booked, &mut checked.passed] {
+            keys.sort_by(|a, b| a.customer_uid.cmp(&b.customer_uid));
+            keys.dedup_by(|a, b| a.customer_uid == b.customer_uid);
+        }
         all.push(checked);
     }
     progress(whole, whole);
@@ -73,29 +83,42 @@ pub async fn check(
     Ok(all)
 }
 
-/// Asks for some keys, and keeps what is known of them from now on.
+async fn known_of(database: &crate::store::Database, account: &Account) -> Result<Known, AppError> {
+    let keys = database.desk().booked_keys(account.id).await?;
+    Ok(keys.into_iter().map(|key| (key.customer_uid.clone(), key)).collect())
+}
+
+/// Asks for some keys, and keeps what is known of them from now on. A booking that is known is looked for however far ahead it is.
 async fn ask(
     database: &crate::store::Database,
     account: &Account,
     keys: BTreeSet<String>,
-    ahead: SignedDuration,
+    (ahead, known): (SignedDuration, &Known),
     checked: &mut Checked,
 ) -> Result<(), AppError> {
     let now = database.clock().await?;
     let (mut booked, mut free) = (Vec::new(), Vec::new());
     checked.keys += keys.len() as u64;
     let answers = stream::iter(keys).map(|key| async move {
+        let first = known.get(&key).and_then(|known| known.first_at);
+        let ahead = first.map_or(ahead, |first| ahead.max(first.duration_since(now).saturating_add(BEYOND)));
         let found = bookings(account, &key, now, ahead).await;
         (key, found)
     });
     let mut answers = answers.buffer_unordered(SIDE_BY_SIDE);
     while let Some((customer_uid, found)) = answers.next().await {
+        let passed = known.get(&customer_uid).filter(|known| known.may_be_charged(now));
         match found {
-            Ok(found) if found.is_empty() => free.push(customer_uid),
+            Ok(found) if found.is_empty() => {
+                checked.passed.extend(passed.cloned());
+                free.push(customer_uid);
+            }
             Ok(found) => booked.push(BookedKey {
                 customer_uid,
                 bookings: i64::try_from(found.len()).unwrap_or(i64::MAX),
-                first_at: found.iter().filter_map(|booking| booking.at).min(),
+                first_at: passed
+                    .and_then(|passed| passed.first_at)
+                    .or_else(|| found.iter().filter_map(|booking| booking.at).min()),
                 checked_at: now,
             }),
             Err(why) => checked.failed.push((customer_uid, why.to_string())),
@@ -155,6 +178,8 @@ pub struct Unscheduled {
     pub revoked: u64,
     /// Why the key is still not charged from here, if so.
     pub problem: Option<String>,
+    /// PortOne may have charged it: an operator has to release it.
+    pub passed: Option<BookedKey>,
 }
 
 /// Takes the bookings of these keys out of PortOne's schedule, each journaled, and asks again: a key without bookings is charged from here
@@ -172,7 +197,8 @@ pub async fn unschedule(
     for (account_name, key) in keys {
         let account = chosen(&assembled, Some(account_name))?.remove(0);
         let uid = &key.customer_uid;
-        let mut one = Unscheduled { account: account_name.clone(), customer_uid: uid.clone(), revoked: 0, problem: None };
+        let mut one =
+            Unscheduled { account: account_name.clone(), customer_uid: uid.clone(), revoked: 0, problem: None, passed: None };
         match account.gateway.unschedule(uid).await {
             Ok(revoked) => {
                 one.revoked = revoked;
@@ -183,7 +209,9 @@ pub async fn unschedule(
             Err(why) => one.problem = Some(why.to_string()),
         }
         let mut checked = Checked::default();
-        ask(database, &account, BTreeSet::from([uid.clone()]), ahead, &mut checked).await?;
+        let known = Known::from([(uid.clone(), key.clone())]);
+        ask(database, &account, BTreeSet::from([uid.clone()]), (ahead, &known), &mut checked).await?;
+        one.passed = checked.passed.pop();
         one.problem = match (checked.booked.first(), checked.failed.first()) {
             (Some(booked), _) => Some(one.problem.unwrap_or(format!("{} bookings are still there", booked.bookings))),
             (None, Some((_, why))) => Some(format!("whether they are gone cannot be seen: {why}")),
@@ -194,4 +222,62 @@ pub async fn unschedule(
     }
     database.close().await;
     Ok(done)
+}
+
+/// What became of a key that an operator wants to release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Released {
+    /// It is charged from here again, these charges first.
+    Free(Vec<WaitingCharge>),
+    /// Nothing was done: these charges would be sent, and nobody has said that they may be.
+    WouldSend(Vec<WaitingCharge>),
+    /// PortOne has bookings of it that are still to come.
+    StillBooked(BookedKey),
+    /// Nothing is known of its bookings, or it was checked by somebody else meanwhile.
+    Unknown,
+}
+
+/// Lets a key be charged from here again that PortOne may have charged, journaled; PortOne is asked once more. `send`: the operator has
+/// seen that what waits for it may be sent.
+///
+/// # Errors
+/// The key cannot be asked for.
+pub async fn release(
+    loaded: &Loaded,
+    (account, uid): (&str, &str),
+    ahead: SignedDuration,
+    send: bool,
+    signed: &Signed,
+) -> Result<Released, AppError> {
+    let assembled = assembled(loaded).await?;
+    let database = &assembled.database;
+    let account = chosen(&assembled, Some(account))?.remove(0);
+    let mut checked = Checked::default();
+    let known = known_of(database, &account).await?;
+    if !known.contains_key(uid) {
+        database.close().await;
+        return Ok(Released::Unknown);
+    }
+    ask(database, &account, BTreeSet::from([uid.to_owned()]), (ahead, &known), &mut checked).await?;
+    if let Some((_, why)) = checked.failed.first() {
+        return Err(AppError::Unavailable(format!("whether {uid} is still booked cannot be seen: {why}")));
+    }
+    let released = match (checked.booked.pop(), checked.passed.pop()) {
+        (Some(booked), _) => Released::StillBooked(booked),
+        (None, Some(passed)) => {
+            let waits = database.desk().waits_for_key(account.id, uid).await?;
+            let now = database.clock().await?;
+            match () {
+                () if !waits.is_empty() && !send => Released::WouldSend(waits),
+                () if database.desk().release_key(now, (account.id, &account.name), &passed, signed).await? => {
+                    Released::Free(waits)
+                }
+                () => Released::Unknown,
+            }
+        }
+        // its bookings were taken away before their time
+        (None, None) => Released::Free(database.desk().waits_for_key(account.id, uid).await?),
+    };
+    database.close().await;
+    Ok(released)
 }

@@ -143,7 +143,7 @@ async fn show(context: &Context, account: Option<&str>, text: &str) -> Result<()
     if story.charge.state == ChargeState::Due
         && let Some(booked) = desk.booking_of(story.charge.subscription).await?
     {
-        next.push(format!("{}.", words::bookings(&booked, &opened.zone(&story.charge.account))));
+        next.push(format!("{}.", words::bookings(&booked, opened.now, &opened.zone(&story.charge.account))));
     }
     match context.output {
         Output::Table => say(story::tell(&opened, &story, &next, Paint(colours())).trim_end()),

@@ -22,7 +22,7 @@ use crate::engine::InForce;
 use crate::engine::outlook::{Coming, End, Kind, Outlook, outlook};
 use crate::ports::store::{Pending, Standing};
 use crate::store::StoredVersion;
-use crate::store::desk::{BookedKey, ChargeFilter, ChargeRow, Story};
+use crate::store::desk::{ChargeFilter, ChargeRow, Story};
 
 /// Charges to come that are named.
 const NAMED: usize = 3;
@@ -64,8 +64,8 @@ struct Known {
     made_under: Option<StoredVersion>,
     brakes: Vec<String>,
     unaudited: bool,
-    /// PortOne's own schedule is going to charge its billing key.
-    booked: Option<BookedKey>,
+    /// PortOne's own schedule is going to charge its billing key, or may have done so.
+    booked: Option<String>,
     ahead: Outlook,
     state: Option<Shown>,
     asked: Option<Timestamp>,
@@ -116,7 +116,7 @@ impl Explain {
             None => None,
         };
         let account = desk.accounts().await?.into_iter().find(|row| row.name == standing.schedule.terms.account);
-        let booked = desk.booking_of(row.id).await?;
+        let booked = desk.booking_of(row.id).await?.map(|booked| words::bookings(&booked, opened.now, &zone));
         let (mut brakes, mut unaudited) = (Vec::new(), false);
         let because = |why: &Option<String>| why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
         if let Some(status) = desk.status().await? {
@@ -323,7 +323,7 @@ impl Known {
             add("brake", "No kill switch, no hold, no pause and no blown fuse of the account is in the way.".to_owned());
         }
         if let Some(booked) = &self.booked {
-            add("takeover", format!("{}.", words::bookings(booked, &self.zone)));
+            add("takeover", format!("{booked}."));
         }
         if self.unaudited {
             add("audit", "The account has had no complete audit yet: the daemon makes one before its first charge.".to_owned());

@@ -5,13 +5,14 @@ use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
+use super::charges::words;
 use super::context::{Context, Why, zone_of};
 use super::failure::{Code, Failure};
 use super::output::{Field, Listing, Output, at, field, grouped, object, print_json, say};
 use super::progress::Progress;
-use crate::app::takeover;
+use crate::app::takeover::{self, Released};
 use crate::config::Loaded;
-use crate::store::desk::BookedKey;
+use crate::store::desk::{BookedKey, WaitingCharge};
 
 #[derive(Debug, Subcommand)]
 pub enum Takeover {
@@ -42,6 +43,22 @@ pub enum Takeover {
         #[command(flatten)]
         why: Why,
     },
+    /// Charges a key from here again that PortOne may have charged, once you have looked at the gateway; nothing waits for it, or --send
+    Release {
+        /// The billing key
+        #[arg(value_name = "CUSTOMER_UID")]
+        customer_uid: String,
+        /// In which account, if there are several
+        #[arg(long, value_name = "NAME")]
+        account: Option<String>,
+        /// What waits for the key may be sent: PortOne charged none of it
+        #[arg(long)]
+        send: bool,
+        #[command(flatten)]
+        ahead: Ahead,
+        #[command(flatten)]
+        why: Why,
+    },
 }
 
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -65,6 +82,9 @@ impl Takeover {
                 let asked = Asked { account, customer_uids, confirm, yes };
                 unschedule(context, asked, ahead, &why).await
             }
+            Self::Release { customer_uid, account, send, ahead, why } => {
+                release(context, (account.as_deref(), &customer_uid), ahead, send, &why).await
+            }
         }
     }
 }
@@ -74,12 +94,18 @@ async fn check(context: &Context, account: Option<&str>, ahead: Ahead) -> Result
     let progress = Progress::start(context, "asking for bookings");
     let checked = takeover::check(&loaded, account, ahead.span(), |done, of| progress.at(done, of)).await?;
     drop(progress);
+    let json = context.output == Output::Json;
     let keys: u64 = checked.iter().map(|checked| checked.keys).sum();
     let booked: usize = checked.iter().map(|checked| checked.booked.len()).sum();
     let failed: Vec<(&str, &(String, String))> =
         checked.iter().flat_map(|of| of.failed.iter().map(|failed| (of.account.as_str(), failed))).collect();
+    let passed: Vec<(&str, &BookedKey)> =
+        checked.iter().flat_map(|of| of.passed.iter().map(|key| (of.account.as_str(), key))).collect();
     let rows = || -> Vec<Vec<Field>> {
-        let rows = checked.iter().flat_map(|of| of.booked.iter().map(|key| row(&loaded, &of.account, key)));
+        let listed = checked
+            .iter()
+            .map(|of| (&of.account, if json { of.booked.iter().chain(&[]) } else { of.booked.iter().chain(&of.passed) }));
+        let rows = listed.flat_map(|(account, keys)| keys.map(|key| row(&loaded, account, key)));
         rows.collect()
     };
     match context.output {
@@ -89,11 +115,12 @@ async fn check(context: &Context, account: Option<&str>, ahead: Ahead) -> Result
                 .map(|(account, (key, why))| json!({ "account": account, "customer_uid": key, "why": why }))
                 .collect();
             let booked: Vec<_> = rows().iter().map(|row| object(row)).collect();
-            print_json(&json!({ "keys": keys, "booked": booked, "failed": failed }))?;
+            let passed: Vec<_> = passed.iter().map(|(account, key)| object(&row(&loaded, account, key))).collect();
+            print_json(&json!({ "keys": keys, "booked": booked, "passed": passed, "failed": failed }))?;
         }
         Output::Csv => Listing { rows: rows(), none: "" }.print(Output::Csv)?,
         Output::Table => {
-            if booked > 0 {
+            if booked + passed.len() > 0 {
                 Listing { rows: rows(), none: "" }.print(Output::Table)?;
             }
             if !context.quiet {
@@ -111,6 +138,13 @@ async fn check(context: &Context, account: Option<&str>, ahead: Ahead) -> Result
             "{count} billing keys could not be asked for, such as {key} of account {account}: {why}; what was known of them stays"
         );
         return Err(Failure::new(Code::Unavailable, text));
+    }
+    if let Some((account, key)) = passed.first() {
+        let (count, told) = (passed.len(), words::may_be_charged(key, &zone_of(&loaded, account)));
+        return Err(Failure::data(format!(
+            "{count} billing keys have no booking any more whose time had come: they stay uncharged from here, such as {} of account              {account}. {told}",
+            key.customer_uid
+        )));
     }
     match booked {
         0 => Ok(()),
@@ -164,6 +198,11 @@ async fn unschedule(context: &Context, asked: Asked, ahead: Ahead, why: &Why) ->
     let progress = Progress::start(context, "unscheduling");
     let done = takeover::unschedule(&loaded, &keys, ahead.span(), &signed, |done, of| progress.at(done, of)).await?;
     drop(progress);
+    let zone = |account: &str| zone_of(&loaded, account);
+    let mut done = done;
+    for one in &mut done {
+        one.problem = one.problem.take().or(one.passed.as_ref().map(|key| words::may_be_charged(key, &zone(&one.account))));
+    }
     let problems = done.iter().filter(|one| one.problem.is_some()).count();
     let rows = done.iter().map(|one| {
         vec![
@@ -183,8 +222,66 @@ async fn unschedule(context: &Context, asked: Asked, ahead: Ahead, why: &Why) ->
         0 => Ok(()),
         _ => Err(Failure::new(
             Code::Unavailable,
-            format!("{problems} keys are still booked, as far as can be seen: not charged from here"),
+            format!("{problems} keys are still booked, or may have been charged by PortOne: not charged from here"),
         )),
+    }
+}
+
+async fn release(
+    context: &Context,
+    (account, uid): (Option<&str>, &str),
+    ahead: Ahead,
+    send: bool,
+    why: &Why,
+) -> Result<(), Failure> {
+    let signed = context.signed(why)?;
+    let loaded = context.load()?;
+    let mut known = takeover::known(&loaded, account).await?;
+    known.retain(|(_, key)| key.customer_uid == uid);
+    let unknown =
+        || Failure::data(format!("`{uid}` is not known to be booked, or was checked meanwhile: `rebilld takeover check`"));
+    let account = match &known[..] {
+        [] => return Err(unknown()),
+        [(account, _)] => account.clone(),
+        _ => return Err(Failure::data(format!("`{uid}` is a key of several accounts: say which with --account"))),
+    };
+    let zone = zone_of(&loaded, &account);
+    let list = |waits: &[WaitingCharge]| -> Vec<Vec<Field>> {
+        let rows = waits.iter().map(|one| {
+            vec![
+                field("ref", one.external_ref.as_str()),
+                field("period_start", one.period_start.to_string()),
+                at("due_at", Some(one.due_at), &zone),
+                field("amount", one.amount.to_string()),
+            ]
+        });
+        rows.collect()
+    };
+    match takeover::release(&loaded, (&account, uid), ahead.span(), send, &signed).await? {
+        Released::Unknown => Err(unknown()),
+        Released::StillBooked(key) => Err(Failure::data(format!(
+            "{} bookings of `{uid}` are still to come: first `rebilld takeover unschedule --customer-uid {uid} --reason …`",
+            key.bookings
+        ))),
+        Released::WouldSend(waits) => {
+            let rows = list(&waits);
+            match context.output {
+                Output::Json => print_json(&json!({ "would_send": rows.iter().map(|row| object(row)).collect::<Vec<_>>() }))?,
+                output => Listing { rows, none: "" }.print(output)?,
+            }
+            let text = "nothing is released yet: what PortOne has charged is closed with `rebilld review rule REF:PERIOD_START void --reason …`;                         then once more with --send, which sends the others";
+            Err(Failure::new(Code::TryLater, text))
+        }
+        Released::Free(waits) => {
+            let rows = list(&waits);
+            match context.output {
+                Output::Json => {
+                    print_json(&json!({ "released": uid, "sends": rows.iter().map(|row| object(row)).collect::<Vec<_>>() }))
+                }
+                Output::Csv => Listing { rows, none: "" }.print(Output::Csv),
+                Output::Table => say(&format!("`{uid}` is charged from here again; {} charges waited for it", waits.len())),
+            }
+        }
     }
 }
 

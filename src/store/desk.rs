@@ -32,7 +32,7 @@ pub use incidents::{Closing, Incidence, IncidentFilter};
 pub use outbox::{EventRow, Replay};
 pub use story::{AttemptRow, DeliveryRow, IncidentRow, ObservationRow, SendRow, Story, StoryEvent};
 pub use subscriptions::{SubscriptionFilter, SubscriptionRow, terms_of};
-pub use takeover::{BookedKey, Key};
+pub use takeover::{BookedKey, Key, WaitingCharge};
 pub use terms::{CatchUpStep, TermsChange};
 pub use wave::{Approved, BlownFuse, NotApproved, Wave, WaveCharge, WaveHash};
 

@@ -16,6 +16,7 @@ use super::db::{Fault, Tx};
 use super::outbox::Told;
 use super::sql::{fuse, outbox, writes};
 use crate::domain::attempt::{base32, digest};
+use crate::domain::charge::AccountId;
 use crate::domain::decide::IncidentKind;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::fuse::{Count, Fuse, FuseState, Last, Meter, Reading, Trip, is_of_the_hour, step_of};
@@ -107,7 +108,7 @@ impl Database {
             refuse_all(refused);
             return self.void(tx, batch, wave, &format!("the approval has expired; before that: {why}")).await;
         }
-        if tx.query(&fuse::WAVE_OPEN, &[wave.into(), until.into()]).await?.is_empty() {
+        if tx.query(&fuse::WAVE_OPEN, &[wave.into(), until.into(), batch.now.into()]).await?.is_empty() {
             mend(tx, batch.account.0, batch.now, wave, "done").await?;
             return Ok(Stand::Whole);
         }
@@ -224,7 +225,7 @@ impl Database {
             return Ok(());
         }
         tx.execute(&fuse::WAVE_BEGUN, &[(*wave).into(), begun.into()]).await?;
-        if tx.query(&fuse::WAVE_OPEN, &[(*wave).into(), (*until).into()]).await?.is_empty() {
+        if tx.query(&fuse::WAVE_OPEN, &[(*wave).into(), (*until).into(), batch.now.into()]).await?.is_empty() {
             mend(tx, batch.account.0, batch.now, *wave, "done").await?;
             // its neighbours in this batch come next
             for until in refused.iter_mut().filter_map(|refusal| match refusal {
@@ -297,29 +298,31 @@ impl Database {
     /// Keeps what is expected of days. One that is known stays as it is.
     pub async fn expect(&self, now: Timestamp, expected: &[Expectation]) -> Result<(), Fault> {
         let mut tx = self.db.begin().await?;
-        let mut rows = tx.batch();
-        for Expectation { account, day, count } in expected {
-            rows.row().int("account", account.0).day("day", *day).text("currency", "").int("count", count.count).int("sum", 0);
-            for (currency, sum) in &count.sums {
-                rows.row()
-                    .int("account", account.0)
-                    .day("day", *day)
-                    .text("currency", currency.code())
-                    .int("count", 0)
-                    .int("sum", *sum);
-            }
-        }
-        if !rows.is_empty() {
-            tx.execute(&fuse::EXPECT, &rows.params([now.into()])).await?;
-        }
+        keep_expected(&mut tx, now, expected).await?;
         tx.commit().await
+    }
+
+    /// The same of days that have not begun, in place of what was known of them.
+    pub async fn expect_anew(&self, now: Timestamp, expected: &[Expectation]) -> Result<(), Fault> {
+        let mut tx = self.db.begin().await?;
+        for Expectation { account, day, .. } in expected {
+            tx.execute(&fuse::FORGET_EXPECTED, &[account.0.into(), (*day).into()]).await?;
+        }
+        keep_expected(&mut tx, now, expected).await?;
+        tx.commit().await
+    }
+
+    /// When it became known what to expect of days, from one on.
+    pub async fn expected_since(&self, from: Date) -> Result<HashMap<(AccountId, Date), Timestamp>, Fault> {
+        let rows = self.db.read(&fuse::EXPECTED, &[from.into()]).await?;
+        rows.iter().map(|row| Ok(((AccountId(row.int("account_id")?), row.day("day")?), row.at("known_at")?))).collect()
     }
 
     /// What is expected of days, from one on.
     pub async fn expected(&self, from: Date) -> Result<Vec<Expectation>, Fault> {
         let mut expected: Vec<Expectation> = Vec::new();
         for row in &self.db.read(&fuse::EXPECTED, &[from.into()]).await? {
-            let (account, day) = (crate::domain::charge::AccountId(row.int("account_id")?), row.day("day")?);
+            let (account, day) = (AccountId(row.int("account_id")?), row.day("day")?);
             if expected.last().is_none_or(|last| (last.account, last.day) != (account, day)) {
                 expected.push(Expectation { account, day, count: Count::default() });
             }
@@ -329,6 +332,26 @@ impl Database {
         }
         Ok(expected)
     }
+}
+
+/// One that is known stays as it is.
+async fn keep_expected(tx: &mut Tx, now: Timestamp, expected: &[Expectation]) -> Result<(), Fault> {
+    let mut rows = tx.batch();
+    for Expectation { account, day, count } in expected {
+        rows.row().int("account", account.0).day("day", *day).text("currency", "").int("count", count.count).int("sum", 0);
+        for (currency, sum) in &count.sums {
+            rows.row()
+                .int("account", account.0)
+                .day("day", *day)
+                .text("currency", currency.code())
+                .int("count", 0)
+                .int("sum", *sum);
+        }
+    }
+    if !rows.is_empty() {
+        tx.execute(&fuse::EXPECT, &rows.params([now.into()])).await?;
+    }
+    Ok(())
 }
 
 /// In what a charge is no longer what was approved.

@@ -72,6 +72,47 @@ async fn a_booked_key_is_left_alone_until_its_bookings_are_gone_on_postgres() {
 }
 
 #[tokio::test]
+async fn a_key_that_portone_may_have_charged_waits_for_an_operator() {
+    let mut rig = Rig::new(None);
+    rig.gateway.book("good-0", "old-1");
+    rig.gateway.book("good-1", "old-2");
+    rig.insert(2).await;
+    assert_eq!(rig.fails(&["takeover", "check"]).0, 65);
+    // their time comes, and PortOne carries them out: its list of what is to come shows none
+    rig.home.sql("UPDATE key_bookings SET first_at = checked_at - 1000000").await;
+    for card in ["good-0", "good-1"] {
+        rig.gateway.ask("/subscribe/payments/unschedule", &json!({ "customer_uid": card }));
+    }
+    let _daemon = Daemon::start(&rig.home, "daemon");
+    until("both rest", SOON, async || (waiting(&rig).await == ["card_rest", "card_rest"]).then_some(())).await;
+    let told = "PortOne may have charged this card on ";
+    let release = "look at the gateway, then `rebilld takeover release good-0 --reason …`";
+    let (code, said) = rig.fails(&["takeover", "check"]);
+    assert!(code == 65 && said.contains(told) && said.contains(release), "{said}");
+    let (code, said) = rig.fails(&["takeover", "unschedule", "--yes", "--reason", "rebilld charges them now"]);
+    assert!(code == 69 && said.contains(told) && said.contains(release), "{said}");
+    let said = rig.done(&["explain", "sub-0"]);
+    assert!(said.contains(told) && said.contains(release), "{said}");
+    assert_eq!((waiting(&rig).await.len(), rig.gateway.charges()), (2, 0), "nothing was sent");
+
+    let reason = ["--reason", "looked at the gateway"];
+    let with = |uid: &'static str, more: &[&'static str]| [&["takeover", "release", uid][..], more, &reason].concat();
+    assert_eq!(rig.fails(&with("good-7", &[])).0, 65, "nothing is known of it");
+    let (code, said) = rig.fails(&with("good-0", &[]));
+    assert!(code == 75 && said.contains("sub-0") && said.contains("void"), "{said}");
+    // the one was charged there, the other was not
+    let today = rig.home.sql("SELECT CAST(period_start AS TEXT) AS day FROM charges").await[0].text("day").expect("a day");
+    rig.done(&[&["review", "rule", &format!("sub-0:{today}"), "void"][..], &reason].concat());
+    rig.done(&with("good-0", &[]));
+    let said = rig.done(&with("good-1", &["--send"]));
+    assert!(said.contains("charged from here again; 1 charges waited"), "{said}");
+    rig.until_paid(1).await;
+    let ledger = rig.gateway.ledger();
+    assert!(ledger.charges().all(|post| post.customer_uid.as_deref() == Some("good-1")), "the other was charged by PortOne");
+    assert_eq!(rig.fails(&["takeover", "check"]).0, 0);
+}
+
+#[tokio::test]
 async fn a_gateway_that_cannot_be_asked_frees_no_key() {
     let mut rig = Rig::new(None);
     rig.gateway.book("good-0", "old-1");

@@ -1,10 +1,11 @@
 //! The fuse with the whole engine around it: it blows, operators look at what is due, and exactly that is sent.
 
 use jiff::SignedDuration;
+use rebilld::domain::charge::AccountId;
 use rebilld::domain::fuse::{Count, Fuse};
 use rebilld::domain::money::Money;
 use rebilld::ports::clock::Clock;
-use rebilld::store::desk::{Approved, NotApproved, Signed, Wave};
+use rebilld::store::desk::{Approved, BookedKey, NotApproved, Signed, Wave};
 
 use super::rig::{Engine, World, at, both, plan};
 
@@ -121,6 +122,24 @@ both! {
         let wave = shown(&world).await;
         approve(&world, &wave).await.unwrap();
         world.live_until("2028-01-10T14:00").await;
+        assert_eq!((world.posts().len(), fuse_is(&world).await.as_str()), (4, "whole"));
+    }
+
+    async fn a_member_whose_card_rests_does_not_hold_up_the_account(engine) {
+        let world = world(engine, 4, Fuse { hour_count: Some(2), ..Fuse::NONE }).await;
+        world.subscribe("late", "monthly", "2028-01-10", &[("charge_time", "'13:30'")]).await;
+        world.live_until("2028-01-10T12:00").await;
+        let booked = BookedKey {
+            customer_uid: "card-s3".to_owned(),
+            bookings: 1,
+            first_at: Some(at("2028-01-20T10:00")),
+            checked_at: world.clock.now(),
+        };
+        world.db.desk().checked(world.clock.now(), AccountId(1), &[booked], &[]).await.unwrap();
+        approve(&world, &shown(&world).await).await.unwrap();
+        world.live_until("2028-01-10T14:00").await;
+        assert_eq!(charges(&world, "s3").await, ["due/card_rest"], "PortOne's own schedule is going to charge it");
+        assert_eq!(charges(&world, "late").await, ["paid/nothing"], "what falls due later is not of the wave");
         assert_eq!((world.posts().len(), fuse_is(&world).await.as_str()), (4, "whole"));
     }
 
@@ -260,4 +279,28 @@ async fn the_days_are_those_of_the_account() {
     let counts: Vec<i64> = known.iter().map(|one| one.count.count).collect();
     assert_eq!((known.len(), counts), (2, vec![0, 1]), "{known:?}");
     assert!(at("2028-01-09T00:00") < world.clock.now());
+}
+
+#[tokio::test]
+async fn tomorrow_is_counted_anew_until_it_begins() {
+    let world = world(Engine::Sqlite, 0, Fuse::NONE).await;
+    let tomorrow = async |local: &str| {
+        world.sleep_until(local);
+        world.expect().await;
+        let known = world.db.expected("2028-01-10".parse().unwrap()).await.unwrap();
+        let of_day = known.iter().find(|one| one.day == "2028-01-10".parse().unwrap()).expect("it is known");
+        of_day.count.count
+    };
+    assert_eq!(tomorrow("2028-01-09T12:00").await, 0);
+    for number in 0..40 {
+        world.subscribe(&format!("s{number}"), "monthly", "2028-01-10", &[]).await;
+    }
+    assert_eq!(tomorrow("2028-01-09T12:50").await, 0, "the book is read once an hour");
+    assert_eq!(tomorrow("2028-01-09T13:00").await, 40, "an import of the afternoon belongs to it");
+    assert_eq!(tomorrow("2028-01-09T23:45").await, 40);
+    world.subscribe("evening", "monthly", "2028-01-10", &[]).await;
+    assert_eq!(tomorrow("2028-01-09T23:50").await, 41, "a last time");
+    world.subscribe("night", "monthly", "2028-01-10", &[]).await;
+    assert_eq!(tomorrow("2028-01-10T00:00").await, 41, "it has begun");
+    assert_eq!(tomorrow("2028-01-10T11:00").await, 41, "and stays as it is");
 }

@@ -7,7 +7,7 @@ use rebilld::domain::decide::{Decision, LiveChange};
 use rebilld::domain::decline::Class;
 use rebilld::domain::dunning::KeyStop;
 use rebilld::ports::store::{Begin, Claimed, Fence, Lane, NotBegun, Store};
-use rebilld::store::desk::BookedKey;
+use rebilld::store::desk::{BookedKey, Signed};
 
 use super::deeds::{begin_of, claim_of, decided, entry, paid, token};
 use super::rig::{Engine, World, both, later, now};
@@ -117,6 +117,43 @@ both! {
         let freed = world.db.claim(&claim_of(&world, Lane::Send, "u", 5)).await.unwrap();
         assert_eq!(freed.iter().map(|claimed| claimed.charge.id).collect::<Vec<_>>(), [claimed[0].charge.id]);
         assert!(world.db.begin(begin_of(&world, "u", &freed)).await.unwrap().attempts[0].is_ok());
+    }
+
+    async fn a_key_whose_booking_may_have_been_carried_out_is_freed_by_an_operator_alone(world: World) {
+        let claimed = world.claimed(1, "t").await;
+        let uid = claimed[0].payer.customer_uid.clone();
+        let key = |first: i64, checked: i64| BookedKey {
+            customer_uid: uid.clone(),
+            bookings: 1,
+            first_at: Some(later(first)),
+            checked_at: later(checked),
+        };
+        let (desk, account) = (world.db.desk(), world.account.id);
+        let check = async |at: i64, booked: &[BookedKey]| {
+            let free = if booked.is_empty() { vec![uid.clone()] } else { Vec::new() };
+            desk.checked(later(at), account, booked, &free).await.unwrap();
+            desk.booked_keys(account).await.unwrap()
+        };
+        assert_eq!(check(0, &[key(DAY, 0)]).await, [key(DAY, 0)]);
+        assert_eq!(check(60, &[]).await, [], "before its time it was taken away");
+        check(60, &[key(DAY, 60)]).await;
+        assert_eq!(check(DAY - 300, &[]).await, [key(DAY, 60)], "it may be carried out while it is looked at");
+        assert_eq!(check(DAY + 60, &[]).await, [key(DAY, 60)], "it may have been");
+        let seen = key(DAY, DAY + 120);
+        assert_eq!(check(DAY + 120, &[key(31 * DAY, DAY + 120)]).await, [seen.clone()], "the next one does not hide it");
+        assert_eq!(check(DAY + 180, &[]).await, [seen.clone()]);
+        assert!(seen.may_be_charged(later(DAY)) && !seen.may_be_charged(later(60)));
+        let begun = world.db.begin(begin_of(&world, "t", &claimed)).await.unwrap();
+        assert!(matches!(begun.attempts[0], Err(NotBegun::CardStopped { stop: KeyStop::Booked, .. })), "{begun:?}");
+        let waits = desk.waits_for_key(account, &uid).await.unwrap();
+        assert_eq!(waits.len(), 1, "{waits:?}");
+
+        let signed = Signed { who: "kim (test)".to_owned(), reason: "PortOne did not charge it".to_owned() };
+        let release = async |key: &BookedKey| desk.release_key(later(DAY), (account, "main"), key, &signed).await.unwrap();
+        assert!(!release(&key(DAY, 60)).await, "it was checked again since it was shown");
+        assert!(release(&seen).await && !release(&seen).await);
+        assert!(world.db.begin(begin_of(&world, "t", &claimed)).await.unwrap().attempts[0].is_ok());
+        assert_eq!(world.count("SELECT count(*) AS n FROM journal WHERE action = 'takeover release'").await, 1);
     }
 
     async fn a_card_that_was_never_declined_leaves_no_trace(world: World) {

@@ -79,14 +79,18 @@ impl Gateway {
 
     /// Books a charge of 1,000 won in the gateway's own schedule, a week ahead.
     pub fn book(&self, customer_uid: &str, merchant_uid: &str) {
+        let at = SystemClock::new().now().as_second() + 7 * 24 * 3600;
+        let schedule = json!({"merchant_uid": merchant_uid, "schedule_at": at, "amount": 1000, "currency": "KRW", "name": "Old"});
+        self.ask("/subscribe/payments/schedule", &json!({"customer_uid": customer_uid, "schedules": [schedule]}));
+    }
+
+    /// A POST of somebody else's, which is carried out.
+    pub fn ask(&self, path: &str, body: &Value) {
         let keys = br#"{"imp_key":"sandbox-key","imp_secret":"sandbox-secret"}"#;
         let granted: Value = serde_json::from_slice(&exchange(self.address, "POST", "/users/getToken", keys)).expect("JSON");
         let token = granted["response"]["access_token"].as_str().expect("a token").to_owned();
-        let at = SystemClock::new().now().as_second() + 7 * 24 * 3600;
-        let schedule = json!({"merchant_uid": merchant_uid, "schedule_at": at, "amount": 1000, "currency": "KRW", "name": "Old"});
-        let body = json!({"customer_uid": customer_uid, "schedules": [schedule]}).to_string();
         let header = format!("authorization: {token}\r\ncontent-type: application/json\r\n");
-        let answer = exchange_with(self.address, "POST", "/subscribe/payments/schedule", &header, body.as_bytes());
+        let answer = exchange_with(self.address, "POST", path, &header, body.to_string().as_bytes());
         let answer: Value = serde_json::from_slice(&answer).expect("JSON");
         assert_eq!(answer["code"], 0, "{answer}");
     }

@@ -4,6 +4,7 @@ use super::story::zone;
 use crate::cli::context::Opened;
 use crate::cli::output::local;
 use crate::domain::charge::{ChargeState, Waiting};
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::domain::fuse::FuseState;
@@ -27,8 +28,20 @@ pub fn waiting(waiting: Waiting) -> &'static str {
     }
 }
 
-/// Why a billing key is not charged from here: PortOne's own schedule is going to.
-pub fn bookings(booked: &BookedKey, zone: &TimeZone) -> String {
+/// What an operator does about a key that PortOne may have charged.
+pub fn may_be_charged(booked: &BookedKey, zone: &TimeZone) -> String {
+    let first = booked.first_at.map_or_else(String::new, |at| format!(" on {}", local(at, zone)));
+    format!(
+        "PortOne may have charged this card{first}: look at the gateway, then `rebilld takeover release {} --reason …`",
+        booked.customer_uid
+    )
+}
+
+/// Why a billing key is not charged from here: PortOne's own schedule is going to, or may have done so.
+pub fn bookings(booked: &BookedKey, now: Timestamp, zone: &TimeZone) -> String {
+    if booked.may_be_charged(now) {
+        return may_be_charged(booked, zone);
+    }
     let s = if booked.bookings == 1 { "" } else { "s" };
     let first = booked.first_at.map_or_else(String::new, |at| format!(", the first one on {}", local(at, zone)));
     format!(

@@ -1,13 +1,19 @@
 //! Billing keys that PortOne's own schedule is going to charge.
 
-use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::{Desk, Signed, journal, sql, subject};
 use crate::domain::charge::AccountId;
+use crate::domain::money::Money;
 use crate::store::codec::Row;
-use crate::store::db::Fault;
+use crate::store::db::{Fault, Tx};
+use crate::store::rows;
 use crate::store::sql::cards;
+
+/// A booking whose time is nearer than this may be carried out while it is looked at: clocks differ, and answers take time.
+const NEAR: SignedDuration = SignedDuration::from_mins(10);
 
 /// A billing key of the book.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +36,22 @@ pub struct BookedKey {
     pub checked_at: Timestamp,
 }
 
+/// A charge that waits for its billing key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingCharge {
+    pub external_ref: String,
+    pub period_start: Date,
+    pub due_at: Timestamp,
+    pub amount: Money,
+}
+
 impl BookedKey {
+    /// Whether PortOne may have carried a booking of it out, or may do so while it is looked at: whether the list shows none any more
+    /// says nothing then.
+    pub fn may_be_charged(&self, now: Timestamp) -> bool {
+        self.first_at.is_none_or(|first| first <= near(now))
+    }
+
     fn of(row: &Row) -> Result<Self, Fault> {
         Ok(Self {
             customer_uid: row.text("customer_uid")?,
@@ -39,6 +60,10 @@ impl BookedKey {
             checked_at: row.at("checked_at")?,
         })
     }
+}
+
+fn near(now: Timestamp) -> Timestamp {
+    now.saturating_add(NEAR).unwrap_or(now)
 }
 
 impl Desk<'_> {
@@ -64,25 +89,55 @@ impl Desk<'_> {
         rows.first().map(BookedKey::of).transpose()
     }
 
-    /// Keeps what a check saw: which keys are booked, and which are not. What rested for a key that is free now is due at once.
+    /// Keeps what a check saw: which keys are booked, and which are not. What rested for a key that is free now is due at once. A key
+    /// of which a booking may have been carried out meanwhile is not free.
     pub async fn checked(&self, now: Timestamp, account: AccountId, booked: &[BookedKey], free: &[String]) -> Result<(), Fault> {
         let mut tx = self.database.begin_write().await?;
         for key in booked {
             let (uid, count) = (key.customer_uid.as_str(), key.bookings);
-            let params = [account.0.into(), uid.into(), count.into(), key.first_at.into(), key.checked_at.into()];
+            let params =
+                [account.0.into(), uid.into(), count.into(), key.first_at.into(), key.checked_at.into(), near(now).into()];
             tx.execute(&cards::KEY_BOOKED, &params).await?;
         }
         let mut freed = Vec::new();
         for uid in free {
-            if tx.execute(&cards::KEY_FREE, &[account.0.into(), uid.as_str().into()]).await? > 0 {
+            if tx.execute(&cards::KEY_FREE, &[account.0.into(), uid.as_str().into(), near(now).into()]).await? > 0 {
                 freed.push(uid.clone());
             }
         }
-        if !freed.is_empty() {
-            tx.execute(&cards::WAKE_KEYS, &[account.0.into(), now.into(), freed.into()]).await?;
-            tx.query(&sql::WAKE, &[]).await?;
-        }
+        wake(&mut tx, account, now, freed).await?;
         tx.commit().await
+    }
+
+    /// What is sent once a key is free, in the order in which it is due.
+    pub async fn waits_for_key(&self, account: AccountId, key: &str) -> Result<Vec<WaitingCharge>, Fault> {
+        let rows = self.database.read(&cards::WAITS_FOR_KEY, &[account.0.into(), key.into()]).await?;
+        let charge = |row: &Row| {
+            let (external_ref, period_start) = (row.text("external_ref")?, row.day("period_start")?);
+            Ok(WaitingCharge { external_ref, period_start, due_at: row.at("due_at")?, amount: rows::money(row)? })
+        };
+        rows.iter().map(charge).collect()
+    }
+
+    /// Lets a key be charged from here again, of which an operator has seen what PortOne did. Returns false if it is known to be booked
+    /// no more, or was checked again meanwhile.
+    pub async fn release_key(
+        &self,
+        now: Timestamp,
+        (account, name): (AccountId, &str),
+        key: &BookedKey,
+        signed: &Signed,
+    ) -> Result<bool, Fault> {
+        let mut tx = self.database.begin_write().await?;
+        let uid = key.customer_uid.as_str();
+        if tx.execute(&cards::RELEASE_KEY, &[account.0.into(), uid.into(), key.checked_at.into()]).await? == 0 {
+            return Ok(false);
+        }
+        let detail = json!({ "customer_uid": uid, "first_at": key.first_at.map(|at| at.to_string()) });
+        journal(&mut tx, now, signed, "takeover release", &subject::account(name), &detail).await?;
+        wake(&mut tx, account, now, vec![uid.to_owned()]).await?;
+        tx.commit().await?;
+        Ok(true)
     }
 
     /// What an operator took out of PortOne's schedule. Whether it is gone says the next check.
@@ -99,4 +154,13 @@ impl Desk<'_> {
         journal(&mut tx, now, signed, "takeover unschedule", &subject::account(account), &detail).await?;
         tx.commit().await
     }
+}
+
+/// What rested for these keys is due at once.
+async fn wake(tx: &mut Tx, account: AccountId, now: Timestamp, freed: Vec<String>) -> Result<(), Fault> {
+    if !freed.is_empty() {
+        tx.execute(&cards::WAKE_KEYS, &[account.0.into(), now.into(), freed.into()]).await?;
+        tx.query(&sql::WAKE, &[]).await?;
+    }
+    Ok(())
 }

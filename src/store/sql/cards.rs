@@ -7,6 +7,8 @@ pub const ALL: &[&Statement] = &[
     &BOOKED_KEYS,
     &KEY_BOOKED,
     &KEY_FREE,
+    &RELEASE_KEY,
+    &WAITS_FOR_KEY,
     &WAKE_KEYS,
     &BOOKING_OF,
     &TRIES_OF_CARDS,
@@ -107,15 +109,30 @@ pub const BOOKED_KEYS: Statement = Statement::same(
     "SELECT b.customer_uid, b.bookings, b.first_at, b.checked_at FROM key_bookings b WHERE b.account_id = $1 ORDER BY b.customer_uid",
 );
 
+/// A first booking whose time has come (by `$6`) stays the first one: it may have been carried out, and a list tells of it no more.
 pub const KEY_BOOKED: Statement = Statement::same(
     "key booked",
     "INSERT INTO key_bookings (account_id, customer_uid, bookings, first_at, checked_at) VALUES ($1, $2, $3, $4, $5)
         ON CONFLICT (customer_uid, account_id)
-        DO UPDATE SET bookings = excluded.bookings, first_at = excluded.first_at, checked_at = excluded.checked_at",
+        DO UPDATE SET bookings = excluded.bookings, checked_at = excluded.checked_at,
+            first_at = CASE WHEN key_bookings.first_at <= $6 THEN key_bookings.first_at ELSE excluded.first_at END",
 );
 
+/// Only one whose bookings were all still to come at `$3`: another may have been charged by PortOne.
 pub const KEY_FREE: Statement =
-    Statement::same("key free", "DELETE FROM key_bookings WHERE account_id = $1 AND customer_uid = $2");
+    Statement::same("key free", "DELETE FROM key_bookings WHERE account_id = $1 AND customer_uid = $2 AND first_at > $3");
+
+/// What an operator has looked at.
+pub const RELEASE_KEY: Statement =
+    Statement::same("release key", "DELETE FROM key_bookings WHERE account_id = $1 AND customer_uid = $2 AND checked_at = $3");
+
+/// What of a key is due or will be: it is sent once the key is free. Charges that wait for a new card are not among them.
+pub const WAITS_FOR_KEY: Statement = Statement::same(
+    "waits for key",
+    "SELECT s.external_ref, c.period_start, c.due_at, c.amount, c.currency FROM charges c
+        JOIN subscriptions s ON s.id = c.subscription_id
+        WHERE c.account_id = $1 AND c.state = 'due' AND c.next_at IS NOT NULL AND s.customer_uid = $2 ORDER BY c.due_at, c.id",
+);
 
 /// Charges that rested for a key that is free now. Differs because lists are arrays on Postgres and JSON on SQLite.
 pub const WAKE_KEYS: Statement = Statement::two(

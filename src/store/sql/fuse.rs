@@ -15,6 +15,7 @@ pub const ALL: &[&Statement] = &[
     &WAVE_OPEN,
     &WAVE_BEGUN,
     &EXPECT,
+    &FORGET_EXPECTED,
     &EXPECTED,
     &FUSES,
     &LOCK_FUSE,
@@ -109,11 +110,13 @@ pub const WAVE_MEMBERS: Statement = Statement::two(
         WHERE wave_id = $1 AND charge_id = ANY ($2)",
 );
 
-/// Whether a charge of the wave is still to come before the approval ends.
+/// Whether a charge of the wave is still to come before the approval ends. One that has been looked at and waits for its card, the
+/// budget or its subscription holds up nobody: it goes through the fuse by itself, later.
 pub const WAVE_OPEN: Statement = Statement::same(
     "wave open",
     "SELECT w.charge_id FROM wave_charges w JOIN charges c ON c.id = w.charge_id
-        WHERE w.wave_id = $1 AND NOT w.begun AND c.state = 'due' AND c.next_at IS NOT NULL AND c.next_at < $2 LIMIT 1",
+        WHERE w.wave_id = $1 AND NOT w.begun AND c.state = 'due' AND c.next_at IS NOT NULL AND c.next_at < $2
+            AND (c.next_at <= $3 OR c.waiting NOT IN ('card_rest', 'card', 'budget', 'paused')) LIMIT 1",
 );
 
 /// Differs because lists are arrays on Postgres and JSON on SQLite.
@@ -136,10 +139,14 @@ pub const EXPECT: Statement = Statement::two(
         ON CONFLICT DO NOTHING",
 );
 
+/// What was expected of a day that is counted anew.
+pub const FORGET_EXPECTED: Statement =
+    Statement::same("forget expected", "DELETE FROM fuse_expected WHERE account_id = $1 AND day = $2");
+
 /// Which days are known from one on.
 pub const EXPECTED: Statement = Statement::same(
     "expected",
-    "SELECT account_id, day, currency, count, sum FROM fuse_expected WHERE day >= $1 ORDER BY account_id, day, currency",
+    "SELECT account_id, day, currency, count, sum, known_at FROM fuse_expected WHERE day >= $1 ORDER BY account_id, day, currency",
 );
 
 /// Accounts whose fuse is not whole.
