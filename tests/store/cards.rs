@@ -140,8 +140,8 @@ both! {
         assert_eq!(check(DAY - 300, &[]).await, [key(DAY, 60)], "it may be carried out while it is looked at");
         assert_eq!(check(DAY + 60, &[]).await, [key(DAY, 60)], "it may have been");
         let seen = key(DAY, DAY + 120);
-        assert_eq!(check(DAY + 120, &[key(31 * DAY, DAY + 120)]).await, [seen.clone()], "the next one does not hide it");
-        assert_eq!(check(DAY + 180, &[]).await, [seen.clone()]);
+        assert_eq!(check(DAY + 120, &[key(31 * DAY, DAY + 120)]).await, std::slice::from_ref(&seen), "the next one does not hide it");
+        assert_eq!(check(DAY + 180, &[]).await, std::slice::from_ref(&seen));
         assert!(seen.may_be_charged(later(DAY)) && !seen.may_be_charged(later(60)));
         let begun = world.db.begin(begin_of(&world, "t", &claimed)).await.unwrap();
         assert!(matches!(begun.attempts[0], Err(NotBegun::CardStopped { stop: KeyStop::Booked, .. })), "{begun:?}");
