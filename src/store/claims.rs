@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::Database;
-use super::codec::Row;
+use super::codec::{Param, Row};
 use super::db::Fault;
 use super::rows;
 use super::sql::charges;
@@ -16,6 +16,18 @@ pub(super) fn ids(charges: &[ChargeId]) -> Vec<i64> {
     charges.iter().map(|charge| charge.0).collect()
 }
 
+/// What both claiming statements are asked with.
+pub(super) fn claim_params(claim: &Claim) -> [Param; 6] {
+    [
+        claim.account.0.into(),
+        claim.now.into(),
+        claim.due_until.into(),
+        claim.limit.into(),
+        claim.token.0.as_str().into(),
+        claim.claim_until.into(),
+    ]
+}
+
 impl Database {
     pub(super) async fn claim_charges(&self, claim: &Claim) -> Result<Vec<Claimed>, Fault> {
         let tag = self.tag().await?;
@@ -23,16 +35,8 @@ impl Database {
             Lane::Send => &charges::CLAIM_TO_SEND,
             Lane::LookUp => &charges::CLAIM_TO_LOOK_UP,
         };
-        let params = [
-            claim.account.0.into(),
-            claim.now.into(),
-            claim.due_until.into(),
-            claim.limit.into(),
-            claim.token.0.as_str().into(),
-            claim.claim_until.into(),
-        ];
         let mut tx = self.db.begin().await?;
-        let claimed = tx.query(statement, &params).await?;
+        let claimed = tx.query(statement, &claim_params(claim)).await?;
         let claimed = claimed.iter().map(|row| row.int("id")).collect::<Result<Vec<i64>, _>>()?;
         if claimed.is_empty() {
             return Ok(Vec::new());

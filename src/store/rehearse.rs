@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::Database;
+use super::claims::claim_params;
 use super::db::{Fault, Tx};
 use super::rows;
 use super::sql::{charges, schedules};
@@ -44,15 +45,7 @@ impl Stage<'_> {
 
     async fn claimed(&mut self, claim: &Claim) -> Result<Vec<Claimed>, Fault> {
         let tag = self.database.tag().await?;
-        let params = [
-            claim.account.0.into(),
-            claim.now.into(),
-            claim.due_until.into(),
-            claim.limit.into(),
-            claim.token.0.as_str().into(),
-            claim.claim_until.into(),
-        ];
-        let ids = self.tx.query(&charges::CLAIM_TO_SEND, &params).await?;
+        let ids = self.tx.query(&charges::CLAIM_TO_SEND, &claim_params(claim)).await?;
         let ids = ids.iter().map(|row| row.int("id")).collect::<Result<Vec<i64>, _>>()?;
         if ids.is_empty() {
             return Ok(Vec::new());

@@ -20,14 +20,6 @@ async fn world(engine: Engine, refs: &[&str]) -> World {
     world
 }
 
-fn refuse(world: &World, customer: &str, why: Option<&str>) {
-    let mut refusals = world.till.refusals.lock().unwrap();
-    match why {
-        Some(why) => drop(refusals.insert(customer.to_owned(), why.to_owned())),
-        None => drop(refusals.remove(customer)),
-    }
-}
-
 async fn card(world: &World, external_ref: &str, customer: &str) {
     world.sql(&format!("UPDATE subscriptions SET customer_uid = '{customer}' WHERE external_ref = '{external_ref}'")).await;
 }
@@ -46,7 +38,7 @@ fn times(world: &World) -> Vec<Timestamp> {
 both! {
     async fn a_declined_charge_climbs_its_ladder_and_is_given_up(engine) {
         let world = world(engine, &["a"]).await;
-        refuse(&world, "card-a", Some(FUNDS));
+        world.refuse("card-a", Some(FUNDS));
         world.live_until("2028-01-30T00:00").await;
         let days: Vec<i64> = times(&world).iter().map(|at| at.duration_since(times(&world)[0]).as_hours() / 24).collect();
         assert_eq!(days, [0, 1, 3, 5, 7]);
@@ -60,7 +52,7 @@ both! {
     async fn the_end_of_a_ladder_pauses_the_subscription_if_it_says_so(engine) {
         let mut world = world(engine, &["a", "b"]).await;
         world.dunning.default = Arc::new(Dunning { end: End::Pause, ..Dunning::default() });
-        refuse(&world, "card-a", Some(FUNDS));
+        world.refuse("card-a", Some(FUNDS));
         world.live_until("2028-03-20T00:00").await;
         assert_eq!(world.count("SELECT count(*) AS n FROM subscriptions WHERE status = 'paused'").await, 1);
         assert_eq!(world.count("SELECT count(*) AS n FROM charges").await, 1 + 3, "a paused subscription owes no further period");
@@ -70,8 +62,8 @@ both! {
 
     async fn after_a_decline_a_new_card_is_tried_at_once_and_restarts_the_ladder_once(engine) {
         let world = world(engine, &["a"]).await;
-        refuse(&world, "card-a", Some(FUNDS));
-        refuse(&world, "second", Some(FUNDS));
+        world.refuse("card-a", Some(FUNDS));
+        world.refuse("second", Some(FUNDS));
         world.live_until("2028-01-13T12:00").await;
         assert_eq!(world.posts().len(), 3, "the 10th, the 11th, the 13th");
         card(&world, "a", "second").await;
@@ -81,7 +73,7 @@ both! {
         world.live_until("2028-01-15T00:00").await;
         assert_eq!(world.posts().len(), 5, "a day later: the ladder has begun anew");
         // a third one is tried at once as well, but no ladder begins again
-        refuse(&world, "third", None);
+        world.refuse("third", None);
         card(&world, "a", "third").await;
         world.live_until("2028-01-15T01:00").await;
         assert_eq!(charges(&world).await, ["paid/nothing 5"]);
@@ -90,7 +82,7 @@ both! {
     async fn a_card_that_is_changed_to_and_fro_is_asked_once_a_day(engine) {
         let world = world(engine, &["a"]).await;
         for customer in ["card-a", "second"] {
-            refuse(&world, customer, Some(FUNDS));
+            world.refuse(customer, Some(FUNDS));
         }
         world.live_until("2028-01-10T10:30").await;
         for hour in 11..20 {
@@ -109,7 +101,7 @@ both! {
         assert!(second.duration_since(first) >= SignedDuration::from_mins(10));
         assert_eq!(charges(&world).await, ["paid/nothing 0", "paid/nothing 0"]);
 
-        refuse(&world, "shared", Some(EXPIRED));
+        world.refuse("shared", Some(EXPIRED));
         world.live_until("2028-02-12T00:00").await;
         assert_eq!(world.posts().len(), 3, "refused for good once: the other one is not sent");
         let waiting = world.count("SELECT count(*) AS n FROM charges WHERE state = 'due' AND waiting = 'card'").await;
@@ -122,10 +114,10 @@ both! {
 
     async fn an_outage_uses_up_no_try_and_is_over_within_hours(engine) {
         let world = world(engine, &["a"]).await;
-        refuse(&world, "card-a", Some(OUTAGE));
+        world.refuse("card-a", Some(OUTAGE));
         world.live_until("2028-01-10T10:45").await;
         assert_eq!(charges(&world).await, ["due/retry 0"]);
-        refuse(&world, "card-a", None);
+        world.refuse("card-a", None);
         world.live_until("2028-01-10T18:00").await;
         assert_eq!(charges(&world).await, ["paid/nothing 0"]);
         assert!((3..=4).contains(&world.posts().len()));
@@ -133,7 +125,7 @@ both! {
 
     async fn an_outage_that_lasts_joins_the_ladder_after_six_refusals_a_day(engine) {
         let world = world(engine, &["a"]).await;
-        refuse(&world, "card-a", Some(OUTAGE));
+        world.refuse("card-a", Some(OUTAGE));
         world.live_until("2028-01-11T09:00").await;
         assert_eq!((world.posts().len(), charges(&world).await), (6, vec!["due/retry 1".to_owned()]));
         world.live_until("2028-02-09T00:00").await;
@@ -146,14 +138,14 @@ both! {
 
     async fn merchant_trouble_pauses_the_account_and_nobody_is_charged(engine) {
         let world = world(engine, &["a"]).await;
-        refuse(&world, "card-a", Some(MERCHANT));
+        world.refuse("card-a", Some(MERCHANT));
         world.live_until("2028-01-10T12:00").await;
         world.subscribe("b", "monthly", "2028-01-11", &[]).await;
         world.live_until("2028-01-12T00:00").await;
         assert_eq!(world.posts().len(), 1);
         assert_eq!(world.count("SELECT count(*) AS n FROM accounts WHERE paused").await, 1);
         assert_eq!(world.events("account.paused").await.len(), 1);
-        refuse(&world, "card-a", None);
+        world.refuse("card-a", None);
         world.sql("UPDATE accounts SET paused = FALSE, pause_reason = NULL").await;
         world.live_until("2028-01-12T12:00").await;
         assert_eq!(charges(&world).await, ["paid/nothing 0", "paid/nothing 0"], "no try was used up");
@@ -161,7 +153,7 @@ both! {
 
     async fn a_cancelled_subscription_is_not_retried_and_a_late_payment_does_not_revive_it(engine) {
         let world = world(engine, &["a"]).await;
-        refuse(&world, "card-a", Some(FUNDS));
+        world.refuse("card-a", Some(FUNDS));
         world.live_until("2028-01-10T12:00").await;
         world.sql("UPDATE subscriptions SET status = 'cancelled'").await;
         world.live_until("2028-01-14T00:00").await;

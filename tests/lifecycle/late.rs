@@ -23,10 +23,6 @@ async fn world(engine: Engine, refs: &[&str]) -> World {
     world
 }
 
-fn refuses(world: &World, customer: &str, why: &str) {
-    world.till.refusals.lock().unwrap().insert(customer.to_owned(), why.to_owned());
-}
-
 async fn card(world: &World, external_ref: &str, customer: &str) {
     world.sql(&format!("UPDATE subscriptions SET customer_uid = '{customer}' WHERE external_ref = '{external_ref}'")).await;
 }
@@ -34,7 +30,7 @@ async fn card(world: &World, external_ref: &str, customer: &str) {
 both! {
     async fn an_outage_that_is_approved_minutes_later_is_not_charged_again(engine) {
         let world = world(engine, &["a"]).await;
-        refuses(&world, "card-a", OUTAGE);
+        world.refuse("card-a", Some(OUTAGE));
         world.live_until("2028-01-10T10:01").await;
         assert_eq!(world.posts().len(), 1);
         world.till.approve(0);
@@ -47,7 +43,7 @@ both! {
 
     async fn each_earlier_id_is_asked_and_not_only_the_last(engine) {
         let world = world(engine, &["a"]).await;
-        refuses(&world, "card-a", FUNDS);
+        world.refuse("card-a", Some(FUNDS));
         world.live_until("2028-01-13T09:00").await;
         assert_eq!(world.posts().len(), 2);
         world.till.approve(0);
@@ -58,7 +54,7 @@ both! {
 
     async fn a_failure_that_is_approved_after_the_charge_was_given_up_pays_it(engine) {
         let world = world(engine, &["a"]).await;
-        refuses(&world, "card-a", FUNDS);
+        world.refuse("card-a", Some(FUNDS));
         world.live_until("2028-01-26T12:00").await;
         assert_eq!(world.count("SELECT count(*) AS n FROM charges WHERE state = 'unpaid'").await, 1);
         world.till.approve(4);
@@ -71,7 +67,7 @@ both! {
 
     async fn a_doubt_that_has_ended_meanwhile_is_not_looked_up_for_an_operator(engine) {
         let world = world(engine, &["a"]).await;
-        refuses(&world, "card-a", FUNDS);
+        world.refuse("card-a", Some(FUNDS));
         world.live_until("2028-01-10T12:00").await;
         // `rebilld reconcile` listed it while it was in doubt; now it waits for its next day
         assert_eq!(world.reconcile(&[ChargeId(1)]).await, 0);
@@ -114,7 +110,7 @@ both! {
 
     async fn one_charge_that_cannot_be_read_stops_the_count_of_its_own_subscription_alone(engine) {
         let world = world(engine, &["a", "b"]).await;
-        refuses(&world, "card-a", FUNDS);
+        world.refuse("card-a", Some(FUNDS));
         world.live_until("2028-01-10T12:00").await;
         world.sql("UPDATE charges SET waiting = 'something newer' WHERE subscription_id = 1").await;
         let page = world.db.standing(0, 10).await.unwrap();
@@ -152,7 +148,7 @@ both! {
         world.till.unreachable.lock().unwrap().insert("shared".to_owned());
         world.live_until("2028-01-10T10:30").await;
         assert_eq!(world.count("SELECT count(*) AS n FROM attempts WHERE state = 'live'").await, 2);
-        refuses(&world, "shared", EXPIRED);
+        world.refuse("shared", Some(EXPIRED));
         world.till.unreachable.lock().unwrap().clear();
         // one of them is sent and refused for good; the payer brings a new card for the other
         world.live_until("2028-01-10T11:00").await;
@@ -168,8 +164,8 @@ both! {
 
     async fn an_outage_of_the_new_card_is_waited_for(engine) {
         let world = world(engine, &["a"]).await;
-        refuses(&world, "card-a", FUNDS);
-        refuses(&world, "new", OUTAGE);
+        world.refuse("card-a", Some(FUNDS));
+        world.refuse("new", Some(OUTAGE));
         world.live_until("2028-01-11T12:00").await;
         let before = world.posts().len();
         card(&world, "a", "new").await;
@@ -189,7 +185,7 @@ both! {
         let strict = PlanDunning { dunning: Arc::new(strict), zone: None };
         world.dunning = Dunnings { plans: [("monthly".to_owned(), strict)].into(), ..Dunnings::default() };
         world.subscribe("a", "monthly", "2028-01-10", &[("next_plan", "'other'")]).await;
-        refuses(&world, "card-a", FUNDS);
+        world.refuse("card-a", Some(FUNDS));
         world.live_until("2028-01-10T12:00").await;
         assert_eq!(world.posts()[0].body["amount"], 5_500);
         let declined = world.events("charge.declined").await;

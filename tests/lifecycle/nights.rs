@@ -16,14 +16,6 @@ async fn world(engine: Engine, hours: &str) -> World {
     world
 }
 
-fn refuse(world: &World, customer: &str, why: Option<&str>) {
-    let mut refusals = world.till.refusals.lock().unwrap();
-    match why {
-        Some(why) => drop(refusals.insert(customer.to_owned(), why.to_owned())),
-        None => drop(refusals.remove(customer)),
-    }
-}
-
 /// `state tries`, in the order of the charges.
 async fn charges(world: &World) -> Vec<String> {
     let rows = world.sql("SELECT state, tries FROM charges ORDER BY id").await;
@@ -37,12 +29,12 @@ both! {
         for name in ["a", "b", "c"] {
             world.subscribe(name, "monthly", "2028-01-25", &[]).await;
         }
-        refuse(&world, "card-retry", Some(FUNDS));
+        world.refuse("card-retry", Some(FUNDS));
         *world.till.down.lock().unwrap() = Some((at("2028-01-25T00:00"), at("2028-01-26T00:00")));
         world.live_until("2028-01-25T23:00").await;
         assert_eq!(world.posts().len(), 1, "the decline of the day before, and nothing since");
         assert_eq!(charges(&world).await, ["due 1", "due 0", "due 0", "due 0"]);
-        refuse(&world, "card-retry", None);
+        world.refuse("card-retry", None);
         world.live_until("2028-01-26T12:00").await;
         assert_eq!(charges(&world).await, ["paid 1", "paid 0", "paid 0", "paid 0"]);
         let late = world.posts()[1..].iter().all(|post| post.at >= at("2028-01-26T09:00"));
@@ -56,10 +48,10 @@ both! {
     async fn refusals_of_a_maintenance_night_are_over_in_the_morning_and_told_as_no_debt(engine) {
         let world = world(engine, "00:00-24:00").await;
         world.subscribe("a", "monthly", "2028-01-25", &[("charge_time", "'23:25'")]).await;
-        refuse(&world, "card-a", Some(OUTAGE));
+        world.refuse("card-a", Some(OUTAGE));
         world.live_until("2028-01-26T00:30").await;
         assert_eq!((world.posts().len(), charges(&world).await), (1, vec!["due 0".to_owned()]), "asked before the maintenance, not during it");
-        refuse(&world, "card-a", None);
+        world.refuse("card-a", None);
         world.live_until("2028-01-26T02:00").await;
         assert_eq!(charges(&world).await, ["paid 0"]);
         assert_eq!(world.posts()[1].at, at("2028-01-26T00:40"));
@@ -82,13 +74,13 @@ both! {
     async fn a_decline_then_another_card_then_a_retry_are_one_charge(engine) {
         let world = world(engine, "09:00-22:00").await;
         world.subscribe("a", "monthly", "2028-01-25", &[]).await;
-        refuse(&world, "card-a", Some(FUNDS));
-        refuse(&world, "second", Some(FUNDS));
+        world.refuse("card-a", Some(FUNDS));
+        world.refuse("second", Some(FUNDS));
         world.live_until("2028-01-25T11:00").await;
         world.sql("UPDATE subscriptions SET customer_uid = 'second'").await;
         world.live_until("2028-01-25T11:30").await;
         assert_eq!(charges(&world).await, ["due 2"], "tried at once");
-        refuse(&world, "second", None);
+        world.refuse("second", None);
         world.live_until("2028-01-27T00:00").await;
         assert_eq!(charges(&world).await, ["paid 2"]);
         let by: Vec<String> = world.posts().iter().map(|post| post.body["customer_uid"].as_str().unwrap().to_owned()).collect();
@@ -100,7 +92,7 @@ both! {
     async fn a_cancellation_with_a_retry_pending_stops_it_and_a_late_payment_is_told(engine) {
         let world = world(engine, "09:00-22:00").await;
         world.subscribe("a", "monthly", "2028-01-25", &[]).await;
-        refuse(&world, "card-a", Some(FUNDS));
+        world.refuse("card-a", Some(FUNDS));
         world.live_until("2028-01-25T12:00").await;
         world.sql("UPDATE subscriptions SET status = 'cancelled'").await;
         world.live_until("2028-01-25T13:00").await;

@@ -385,6 +385,15 @@ impl World {
         expect::expect(&self.db, &self.in_force(), &zones, self.clock.now()).await.unwrap()
     }
 
+    /// From now on a billing key refuses with a text, or not any more.
+    pub fn refuse(&self, customer: &str, why: Option<&str>) {
+        let mut refusals = self.till.refusals.lock().unwrap();
+        match why {
+            Some(why) => drop(refusals.insert(customer.to_owned(), why.to_owned())),
+            None => drop(refusals.remove(customer)),
+        }
+    }
+
     /// From now on a subscription's card has no funds, or has some again.
     pub fn has_funds(&self, external_ref: &str, has: bool) {
         let (mut refusals, card) = (self.till.refusals.lock().unwrap(), format!("card-{external_ref}"));

@@ -19,14 +19,6 @@ async fn world(engine: Engine, dunning: Dunning) -> World {
     world
 }
 
-fn refuse(world: &World, customer: &str, why: Option<&str>) {
-    let mut refusals = world.till.refusals.lock().unwrap();
-    match why {
-        Some(why) => drop(refusals.insert(customer.to_owned(), why.to_owned())),
-        None => drop(refusals.remove(customer)),
-    }
-}
-
 /// `from to reason next_step next_at`, in the order in which they were told; instants in Seoul.
 async fn told(world: &World) -> Vec<String> {
     let events = world.events("subscription.state_changed").await;
@@ -56,14 +48,14 @@ both! {
     async fn the_first_decline_is_past_due_at_once_and_a_payment_makes_it_active_again(engine) {
         let world = world(engine, Dunning::default()).await;
         world.subscribe("a", "monthly", "2028-01-10", &[]).await;
-        refuse(&world, "card-a", Some(FUNDS));
+        world.refuse("card-a", Some(FUNDS));
         world.live_until("2028-01-12T12:00").await;
         assert_eq!(told(&world).await, ["active past_due declined retry 11 10:00"]);
         let kinds = world.sql("SELECT kind, at FROM events ORDER BY seq").await;
         assert_eq!(kinds[0].text("kind").unwrap(), "charge.declined");
         assert_eq!(kinds[1].text("kind").unwrap(), "subscription.state_changed");
         assert_eq!(kinds[0].at("at").unwrap(), kinds[1].at("at").unwrap(), "told with the fact itself");
-        refuse(&world, "card-a", None);
+        world.refuse("card-a", None);
         world.live_until("2028-01-14T00:00").await;
         assert_eq!(told(&world).await[1..], ["past_due active paid next_period -"]);
         assert_eq!(states(&world).await, ["a active"]);
@@ -73,12 +65,12 @@ both! {
         let world = world(engine, Dunning { grace: SignedDuration::from_hours(48), ..Dunning::default() }).await;
         for name in ["a", "b"] {
             world.subscribe(name, "monthly", "2028-01-10", &[]).await;
-            refuse(&world, &format!("card-{name}"), Some(FUNDS));
+            world.refuse(&format!("card-{name}"), Some(FUNDS));
         }
         world.live_until("2028-01-10T12:00").await;
         assert_eq!(told(&world).await, Vec::<String>::new());
         assert_eq!(world.events("charge.declined").await.len(), 2, "the decline itself is told at once");
-        refuse(&world, "card-a", None);
+        world.refuse("card-a", None);
         world.live_until("2028-01-13T00:00").await;
         assert_eq!(told(&world).await, ["active past_due grace_over retry 13 10:00"]);
         let rows = world.sql("SELECT at FROM events WHERE kind = 'subscription.state_changed'").await;
@@ -89,8 +81,8 @@ both! {
     async fn a_new_card_that_is_declined_too_gets_no_second_grace(engine) {
         let world = world(engine, Dunning { grace: SignedDuration::from_hours(48), ..Dunning::default() }).await;
         world.subscribe("a", "monthly", "2028-01-10", &[]).await;
-        refuse(&world, "card-a", Some(FUNDS));
-        refuse(&world, "second", Some(FUNDS));
+        world.refuse("card-a", Some(FUNDS));
+        world.refuse("second", Some(FUNDS));
         world.live_until("2028-01-12T12:00").await;
         world.sql("UPDATE subscriptions SET customer_uid = 'second'").await;
         world.live_until("2028-01-12T13:00").await;
@@ -101,10 +93,10 @@ both! {
     async fn a_charge_that_is_given_up_leaves_the_subscription_unpaid_until_one_is_paid(engine) {
         let world = world(engine, Dunning::default()).await;
         world.subscribe("a", "monthly", "2028-01-10", &[]).await;
-        refuse(&world, "card-a", Some(FUNDS));
+        world.refuse("card-a", Some(FUNDS));
         world.live_until("2028-01-25T00:00").await;
         assert_eq!(told(&world).await[1..], ["past_due unpaid given_up next_period -"]);
-        refuse(&world, "card-a", None);
+        world.refuse("card-a", None);
         world.live_until("2028-02-11T00:00").await;
         assert_eq!(told(&world).await[2..], ["unpaid active paid next_period -"], "by the next period, at its first try");
         assert_eq!(world.count("SELECT count(*) AS n FROM charges WHERE state = 'unpaid'").await, 1);
@@ -113,7 +105,7 @@ both! {
     async fn the_next_period_is_paid_while_the_last_one_is_owed(engine) {
         let world = world(engine, Dunning { give_up: SignedDuration::from_hours(24 * 60), ..Dunning::default() }).await;
         world.subscribe("a", "going-on", "2028-01-10", &[]).await;
-        refuse(&world, "card-a", Some(EXPIRED));
+        world.refuse("card-a", Some(EXPIRED));
         world.live_until("2028-01-11T00:00").await;
         assert_eq!(told(&world).await, ["active past_due declined new_card 10 10:00"]);
         world.live_until("2028-02-11T00:00").await;
@@ -194,7 +186,7 @@ both! {
     async fn the_end_of_a_ladder_says_that_it_was_the_ladder(engine) {
         let world = world(engine, Dunning { end: End::Cancel, ..Dunning::default() }).await;
         world.subscribe("a", "monthly", "2028-01-10", &[]).await;
-        refuse(&world, "card-a", Some(FUNDS));
+        world.refuse("card-a", Some(FUNDS));
         world.live_until("2028-01-25T00:00").await;
         assert_eq!(told(&world).await[1..], ["past_due cancelled given_up nothing -"]);
         // paid after all: booked and told, and nothing revives it
@@ -211,7 +203,7 @@ both! {
     async fn a_late_payment_of_what_was_given_up_makes_it_active_again(engine) {
         let world = world(engine, Dunning::default()).await;
         world.subscribe("a", "monthly", "2028-01-10", &[]).await;
-        refuse(&world, "card-a", Some(FUNDS));
+        world.refuse("card-a", Some(FUNDS));
         world.live_until("2028-01-25T00:00").await;
         let mut late: Post = world.posts().last().unwrap().clone();
         (late.refused, late.at) = (None, at("2028-01-25T00:00"));
@@ -234,8 +226,8 @@ both! {
         ] {
             world.subscribe(name, "monthly", anchor, &columns).await;
         }
-        refuse(&world, "card-owing", Some(FUNDS));
-        refuse(&world, "card-unpaid", Some(FUNDS));
+        world.refuse("card-owing", Some(FUNDS));
+        world.refuse("card-unpaid", Some(FUNDS));
         world.live_until("2028-01-15T00:00").await;
         for name in ["paused", "cancelled"] {
             world.sql(&format!("UPDATE subscriptions SET status = '{name}' WHERE external_ref = '{name}'")).await;

@@ -83,6 +83,25 @@ both! {
         assert!(world.db.begin(begin_of(&world, "t", &claimed)).await.unwrap().attempts[0].is_ok());
     }
 
+    async fn a_brake_that_is_pulled_after_it_was_read_stops_the_commit(world: World) {
+        let claimed = world.claimed(2, "t").await;
+        // somebody pulls it in the middle of W2, as far as W2 can tell
+        let pull = "CREATE FUNCTION pull() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN UPDATE settings SET killed = TRUE; RETURN NEW; END $$";
+        world.sql_of("SELECT 1 AS n", pull).await.unwrap();
+        world
+            .sql_of(
+                "CREATE TRIGGER pull AFTER INSERT ON sends BEGIN UPDATE settings SET killed = TRUE; END",
+                "CREATE TRIGGER pull AFTER INSERT ON sends FOR EACH ROW EXECUTE FUNCTION pull()",
+            )
+            .await
+            .unwrap();
+        let begun = world.db.begin(begin_of(&world, "t", &claimed)).await.unwrap();
+        assert!(begun.attempts.iter().all(Result::is_err), "{:?}", begun.attempts);
+        assert_eq!(world.count("SELECT count(*) AS n FROM sends").await, 0);
+        assert_eq!(world.count("SELECT high_water AS n FROM settings").await, 0);
+    }
+
     async fn two_batches_use_the_budget_up_exactly(world: World) {
         let claimed = world.claimed(100, "t").await;
         let (left, right) = claimed.split_at(50);
