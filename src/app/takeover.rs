@@ -116,9 +116,11 @@ async fn ask(
             Ok(found) => booked.push(BookedKey {
                 customer_uid,
                 bookings: i64::try_from(found.len()).unwrap_or(i64::MAX),
-                first_at: passed
-                    .and_then(|passed| passed.first_at)
-                    .or_else(|| found.iter().filter_map(|booking| booking.at).min()),
+                // one without a time may be carried out at any
+                first_at: passed.and_then(|passed| passed.first_at).or_else(|| {
+                    let times: Option<Vec<Timestamp>> = found.iter().map(|booking| booking.at).collect();
+                    times?.into_iter().min()
+                }),
                 checked_at: now,
             }),
             Err(why) => checked.failed.push((customer_uid, why.to_string())),

@@ -156,6 +156,22 @@ both! {
         assert_eq!(world.count("SELECT count(*) AS n FROM journal WHERE action = 'takeover release'").await, 1);
     }
 
+    async fn a_booking_without_a_time_is_not_forgotten_for_one_that_has_one(world: World) {
+        let (desk, account) = (world.db.desk(), world.account.id);
+        let key = |first_at, checked: i64| BookedKey {
+            customer_uid: "card-1".to_owned(),
+            bookings: 1,
+            first_at,
+            checked_at: later(checked),
+        };
+        desk.checked(later(0), account, &[key(None, 0)], &[]).await.unwrap();
+        desk.checked(later(60), account, &[key(Some(later(DAY)), 60)], &[]).await.unwrap();
+        desk.checked(later(120), account, &[], &["card-1".to_owned()]).await.unwrap();
+        let known = desk.booked_keys(account).await.unwrap();
+        assert_eq!(known, [key(None, 60)], "PortOne may have carried it out: an operator has to look");
+        assert!(known[0].may_be_charged(later(120)));
+    }
+
     async fn a_card_that_was_never_declined_leaves_no_trace(world: World) {
         let (_, loaded) = world.one_begun("t").await;
         let paid = paid(&loaded, "imp_1");

@@ -115,7 +115,8 @@ pub const KEY_BOOKED: Statement = Statement::same(
     "INSERT INTO key_bookings (account_id, customer_uid, bookings, first_at, checked_at) VALUES ($1, $2, $3, $4, $5)
         ON CONFLICT (customer_uid, account_id)
         DO UPDATE SET bookings = excluded.bookings, checked_at = excluded.checked_at,
-            first_at = CASE WHEN key_bookings.first_at <= $6 THEN key_bookings.first_at ELSE excluded.first_at END",
+            first_at = CASE WHEN key_bookings.first_at IS NULL OR key_bookings.first_at <= $6
+                THEN key_bookings.first_at ELSE excluded.first_at END",
 );
 
 /// Only one whose bookings were all still to come at `$3`: another may have been charged by PortOne.
