@@ -1,6 +1,10 @@
-//! The store's conformance suite: each test runs on SQLite and on Postgres.
+//! The store's conformance suite: each test runs on SQLite, on Postgres, and on Postgres behind pgbouncer in transaction mode.
 
+#[path = "support/bouncer.rs"]
+mod bouncer;
 mod support;
+#[path = "support/wire.rs"]
+mod wire;
 
 mod store {
     pub mod arming;
@@ -18,6 +22,7 @@ mod store {
     pub mod rehearsal;
     pub mod rig;
     pub mod rules;
+    pub mod silence;
     pub mod states;
     pub mod terms;
     pub mod versions;

@@ -41,13 +41,22 @@ pub(super) fn random() -> String {
     base32(&bytes, 26)
 }
 
-/// Opens the configured database. `create` makes a missing SQLite file.
-pub(super) async fn open(settings: &Settings, create: bool) -> Result<Arc<Database>, AppError> {
-    let options = OpenOptions {
+/// How the configured database is opened by a command. `create` makes a missing SQLite file.
+pub fn open_options(settings: &Settings, create: bool) -> OpenOptions {
+    let database = &settings.database;
+    OpenOptions {
         endpoints: settings.webhooks.iter().map(|webhook| webhook.name.clone()).collect(),
         create,
-        max_connections: settings.database.max_connections,
-    };
+        max_connections: database.max_connections,
+        pooled: database.pooled,
+        listen_url: database.listen_url.as_ref().map(|url| url.reveal().to_owned()),
+        ..OpenOptions::default()
+    }
+}
+
+/// Opens the configured database for the daemon, which never waits for long.
+pub(super) async fn open(settings: &Settings, create: bool) -> Result<Arc<Database>, AppError> {
+    let options = OpenOptions { answer_within: settings.database.answer_timeout, ..open_options(settings, create) };
     Ok(Arc::new(Database::open(settings.database.url.reveal(), options).await?))
 }
 

@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::failure::{Code, Failure};
 use super::output::Output;
+use crate::app::open_options;
 use crate::config::{ConfigErrors, DatabasePlans, Environment, Loaded, Sources, Version, load, load_in_spite, revive};
 use crate::domain::plan::Catalog;
 use crate::store::desk::{Signed, Status};
@@ -199,12 +200,9 @@ pub async fn open_in_spite(context: &Context) -> Result<Database, Failure> {
 /// Opens the database of the config.
 pub async fn connect(loaded: &Loaded, create: bool) -> Result<Database, Failure> {
     let settings = &loaded.settings;
-    let options = OpenOptions {
-        endpoints: settings.webhooks.iter().map(|webhook| webhook.name.clone()).collect(),
-        create,
-        // a command asks one thing at a time
-        max_connections: settings.database.max_connections.min(2),
-    };
+    // a command asks one thing at a time
+    let max_connections = settings.database.max_connections.min(2);
+    let options = OpenOptions { max_connections, ..open_options(settings, create) };
     Ok(Database::open(settings.database.url.reveal(), options).await?)
 }
 

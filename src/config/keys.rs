@@ -95,6 +95,17 @@ pub const KEYS: &[Key] = &[
          better, keep it out: `PGPASSFILE` and peer authentication work."),
     key("database.max_connections", Kind::Integer { least: 1, most: 1000 }, Default::Is("8"),
         "How many connections one process opens at most."),
+    key("database.pooled", Kind::Boolean, Default::Is("false"),
+        "Whether a pooler that hands out connections for one transaction each (pgbouncer's `pool_mode = transaction`) stands before \
+         PostgreSQL. Statements then go without names and each transaction brings its own settings, which costs two more round \
+         trips a statement. See docs/scaling.md."),
+    key("database.listen_url", Kind::DatabaseUrl, Default::None("`database.url`; with `pooled` rows written by others are found by the interval"),
+        "Where PostgreSQL itself is, past the pooler, for the one connection that hears at once of rows written by others \
+         (`LISTEN`). Hidden as `url` is."),
+    key("database.answer_timeout", Kind::Span { least: "1s", most: "10m" }, Default::Is("\"15s\""),
+        "How long the daemon waits for one answer of PostgreSQL. A connection that is silent for longer is closed, and what it was \
+         asked last may have been done or not: nothing is sent on the strength of it, and what is open is looked up. What reads very \
+         much at once is waited for 65 s at least."),
     key("state_dir", Kind::Path, Default::None("`$STATE_DIRECTORY`, else beside the SQLite file, else the working directory"),
         "Where the high-water mark lives that tells a restored database from the one that last sent. It must not be \
          restored together with the database."),

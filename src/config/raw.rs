@@ -35,6 +35,10 @@ pub struct Raw {
 pub struct RawDatabase {
     pub url: String,
     pub max_connections: u32,
+    pub pooled: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen_url: Option<String>,
+    pub answer_timeout: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -72,6 +72,12 @@ impl fmt::Debug for Environment {
 pub struct Database {
     pub url: DatabaseUrl,
     pub max_connections: u32,
+    /// A pooler gives each transaction another session.
+    pub pooled: bool,
+    /// Where PostgreSQL itself is, for the connection that listens.
+    pub listen_url: Option<DatabaseUrl>,
+    /// The daemon's wait for one answer, at most.
+    pub answer_timeout: Duration,
 }
 
 /// A database URL whose password is not shown.
@@ -302,7 +308,7 @@ impl Settings {
                 },
                 level: raw.log.level.clone(),
             },
-            database: Database { url, max_connections: raw.database.max_connections },
+            database: database_of(raw, url, wrong),
             environment: environment.clone(),
         }
     }
@@ -466,6 +472,25 @@ fn prices_of(name: &str, raw: &RawPlan, wrong: &mut Wrong<'_>) -> Vec<Price> {
     }
     prices.sort_by_key(|price| price.from);
     prices
+}
+
+fn database_of(raw: &Raw, url: DatabaseUrl, wrong: &mut Wrong<'_>) -> Database {
+    let raw = &raw.database;
+    if url.sqlite_path().is_some() && raw.pooled {
+        wrong.say("database.pooled", "there is no pooler before a SQLite file: leave it out".to_owned());
+    }
+    let elsewhere = raw.listen_url.as_deref().is_some_and(|listen| url.sqlite_path().is_some() || listen.starts_with("sqlite:"));
+    if elsewhere {
+        wrong
+            .say("database.listen_url", "only PostgreSQL tells of rows: it belongs to a `postgres://` URL and is one".to_owned());
+    }
+    Database {
+        url,
+        max_connections: raw.max_connections,
+        pooled: raw.pooled,
+        listen_url: raw.listen_url.clone().map(DatabaseUrl::new),
+        answer_timeout: span(&raw.answer_timeout),
+    }
 }
 
 fn windows_of(raw: &RawWindows, wrong: &mut Wrong<'_>) -> Windows {

@@ -12,6 +12,7 @@ impl Loaded {
     pub fn json(&self) -> Json {
         let mut raw = self.raw.clone();
         raw.database.url = DatabaseUrl::new(raw.database.url).to_string();
+        raw.database.listen_url = raw.database.listen_url.map(|url| DatabaseUrl::new(url).to_string());
         for webhook in &mut raw.webhooks {
             webhook.url = without_query(&webhook.url);
         }

@@ -218,6 +218,14 @@ impl Engine {
         }
         let now = self.now();
         let (charges, intents): (Vec<Claimed>, Vec<Intent>) = sendable.into_iter().unzip();
+        let mark = match self.before_intents().await {
+            Ok(mark) => mark,
+            Err(why) => {
+                warn!(%why, charges = charges.len(), "it is not known what the database knows: nothing is sent");
+                self.give_back(token, &charges).await;
+                return;
+            }
+        };
         let before = self.clock.boot();
         let begin = batch_of(&in_force, account, token, now, intents);
         let zones: Vec<Option<TimeZone>> = charges.iter().map(|claimed| in_force.zone_with_hours(claimed)).collect();
@@ -226,15 +234,16 @@ impl Engine {
             Err(why) => {
                 // the COMMIT may have been made all the same: nothing is sent, and what is open is looked up
                 warn!(%why, charges = charges.len(), "intents could not be committed: nothing is sent");
+                self.shaken();
                 return;
             }
         };
-        let marked = match self.watermark.raise(begun.high_water).await {
-            Ok(()) => true,
-            Err(why) => {
+        let marked = match self.after_intents(&begun, mark).await {
+            Ok(()) => self.watermark.raise(begun.high_water).await.map_err(|why| {
                 error!(%why, "the high-water mark cannot be written to the state directory: nothing is sent");
-                false
-            }
+                "the state directory is not writable"
+            }),
+            Err(_) => Err("the database has lost commits"),
         };
         let mut sends = FuturesUnordered::new();
         let mut refused = Vec::new();
@@ -298,7 +307,7 @@ impl Engine {
         claimed_at: Duration,
         mut charge: Charge,
         attempt: DurableAttempt,
-        marked: bool,
+        marked: Result<(), &'static str>,
         zone: Option<TimeZone>,
     ) {
         let (send, id_number, begun_at) = (attempt.send(), attempt.id_number(), attempt.begun_at());
@@ -313,9 +322,9 @@ impl Engine {
             let until = self.now().checked_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::ZERO));
             self.clock.sleep_until(until.unwrap_or(begun_at), false).await;
         }
-        let closed = match () {
-            () if !marked => Some("the state directory is not writable"),
-            () => self.gate(account, claimed_at, zone.as_ref()).await,
+        let closed = match marked {
+            Err(why) => Some(why),
+            Ok(()) => self.gate(account, claimed_at, zone.as_ref()).await,
         };
         let before = self.clock.boot();
         let answer = match closed {

@@ -28,6 +28,7 @@ pub mod shadow;
 pub mod states;
 pub mod stats;
 mod window;
+mod witness;
 pub mod worker;
 
 use std::collections::BTreeMap;
@@ -174,6 +175,7 @@ pub struct Engine {
     killed_here: AtomicBool,
     steady: limits::ClockWatch,
     missed: missed::MissedWatch,
+    witness: witness::Witness,
     stopping: AtomicBool,
     audit_wanted: AtomicBool,
 }
@@ -229,6 +231,7 @@ impl Engine {
             killed_here: AtomicBool::new(false),
             steady: limits::ClockWatch::default(),
             missed: missed::MissedWatch::default(),
+            witness: witness::Witness::default(),
             stopping: AtomicBool::new(false),
             audit_wanted: AtomicBool::new(false),
         })

@@ -85,6 +85,7 @@ impl Engine {
                     if failures == 0 {
                         warn!(%why, charges = entries.len(), "outcomes wait for the database");
                     }
+                    self.shaken();
                     let pause = PAUSES_MS[failures.min(PAUSES_MS.len() - 1)];
                     failures += 1;
                     tokio::time::sleep(Duration::from_millis(pause)).await;

@@ -140,6 +140,7 @@ impl Loop {
                     self.wait(until).await;
                 }
                 Err(why) => {
+                    engine.shaken();
                     if self.database_failures.is_power_of_two() || self.database_failures == 0 {
                         warn!(%why, failures = self.database_failures, "the database does not answer: the worker waits");
                     }
@@ -351,6 +352,7 @@ impl Loop {
         {
             self.next_clock = boot + every;
             self.keep_jump |= engine.check_clock().await?;
+            engine.check_memory().await?;
         }
         if self.keep_jump {
             engine.keep_jump().await?;

@@ -298,6 +298,14 @@ pub struct Begun {
     pub high_water: i64,
 }
 
+/// A send whose COMMIT was acknowledged, by what no other send has in common with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeenSend {
+    pub send: SendId,
+    pub attempt: AttemptId,
+    pub begun_at: Timestamp,
+}
+
 /// By which right a decision is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fence {
@@ -501,6 +509,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// Puts the whole database on hold. Returns whether it was not yet.
     async fn hold(&self, now: Timestamp, why: &str) -> Result<bool, StoreError>;
+
+    /// The same, and no account is armed any more: the database has lost what it had acknowledged.
+    async fn hold_as_restored(&self, now: Timestamp, why: &str) -> Result<(), StoreError>;
+
+    /// Whether the database knows a send whose COMMIT it has acknowledged.
+    async fn knows(&self, seen: &SeenSend) -> Result<bool, StoreError>;
+
+    /// How many connections were made so far: while the number stays, so does the server.
+    fn connections(&self) -> u64;
 
     /// Until when, by the database's clock, a jump of that clock holds sends and conclusions of "not paid"; may be past.
     async fn unsteady_until(&self) -> Result<Option<Timestamp>, StoreError>;

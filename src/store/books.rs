@@ -66,7 +66,7 @@ impl Database {
     /// Returns the new mark.
     pub async fn accept_copy(&self, remembered: i64) -> Result<i64, StoreError> {
         let here = self.identity().await?.system_identifier_now;
-        let mut tx = self.begin_write().await?;
+        let mut tx = self.db.patient().begin().await?;
         let rows = tx.query(&ACCEPT_COPY, &[remembered.into(), here.into()]).await?;
         let mark = rows.first().map_or(Ok(remembered), |row| row.int("high_water"))?;
         tx.commit().await?;

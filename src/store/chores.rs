@@ -33,7 +33,7 @@ pub struct Undecided {
 impl Database {
     /// What has been paid since an instant, and what waits.
     pub async fn summary(&self, since: Timestamp) -> Result<(Vec<Taken>, Undecided), Fault> {
-        let rows = self.db.read(&chores::PAID_SINCE, &[since.into()]).await?;
+        let rows = self.db.patient().read(&chores::PAID_SINCE, &[since.into()]).await?;
         let taken = rows.iter().map(|row| {
             Ok::<_, Fault>(Taken {
                 account: row.text("name")?,
@@ -44,7 +44,7 @@ impl Database {
             })
         });
         let taken = taken.collect::<Result<_, _>>()?;
-        let rows = self.db.read(&chores::UNRESOLVED_NOW, &[]).await?;
+        let rows = self.db.patient().read(&chores::UNRESOLVED_NOW, &[]).await?;
         let undecided = match rows.first() {
             Some(row) => Undecided { dunning: row.int("dunning")?, doubt: row.int("doubt")?, review: row.int("review")? },
             None => Undecided::default(),
@@ -65,11 +65,11 @@ impl Database {
 
     /// A statement over all rows, a range of ids in each transaction.
     async fn in_ranges(&self, last: &Statement, statement: &Statement, before: Timestamp) -> Result<u64, Fault> {
-        let last = self.db.read(last, &[]).await?.first().map_or(Ok(0), |row| row.int("last"))?;
+        let last = self.db.patient().read(last, &[]).await?.first().map_or(Ok(0), |row| row.int("last"))?;
         let (mut after, mut changed) = (0, 0);
         while after < last {
             let until = (after + RANGE).min(last);
-            changed += self.db.write(statement, &[after.into(), until.into(), before.into()]).await?;
+            changed += self.db.patient().write(statement, &[after.into(), until.into(), before.into()]).await?;
             after = until;
             tokio::task::yield_now().await;
         }

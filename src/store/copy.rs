@@ -50,14 +50,15 @@ impl Database {
         let whole = u64::try_from(self.last_subscription().await?).unwrap_or(0);
         let (mut after, mut copied, mut tries_before) = (0, 0, 0);
         loop {
-            let rows = self.db.read(&copy::BOOK, &[after.into(), PAGE.into()]).await?;
+            let rows = self.db.patient().read(&copy::BOOK, &[after.into(), PAGE.into()]).await?;
             let Some(last) = rows.last() else { return Ok(copied) };
             let ids = rows.iter().map(|row| row.int("id")).collect::<Result<Vec<i64>, _>>()?;
             let range = [after.into(), last.int("id")?.into()];
-            let prices = array(&self.db.read(&copy::PRICES, &range).await?)?;
-            let adjustments = array(&self.db.read(&copy::ADJUSTMENTS, &range).await?)?;
-            let charges = bodies(&self.db.read(&copy::OPEN_CHARGES, &[ids.clone().into()]).await?)?;
-            let tries = tries(&self.db.read(&cards::TRIES_OF_SUBSCRIPTIONS, &[ids.into()]).await?, &charges, tries_before)?;
+            let prices = array(&self.db.patient().read(&copy::PRICES, &range).await?)?;
+            let adjustments = array(&self.db.patient().read(&copy::ADJUSTMENTS, &range).await?)?;
+            let charges = bodies(&self.db.patient().read(&copy::OPEN_CHARGES, &[ids.clone().into()]).await?)?;
+            let tries =
+                tries(&self.db.patient().read(&cards::TRIES_OF_SUBSCRIPTIONS, &[ids.into()]).await?, &charges, tries_before)?;
             tries_before += tries.len();
             let tries = Value::Array(tries).to_string();
             let waits = |id: &Value| charges.iter().any(|charge| charge["subscription"] == *id);
@@ -89,7 +90,7 @@ impl Database {
 
     /// What became of charges, so many after a row.
     pub async fn results(&self, after: i64, limit: u32) -> Result<Vec<ResultRow>, Fault> {
-        let rows = self.db.read(&copy::RESULTS, &[Param::from(after), limit.into()]).await?;
+        let rows = self.db.patient().read(&copy::RESULTS, &[Param::from(after), limit.into()]).await?;
         let result = |row: &Row| {
             Ok(ResultRow {
                 id: row.int("id")?,

@@ -1,12 +1,12 @@
 //! Either engine behind one seam: pools, transactions, and what their errors mean.
 
-use sqlx::postgres::PgPool;
 use sqlx::sqlite::SqlitePool;
-use sqlx::{Executor, Postgres, SqlSafeStr, Transaction};
+use sqlx::{Executor, SqlSafeStr};
 
 use super::batch::Batch;
-use super::codec::{Param, Row, bind_postgres, bind_sqlite};
+use super::codec::{Param, Row, bind_sqlite};
 use super::group::{Member, Writer};
+use super::session::{Server, Session};
 use super::sql::Statement;
 use crate::ports::store::StoreError;
 
@@ -75,7 +75,7 @@ pub enum Db {
         writer: Writer,
         reader: SqlitePool,
     },
-    Postgres(PgPool),
+    Postgres(Server),
 }
 
 impl Db {
@@ -88,29 +88,41 @@ impl Db {
         Batch::new(self.is_postgres())
     }
 
+    /// The same database, waited for longer: for what reads or changes very much at once.
+    pub fn patient(&self) -> Self {
+        match self {
+            Self::Sqlite { .. } => self.clone(),
+            Self::Postgres(server) => Self::Postgres(server.patient()),
+        }
+    }
+
+    /// How many connections to a server were made so far; a SQLite file has none.
+    pub fn connections(&self) -> u64 {
+        match self {
+            Self::Sqlite { .. } => 0,
+            Self::Postgres(server) => server.connections(),
+        }
+    }
+
     /// Runs a statement that only reads, in a snapshot of its own.
     pub async fn read(&self, statement: &Statement, params: &[Param]) -> Result<Vec<Row>, Fault> {
-        let rows = match self {
+        match self {
             Self::Sqlite { reader, .. } => bind_sqlite(sqlx::query(statement.sqlite), params)
                 .fetch_all(reader)
                 .await
-                .map(|rows| rows.into_iter().map(Row::Sqlite).collect()),
-            Self::Postgres(pool) => bind_postgres(sqlx::query(statement.postgres), params)
-                .fetch_all(pool)
-                .await
-                .map(|rows| rows.into_iter().map(Row::Postgres).collect()),
-        };
-        rows.map_err(|error| fault(statement.name, &error))
+                .map(|rows| rows.into_iter().map(Row::Sqlite).collect())
+                .map_err(|error| fault(statement.name, &error)),
+            Self::Postgres(server) => Ok(server.read(statement, params).await?.into_iter().map(Row::Postgres).collect()),
+        }
     }
 
     /// Begins a transaction that writes. Each statement in it sees what others have committed before it (READ COMMITTED); on
     /// SQLite it is the only writer.
     pub async fn begin(&self) -> Result<Tx, Fault> {
-        let tx = match self {
-            Self::Sqlite { writer, .. } => return writer.begin().await.map(Tx::Sqlite),
-            Self::Postgres(pool) => pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await.map(Tx::Postgres),
-        };
-        tx.map_err(|error| fault("begin", &error))
+        match self {
+            Self::Sqlite { writer, .. } => writer.begin().await.map(Tx::Sqlite),
+            Self::Postgres(server) => server.begin().await.map(Tx::Postgres),
+        }
     }
 
     /// Runs one statement that writes, in a transaction of its own. Returns how many rows it changed.
@@ -123,11 +135,13 @@ impl Db {
 
     /// Lets the engine prepare a statement, without running it.
     pub async fn prepare(&self, statement: &Statement) -> Result<(), Fault> {
-        let prepared = match self {
-            Self::Sqlite { reader, .. } => reader.prepare(statement.sqlite.into_sql_str()).await.map(drop),
-            Self::Postgres(pool) => pool.prepare(statement.postgres.into_sql_str()).await.map(drop),
-        };
-        prepared.map_err(|error| fault(statement.name, &error))
+        match self {
+            Self::Sqlite { reader, .. } => {
+                let prepared = reader.prepare(statement.sqlite.into_sql_str()).await;
+                prepared.map(drop).map_err(|error| fault(statement.name, &error))
+            }
+            Self::Postgres(server) => server.prepare(statement).await,
+        }
     }
 
     pub async fn close(&self) {
@@ -136,7 +150,7 @@ impl Db {
                 reader.close().await;
                 writer.close().await;
             }
-            Self::Postgres(pool) => pool.close().await,
+            Self::Postgres(server) => server.pool().close().await,
         }
     }
 }
@@ -145,7 +159,7 @@ impl Db {
 #[derive(Debug)]
 pub enum Tx {
     Sqlite(Member),
-    Postgres(Transaction<'static, Postgres>),
+    Postgres(Session),
 }
 
 impl Tx {
@@ -167,10 +181,7 @@ impl Tx {
                     .map(|rows| rows.into_iter().map(Row::Sqlite).collect()),
                 Err(error) => Err(error),
             },
-            Self::Postgres(tx) => bind_postgres(sqlx::query(statement.postgres), params)
-                .fetch_all(&mut **tx)
-                .await
-                .map(|rows| rows.into_iter().map(Row::Postgres).collect()),
+            Self::Postgres(tx) => return Ok(tx.query(statement, params).await?.into_iter().map(Row::Postgres).collect()),
         };
         rows.map_err(|error| fault(statement.name, &error))
     }
@@ -184,9 +195,7 @@ impl Tx {
                 }
                 Err(error) => Err(error),
             },
-            Self::Postgres(tx) => {
-                bind_postgres(sqlx::query(statement.postgres), params).execute(&mut **tx).await.map(|done| done.rows_affected())
-            }
+            Self::Postgres(tx) => return tx.execute(statement, params).await,
         };
         changed.map_err(|error| fault(statement.name, &error))
     }
@@ -196,20 +205,19 @@ impl Tx {
         match self {
             // whoever begins after this waits until it is undone
             Self::Sqlite(tx) => drop(tx),
-            Self::Postgres(tx) => tx.rollback().await.map_err(|error| fault("rollback", &error))?,
+            Self::Postgres(tx) => tx.rollback().await?,
         }
         Ok(())
     }
 
     /// A commit whose acknowledgement is lost is an error, and may have happened all the same.
     pub async fn commit(self) -> Result<(), Fault> {
-        let done = match self {
-            Self::Sqlite(tx) => return tx.commit().await,
-            Self::Postgres(tx) => tx.commit().await,
-        };
-        done.map_err(|error| match fault("commit", &error) {
-            Fault::Corrupt(why) => Fault::Unavailable(why),
-            other => other,
-        })
+        match self {
+            Self::Sqlite(tx) => tx.commit().await,
+            Self::Postgres(tx) => tx.commit().await.map_err(|fault| match fault {
+                Fault::Corrupt(why) => Fault::Unavailable(why),
+                other => other,
+            }),
+        }
     }
 }

@@ -6,6 +6,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::db::Db;
 use super::open::OpenError;
+use super::session::FORGET_NAMES;
 use super::sql::accounts;
 
 struct Version {
@@ -101,11 +102,17 @@ pub(super) async fn run(db: &Db) -> Result<(), OpenError> {
             };
             writer.alone(run).await?
         }
-        Db::Postgres(pool) => {
+        Db::Postgres(server) => {
             let run = async {
-                let mut tx = pool.begin().await?;
-                sqlx::query("SELECT pg_advisory_xact_lock(7236838)").execute(&mut *tx).await?;
+                let mut tx = server.pool().begin().await?;
+                sqlx::raw_sql("SELECT pg_advisory_xact_lock(7236838)").execute(&mut *tx).await?;
+                if server.is_pooled() {
+                    sqlx::raw_sql(FORGET_NAMES).execute(&mut *tx).await?;
+                }
                 migrator.run(&mut *tx).await?;
+                if server.is_pooled() {
+                    sqlx::raw_sql(FORGET_NAMES).execute(&mut *tx).await?;
+                }
                 tx.commit().await?;
                 Ok(())
             };

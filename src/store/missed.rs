@@ -13,14 +13,14 @@ impl Database {
         let epoch = Timestamp::UNIX_EPOCH;
         let params = [now.into(), due_before.into(), epoch.into()];
         let mut missed = Missed::default();
-        if let Some(row) = self.db.read(&missed::MISSED, &params).await?.first() {
+        if let Some(row) = self.db.patient().read(&missed::MISSED, &params).await?.first() {
             missed.sends = row.small("sends")?;
             missed.look_ups = row.small("look_ups")?;
             missed.schedules = row.small("schedules")?;
             missed.braked = row.small("braked")?;
             missed.imports = row.small("imports")?;
         }
-        for row in &self.db.read(&missed::FRESH, &[now.into(), epoch.into()]).await? {
+        for row in &self.db.patient().read(&missed::FRESH, &[now.into(), epoch.into()]).await? {
             let Some(id) = row.int_opt("id")? else { continue };
             missed.fresh.push(match row.text("lane")?.as_str() {
                 "schedule" => Fresh::Schedule(SubscriptionId(id)),
@@ -31,7 +31,7 @@ impl Database {
     }
 
     pub(super) async fn unscheduled_page(&self, after: SubscriptionId, limit: u32) -> Result<Unscheduled, Fault> {
-        let rows = self.db.read(&missed::UNSCHEDULED, &[after.0.into(), limit.into()]).await?;
+        let rows = self.db.patient().read(&missed::UNSCHEDULED, &[after.0.into(), limit.into()]).await?;
         let Some(row) = rows.first() else { return Ok(Unscheduled::default()) };
         Ok(Unscheduled { found: row.small("found")?, last: row.int_opt("last")?.map(SubscriptionId) })
     }

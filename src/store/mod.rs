@@ -31,6 +31,7 @@ mod record;
 mod rehearse;
 mod rows;
 mod schedules;
+mod session;
 pub mod sql;
 mod states;
 mod terms;
@@ -40,6 +41,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
+use sqlx::postgres::PgConnectOptions;
 use tokio::sync::OnceCell;
 
 use crate::domain::attempt::Tag;
@@ -59,6 +61,8 @@ pub use versions::{Approval, DaemonRow, StoredVersion, Unconfirmed};
 pub struct Database {
     db: Db,
     target: Target,
+    /// Where a Postgres server tells of rows; `None`: nowhere, because a pooler swallows what it says.
+    listens_at: Option<Box<PgConnectOptions>>,
     /// Names of the webhook endpoints.
     endpoints: Arc<[String]>,
     tag: Arc<OnceCell<Tag>>,
@@ -75,7 +79,15 @@ impl Database {
             Target::Postgres(connect) => open::postgres(connect, &options).await?,
         };
         migrations::applied(&db).await?;
-        Ok(Self { db, target, endpoints: options.endpoints.into(), tag: Arc::default(), reads_past: Arc::default() })
+        let listens_at = match (&options.listen_url, &target) {
+            (Some(url), Target::Postgres(_)) => match Target::from_str(url)? {
+                Target::Postgres(connect) => Some(connect),
+                Target::Sqlite(_) => None,
+            },
+            (None, Target::Postgres(connect)) if !options.pooled => Some(connect.clone()),
+            _ => None,
+        };
+        Ok(Self { db, target, listens_at, endpoints: options.endpoints.into(), tag: Arc::default(), reads_past: Arc::default() })
     }
 
     pub fn is_postgres(&self) -> bool {

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::ConnectOptions;
+use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection};
 
 use super::codec::Row;
 use super::db::{Db, Fault};
 use super::group::Writer;
+use super::session::{PATIENT, Server};
 use super::sql::accounts;
 use crate::ports::store::StoreError;
 
@@ -31,11 +32,17 @@ pub struct OpenOptions {
     pub create: bool,
     /// Connections at most, to Postgres; and readers of a SQLite file.
     pub max_connections: u32,
+    /// A pooler between us and Postgres gives each transaction another session.
+    pub pooled: bool,
+    /// Where Postgres itself is, for the one connection that listens; `None`: at the database's own URL, unless it is `pooled`.
+    pub listen_url: Option<String>,
+    /// The wait for one answer of Postgres, at most. What was not answered by then is unknown.
+    pub answer_within: Duration,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { endpoints: Vec::new(), create: false, max_connections: 4 }
+        Self { endpoints: Vec::new(), create: false, max_connections: 4, pooled: false, listen_url: None, answer_within: PATIENT }
     }
 }
 
@@ -175,27 +182,10 @@ fn refuse(settings: impl IntoIterator<Item = (&'static str, String, &'static str
     }
 }
 
-/// Set on each connection. All statements are written for loops over indexes, so a plan that was made while a table was small
-/// stays right once it has grown; and a session that hangs lets go of its rows.
-const SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
-    SET enable_bitmapscan = off; SET enable_material = off; SET jit = off; \
-    SET TIME ZONE 'UTC'; SET statement_timeout = '60s'; SET lock_timeout = '10s'; \
-    SET idle_in_transaction_session_timeout = '30s'";
-
 pub(super) async fn postgres(connect: &PgConnectOptions, options: &OpenOptions) -> Result<Db, OpenError> {
     let told = |error: sqlx::Error| OpenError::Unreachable(error.to_string());
-    // a pool repeats a refused connection until its time is up: one try first, which tells at once
-    connect.connect().await.map_err(told)?.close().await.map_err(told)?;
-    let pool = PgPoolOptions::new()
-        .max_connections(options.max_connections.max(1))
-        .acquire_timeout(Duration::from_secs(10))
-        .after_connect(|connection: &mut PgConnection, _| {
-            Box::pin(async move { sqlx::raw_sql(SESSION).execute(connection).await.map(drop) })
-        })
-        .connect_with(connect.clone())
-        .await
-        .map_err(told)?;
-    let db = Db::Postgres(pool);
+    let server = Server::connect(connect, options.pooled, options.max_connections, options.answer_within).await.map_err(told)?;
+    let db = Db::Postgres(server);
     for row in db.read(&accounts::DURABILITY, &[]).await? {
         recent(row.int("version")?)?;
         durable(&row)?;

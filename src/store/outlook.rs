@@ -43,13 +43,13 @@ pub struct Opened {
 impl Database {
     /// The next page of the book after a subscription's row (0: from the beginning). Each page is a snapshot of its own.
     pub async fn standing(&self, after: i64, limit: u32) -> Result<Page, Fault> {
-        self.page(self.db.read(&outlook::STANDING, &[after.into(), limit.into()]).await?, limit).await
+        self.page(self.db.patient().read(&outlook::STANDING, &[after.into(), limit.into()]).await?, limit).await
     }
 
     /// The same, of subscriptions whose next period opens under one of these plans.
     pub async fn standing_of_plans(&self, after: i64, limit: u32, plans: &[String]) -> Result<Page, Fault> {
         let params = [after.into(), limit.into(), plans.to_vec().into()];
-        self.page(self.db.read(&outlook::STANDING_OF, &params).await?, limit).await
+        self.page(self.db.patient().read(&outlook::STANDING_OF, &params).await?, limit).await
     }
 
     async fn page(&self, found: Vec<Row>, limit: u32) -> Result<Page, Fault> {
@@ -62,7 +62,7 @@ impl Database {
 
     /// One subscription as it stands; `None` if there is none.
     pub async fn standing_of(&self, subscription: i64) -> Result<Option<Standing>, Fault> {
-        let found = self.db.read(&outlook::STANDING_ONE, &[subscription.into()]).await?;
+        let found = self.db.patient().read(&outlook::STANDING_ONE, &[subscription.into()]).await?;
         let page = self.stand(&found).await?;
         Ok(page.subscriptions.into_iter().next())
     }
@@ -72,7 +72,7 @@ impl Database {
         let (mut pending, mut unreadable): (HashMap<i64, Vec<Pending>>, HashSet<i64>) = Default::default();
         let ids = found.iter().map(|row| row.int("subscription_id")).collect::<Result<Vec<i64>, _>>()?;
         // after the schedules: a period that opens in between is then seen twice, and told apart by its start
-        for row in &self.db.read(&outlook::PENDING, &[ids.clone().into()]).await? {
+        for row in &self.db.patient().read(&outlook::PENDING, &[ids.clone().into()]).await? {
             let subscription = row.int("subscription_id")?;
             match pending_of(row) {
                 Ok(one) => pending.entry(subscription).or_default().push(one),
@@ -84,7 +84,7 @@ impl Database {
         }
         // one row that is wrong, or newer than this release, stops the count of its own subscription alone
         let mut tries: HashMap<i64, Vec<(ChargeId, KeyTry)>> = HashMap::new();
-        for row in &self.db.read(&cards::TRIES_OF_SUBSCRIPTIONS, &[ids.into()]).await? {
+        for row in &self.db.patient().read(&cards::TRIES_OF_SUBSCRIPTIONS, &[ids.into()]).await? {
             tries.entry(row.int("subscription_id")?).or_default().extend(try_of(row)?);
         }
         for of_one in pending.values_mut() {
@@ -114,7 +114,7 @@ impl Database {
 
     /// Charges that have opened and fell due in `[from, to)`, without their cards.
     pub async fn opened_between(&self, account: AccountId, from: Timestamp, to: Timestamp) -> Result<Vec<Opened>, Fault> {
-        let rows = self.db.read(&outlook::OPENED_BETWEEN, &[account.0.into(), from.into(), to.into()]).await?;
+        let rows = self.db.patient().read(&outlook::OPENED_BETWEEN, &[account.0.into(), from.into(), to.into()]).await?;
         let opened = |row: &Row| {
             Ok(Opened {
                 subscription: SubscriptionId(row.int("subscription_id")?),
@@ -129,25 +129,25 @@ impl Database {
 
     /// The billing keys of subscriptions.
     pub async fn cards_of(&self, subscriptions: Vec<i64>) -> Result<HashMap<i64, String>, Fault> {
-        let rows = self.db.read(&outlook::CARDS_OF, &[subscriptions.into()]).await?;
+        let rows = self.db.patient().read(&outlook::CARDS_OF, &[subscriptions.into()]).await?;
         rows.iter().map(|row| Ok((row.int("id")?, row.text("customer_uid")?))).collect()
     }
 
     /// Your own reference of a subscription for each of these billing keys; of several the first by name.
     pub async fn references_of(&self, account: &str, cards: Vec<String>) -> Result<HashMap<String, String>, Fault> {
-        let rows = self.db.read(&outlook::REFERENCES_OF, &[account.into(), cards.into()]).await?;
+        let rows = self.db.patient().read(&outlook::REFERENCES_OF, &[account.into(), cards.into()]).await?;
         rows.iter().map(|row| Ok((row.text("customer_uid")?, row.text("external_ref")?))).collect()
     }
 
     /// The highest number of a subscription's row: where the last page ends, for a progress display.
     pub async fn last_subscription(&self) -> Result<i64, Fault> {
-        let rows = self.db.read(&outlook::LAST_SUBSCRIPTION, &[]).await?;
+        let rows = self.db.patient().read(&outlook::LAST_SUBSCRIPTION, &[]).await?;
         rows.first().map_or(Ok(0), |row| row.int("last"))
     }
 
     /// What became of the newest charges, by currency.
     pub async fn history(&self) -> Result<BTreeMap<Currency, History>, Fault> {
-        let rows = self.db.read(&outlook::HISTORY, &[HISTORY.into()]).await?;
+        let rows = self.db.patient().read(&outlook::HISTORY, &[HISTORY.into()]).await?;
         let sum = |row: &Row, name: &str| {
             let count = u64::try_from(row.int(name)?).unwrap_or(0);
             Ok::<_, Fault>(Sum { count, sum: row.int(&format!("{name}_sum"))?.into() })

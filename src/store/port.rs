@@ -7,14 +7,14 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Database;
 use super::db::Fault;
-use super::sql::accounts;
+use super::sql::{accounts, writes};
 use crate::domain::charge::{AccountId, Charge, ChargeId, SubscriptionId};
 use crate::domain::decide::Incident;
 use crate::domain::event::Event;
 use crate::ports::store::{
     AuditResult, Begin, Begun, Booked, Brakes, Claim, ClaimToken, Claimed, Delivered, Delivery, DueSchedule, DueWave, Entry,
-    IncidentState, Missed, NextDue, PastAttempt, Recorded, ScheduleStep, StateFacts, StateStep, Stepped, Store, StoreError,
-    Unscheduled,
+    IncidentState, Missed, NextDue, PastAttempt, Recorded, ScheduleStep, SeenSend, StateFacts, StateStep, Stepped, Store,
+    StoreError, Unscheduled,
 };
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -93,6 +93,20 @@ impl Store for Database {
 
     async fn hold(&self, now: Timestamp, why: &str) -> Result<bool> {
         Ok(self.hold_all(now, why).await?)
+    }
+
+    async fn hold_as_restored(&self, now: Timestamp, why: &str) -> Result<()> {
+        self.hold_all(now, why).await?;
+        self.disarm_all().await.map(drop)
+    }
+
+    async fn knows(&self, seen: &SeenSend) -> Result<bool> {
+        let params = [seen.send.0.into(), seen.attempt.0.into(), seen.begun_at.into()];
+        Ok(!self.db.read(&writes::KNOWS_SEND, &params).await?.is_empty())
+    }
+
+    fn connections(&self) -> u64 {
+        self.db.connections()
     }
 
     async fn unsteady_until(&self) -> Result<Option<Timestamp>> {

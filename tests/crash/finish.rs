@@ -147,7 +147,7 @@ pub async fn finish(
     files.push(quick);
     let sources = Sources { files, environment: Environment::of([]), ..Sources::default() };
     let loaded = load(&sources).expect("the daemons' own config");
-    let options = OpenOptions { endpoints: vec!["app".to_owned()], create: false, max_connections: 4 };
+    let options = OpenOptions { endpoints: vec!["app".to_owned()], create: false, max_connections: 4, ..OpenOptions::default() };
     let database = Arc::new(Database::open(&home.database, options).await.expect("the database opens"));
     let assembled = assemble(&loaded, database, Arc::clone(&clock) as Arc<dyn Clock>, true, |tuning| {
         // under a simulated clock every look costs a turn, and there is nobody to be punctual for

@@ -143,7 +143,11 @@ async fn a_database_that_does_not_answer_is_no_stuck_loop() {
     let mut manager = Manager::new(&rig);
     let mut daemon = manager.start(&rig, "1000000");
     manager.until_told("READY=1").await;
-    let other = Database::open(&database.url, OpenOptions { endpoints: Vec::new(), create: false, max_connections: 1 }).await;
+    let other = Database::open(
+        &database.url,
+        OpenOptions { endpoints: Vec::new(), create: false, max_connections: 1, ..OpenOptions::default() },
+    )
+    .await;
     let other = other.expect("the database opens");
     let mut locked = other.begin_write().await.expect("a transaction");
     let lock = Statement::same("by hand", "LOCK TABLE charges, schedules IN ACCESS EXCLUSIVE MODE");

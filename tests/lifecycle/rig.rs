@@ -253,7 +253,8 @@ impl World {
             }
             Engine::Postgres => (postgres::database().await.url, None),
         };
-        let options = OpenOptions { endpoints: vec!["app".to_owned()], create: true, max_connections: 4 };
+        let options =
+            OpenOptions { endpoints: vec!["app".to_owned()], create: true, max_connections: 4, ..OpenOptions::default() };
         let db = Arc::new(Database::open(&url, options).await.unwrap());
         db.migrate().await.unwrap();
         db.bind_identity("sb".parse().unwrap(), "simulated", start).await.unwrap();

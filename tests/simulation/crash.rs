@@ -165,6 +165,18 @@ impl Store for CrashingStore {
         through!(self, hold(now, why))
     }
 
+    async fn hold_as_restored(&self, now: Timestamp, why: &str) -> Result<(), StoreError> {
+        through!(self, hold_as_restored(now, why))
+    }
+
+    async fn knows(&self, seen: &SeenSend) -> Result<bool, StoreError> {
+        through!(self, knows(seen))
+    }
+
+    fn connections(&self) -> u64 {
+        self.inner.connections()
+    }
+
     async fn unsteady_until(&self) -> Result<Option<Timestamp>, StoreError> {
         through!(self, unsteady_until())
     }

@@ -37,7 +37,8 @@ impl World {
         for rest in ["-wal", "-shm"] {
             let _ = std::fs::remove_file(format!("{file}{rest}"));
         }
-        let options = OpenOptions { endpoints: vec!["app".to_owned()], create: false, max_connections: 4 };
+        let options =
+            OpenOptions { endpoints: vec!["app".to_owned()], create: false, max_connections: 4, ..OpenOptions::default() };
         self.database = Arc::new(Database::open(&self.url, options).await.unwrap());
         let restored_at = self.clock.now();
         self.forgotten = Some((copied_at, restored_at));

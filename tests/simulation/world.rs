@@ -120,7 +120,8 @@ impl World {
         let mut rng = rng(seed, &["world"]);
         let start: Timestamp = "2026-01-05T00:00:00Z".parse().unwrap();
         let clock = Arc::new(SimulatedClock::new(start));
-        let options = OpenOptions { endpoints: vec!["app".to_owned()], create: true, max_connections: 4 };
+        let options =
+            OpenOptions { endpoints: vec!["app".to_owned()], create: true, max_connections: 4, ..OpenOptions::default() };
         let database = Arc::new(Database::open(url, options).await.unwrap());
         database.migrate().await.unwrap();
         database.bind_identity(TAG.parse().unwrap(), "simulated", start).await.unwrap();

@@ -34,7 +34,7 @@ both! {
             )
             .await
             .unwrap();
-        let refused = Database::open(&world.url, options()).await;
+        let refused = Database::open(&world.url, world.options.clone()).await;
         assert!(matches!(refused, Err(OpenError::TooNew { database: 9999, .. })), "{refused:?}");
         assert!(matches!(world.db.migrate().await, Err(OpenError::TooNew { .. })));
     }

@@ -1,11 +1,14 @@
 //! A database of a test's own, on either engine, and short words for what the tests do with it.
 
+use std::sync::OnceLock;
+
 use jiff::{SignedDuration, Timestamp};
 use rebilld::store::codec::Row;
 use rebilld::store::identity::{AccountConfig, AccountRow};
 use rebilld::store::sql::Statement;
 use rebilld::store::{Database, OpenOptions};
 
+use crate::bouncer::Bouncer;
 use crate::support::postgres;
 
 /// 2026-12-01T01:00:00Z: 10:00 in Seoul.
@@ -22,6 +25,7 @@ pub fn later(seconds: i64) -> Timestamp {
 /// A migrated database with one live account, `main`, that has been audited and armed.
 pub struct World {
     pub url: String,
+    pub options: OpenOptions,
     pub db: Database,
     pub account: AccountRow,
     _directory: Option<tempfile::TempDir>,
@@ -31,6 +35,8 @@ pub struct World {
 pub enum Engine {
     Sqlite,
     Postgres,
+    /// Behind pgbouncer in transaction mode.
+    Pooled,
 }
 
 /// An empty database: its URL, and what keeps it.
@@ -41,11 +47,19 @@ pub async fn empty(engine: Engine) -> (String, Option<tempfile::TempDir>) {
             (format!("sqlite:{}", directory.path().join("test.db").display()), Some(directory))
         }
         Engine::Postgres => (postgres::database().await.url, None),
+        Engine::Pooled => {
+            let url = postgres::database().await.url;
+            let (server, database) = url.rsplit_once('/').unwrap();
+            let port = server.rsplit_once(':').unwrap().1.parse().unwrap();
+            // never dropped: the end of the process ends it
+            static BOUNCER: OnceLock<Bouncer> = OnceLock::new();
+            (BOUNCER.get_or_init(|| Bouncer::before(port)).url(database), None)
+        }
     }
 }
 
 pub fn options() -> OpenOptions {
-    OpenOptions { endpoints: vec!["hook".to_owned()], create: true, max_connections: 4 }
+    OpenOptions { endpoints: vec!["hook".to_owned()], create: true, max_connections: 4, ..OpenOptions::default() }
 }
 
 pub fn main_account() -> AccountConfig {
@@ -60,11 +74,12 @@ pub fn main_account() -> AccountConfig {
 impl World {
     pub async fn new(engine: Engine) -> Self {
         let (url, directory) = empty(engine).await;
-        let db = Database::open(&url, options()).await.unwrap();
+        let options = OpenOptions { pooled: engine == Engine::Pooled, ..options() };
+        let db = Database::open(&url, options.clone()).await.unwrap();
         db.migrate().await.unwrap();
         db.bind_identity("rb".parse().unwrap(), "incarnation-1", now()).await.unwrap();
         let account = db.sync_accounts(&[main_account()], now()).await.unwrap().remove(0);
-        let world = Self { url, db, account, _directory: directory };
+        let world = Self { url, options, db, account, _directory: directory };
         world
             .sql("UPDATE accounts SET audited_incarnation = 'incarnation-1', armed_incarnation = 'incarnation-1'")
             .await
@@ -74,7 +89,7 @@ impl World {
 
     /// Another process on the same database.
     pub async fn replica(&self) -> Database {
-        Database::open(&self.url, options()).await.unwrap()
+        Database::open(&self.url, self.options.clone()).await.unwrap()
     }
 
     /// An operator's own SQL, the same text on both engines.
@@ -132,6 +147,12 @@ macro_rules! both {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn on_postgres() {
                 body(World::new(Engine::Postgres).await).await;
+            }
+
+            $(#[$meta])*
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn on_postgres_behind_a_pooler() {
+                body(World::new(Engine::Pooled).await).await;
             }
         })*
     };

@@ -19,6 +19,7 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/postgres");
 // Each test file uses some of this. Naming all of it here keeps the compiler's unused-code lint on without an exception.
 const _: () = {
     let _ = (database, Server::start, Server::url, Server::pid, Server::database, Server::kill9, Server::restart);
+    let _ = (Server::standby_of, Server::promote, Server::port);
     let _ = (TestDatabase::connect, TestDatabase::remove);
 };
 
@@ -65,7 +66,15 @@ pub struct Server {
 impl Server {
     /// Starts a server with extra settings, e.g. `&[("wal_level", "logical")]`. Takes about two seconds, blocking.
     pub fn start(settings: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(SCRIPT);
+        Self::run(&mut Command::new(SCRIPT), settings)
+    }
+
+    /// A copy of another server that follows it as the standby `standby`.
+    pub fn standby_of(primary: &Self, settings: &[(&str, &str)]) -> Self {
+        Self::run(Command::new(SCRIPT).arg("--standby-of").arg(primary.port.to_string()), settings)
+    }
+
+    fn run(command: &mut Command, settings: &[(&str, &str)]) -> Self {
         for (name, value) in settings {
             command.arg("-c").arg(format!("{name}={value}"));
         }
@@ -92,7 +101,18 @@ impl Server {
         create(&self.base()).await
     }
 
-    /// Kills the postmaster with SIGKILL: a crash, after which the write-ahead log has to be replayed.
+    /// On 127.0.0.1. It stays the same over a restart.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Makes a primary of a standby. Returns once it takes writes.
+    pub fn promote(&mut self) {
+        self.order("promote");
+        assert_eq!(self.answer(), "promoted");
+    }
+
+    /// Kills the postmaster and all its processes with SIGKILL: a crash, after which the write-ahead log has to be replayed.
     pub fn kill9(&mut self) {
         self.order("kill");
         assert_eq!(self.answer(), "down");

@@ -255,7 +255,7 @@ impl Home {
     }
 
     async fn open(&self) -> Database {
-        let options = OpenOptions { endpoints: Vec::new(), create: false, max_connections: 2 };
+        let options = OpenOptions { endpoints: Vec::new(), create: false, max_connections: 2, ..OpenOptions::default() };
         Database::open(&self.database, options).await.expect("the database opens")
     }
 

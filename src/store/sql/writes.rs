@@ -13,6 +13,7 @@ pub const ALL: &[&Statement] = &[
     &SPEND,
     &INSERT_ATTEMPTS,
     &INSERT_SENDS,
+    &KNOWS_SEND,
     &HIGH_WATER,
     &IMP_UIDS,
     &REVIVE_ATTEMPTS,
@@ -154,6 +155,10 @@ pub const INSERT_SENDS: Statement = Statement::two(
         SELECT x.attempt, $1, 'open', $2, x.body, x.hash
         FROM unnest($3::bigint[], $4::text[], $5::text[]) AS x(attempt, body, hash) RETURNING id, attempt_id",
 );
+
+/// An id may be given out again by a server that has lost the first one: the moment tells them apart.
+pub const KNOWS_SEND: Statement =
+    Statement::same("knows send", "SELECT id FROM sends WHERE id = $1 AND attempt_id = $2 AND begun_at = $3");
 
 /// Refuses (no row) if the brakes of the whole database were pulled after they were read.
 pub const HIGH_WATER: Statement = Statement::same(

@@ -1,0 +1,141 @@
+//! What this process has seen committed, against what the database still knows.
+//!
+//! A standby that is promoted without the last commits of its primary is a restored database that nobody has restored: no
+//! process starts anew, and no file is compared. So each process keeps the newest sends whose COMMIT it has seen, and asks for
+//! them whenever its connections were broken, whenever the high-water mark goes back, and with each check of the clock. A
+//! database that does not know them has lost commits: it comes to a hold as after a restore (docs/protocol.md).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tracing::error;
+
+use super::Engine;
+use crate::ports::store::{Begun, SeenSend, StoreError};
+
+/// The mark of a send and what is known of it.
+type Seen = (i64, SeenSend);
+
+#[derive(Default)]
+struct Memory {
+    newest: Option<Seen>,
+    /// The newest one of the check before: a commit after the loss must not hide those before it.
+    before: Option<Seen>,
+}
+
+/// The newest sends that this process has seen committed.
+#[derive(Default)]
+pub(crate) struct Witness {
+    memory: Mutex<Memory>,
+    /// Database calls that have failed: after each, the next one may reach another server.
+    failures: AtomicU64,
+    /// Failures and connections when the database was asked last.
+    asked_at: AtomicU64,
+    /// While one batch asks, the others wait for the answer.
+    asking: tokio::sync::Mutex<()>,
+}
+
+impl Witness {
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers what a batch has committed. Returns whether the mark went back since `before`, which was the newest one when
+    /// the batch began.
+    fn keep(&self, begun: &Begun, before: Option<i64>) -> bool {
+        let Some(last) = begun.attempts.iter().filter_map(|attempt| attempt.as_ref().ok()).next_back() else { return false };
+        let seen = SeenSend { send: last.send(), attempt: last.attempt(), begun_at: last.begun_at() };
+        let mut memory = self.memory();
+        if memory.newest.is_none_or(|(mark, _)| mark < begun.high_water) {
+            memory.newest = Some((begun.high_water, seen));
+        }
+        before.is_some_and(|before| begun.high_water <= before)
+    }
+
+    fn mark(&self) -> Option<i64> {
+        self.memory().newest.map(|(mark, _)| mark)
+    }
+}
+
+impl Engine {
+    /// A database call has failed: who answers the next one is to be asked what it knows before anything is sent.
+    pub(crate) fn shaken(&self) {
+        self.witness.failures.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Before intents are committed: the mark that they have to pass. Asks the database what it knows if it may be another one than
+    /// before.
+    ///
+    /// # Errors
+    /// It does not answer, or it has lost commits: nothing may be sent.
+    pub(crate) async fn before_intents(&self) -> Result<Option<i64>, StoreError> {
+        if self.is_shaken().is_some() {
+            let _one = self.witness.asking.lock().await;
+            if let Some(at) = self.is_shaken() {
+                self.must_remember().await?;
+                self.witness.asked_at.store(at, Ordering::Release);
+            }
+        }
+        Ok(self.witness.mark())
+    }
+
+    /// Whether anything has happened to the connections since the database was asked: their count and the failures, which only grow.
+    fn is_shaken(&self) -> Option<u64> {
+        let at = self.store.connections() + self.witness.failures.load(Ordering::Acquire);
+        (at != self.witness.asked_at.load(Ordering::Acquire)).then_some(at)
+    }
+
+    /// After intents were committed, and before anything is sent.
+    ///
+    /// # Errors
+    /// As before.
+    pub(crate) async fn after_intents(&self, begun: &Begun, before: Option<i64>) -> Result<(), StoreError> {
+        if self.witness.keep(begun, before) { self.must_remember().await } else { Ok(()) }
+    }
+
+    /// With each check of the clock.
+    pub(crate) async fn check_memory(&self) -> Result<(), StoreError> {
+        // what it comes to is a hold, and no failed look
+        match self.must_remember().await {
+            Err(StoreError::Corrupt(_)) => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn must_remember(&self) -> Result<(), StoreError> {
+        let (newest, before) = {
+            let memory = self.witness.memory();
+            (memory.newest, memory.before)
+        };
+        for (mark, seen) in before.into_iter().chain(newest) {
+            match self.store.knows(&seen).await {
+                Ok(true) => {}
+                Ok(false) => return Err(self.has_lost(mark).await?),
+                Err(why) => {
+                    self.shaken();
+                    return Err(why);
+                }
+            }
+        }
+        let mut memory = self.witness.memory();
+        if memory.before == before {
+            memory.before = newest;
+        }
+        Ok(())
+    }
+
+    /// The hold is written first; only then is what was seen forgotten, so that an operator can release it.
+    async fn has_lost(&self, mark: i64) -> Result<StoreError, StoreError> {
+        let why = format!(
+            "the database does not know sends that were committed in it (mark {mark}): was a standby promoted that lacked them?"
+        );
+        if let Err(failed) = self.store.hold_as_restored(self.now(), &why).await {
+            self.shaken();
+            return Err(failed);
+        }
+        self.look_at_brakes();
+        *self.witness.memory() = Memory::default();
+        error!("{why} Nothing is sent: `rebilld hold status` shows the way out");
+        Ok(StoreError::Corrupt(why))
+    }
+}
