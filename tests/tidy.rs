@@ -3,6 +3,7 @@
 //! The rules are constants in `tidy/rules.rs`. Each check takes texts, and each has a test beside it that shows it can fail.
 
 mod tidy {
+    pub mod expand;
     pub mod floors;
     pub mod guards;
     pub mod migrations;
@@ -12,7 +13,7 @@ mod tidy {
     pub mod words;
 }
 
-use tidy::{floors, guards, migrations, tree, words};
+use tidy::{expand, floors, guards, migrations, tree, words};
 
 fn tidy(wrong: Vec<String>) {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
@@ -56,6 +57,11 @@ fn no_file_is_too_long() {
 #[test]
 fn every_dependency_says_why() {
     tidy(words::without_a_why(&manifest()));
+}
+
+#[test]
+fn a_migration_only_adds_unless_its_name_says_otherwise() {
+    tidy(["sqlite", "postgres"].into_iter().flat_map(|engine| expand::takes_away(engine, &tree::migrations(engine))).collect());
 }
 
 #[test]

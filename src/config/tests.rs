@@ -39,6 +39,9 @@ tag = "sb"
 [database]
 url = "postgres://db/rebilld"
 max_connections = 3
+pooled = true
+listen_url = "postgres://direct/rebilld"
+answer_timeout = "20s"
 [accounts.main]
 base_url = "http://127.0.0.1:8765/"
 imp_key_file = "key"

@@ -27,7 +27,7 @@ const _: () = {
     let _ =
         (Gateway::book, Gateway::charges, Gateway::start_again, Gateway::stop, Gateway::set_faults, Gateway::tail, Tail::charges);
     let _ = (Home::layer, Home::command, Home::json, Home::sql, Home::books, Home::path, Home::log, Home::forget_layers);
-    let _ = Daemon::start_under;
+    let _ = (Daemon::start_under, Home::new, Home::of, BINARY);
     let _ = (Daemon::start_with, Daemon::kill, Daemon::terminate, Daemon::ended, Daemon::pid, Daemon::wrapped, WEBHOOK_SECRET);
 };
 
@@ -191,18 +191,25 @@ pub struct Home {
     /// In the order in which they are read.
     pub files: Vec<PathBuf>,
     pub database: String,
+    /// The program that is run.
+    pub binary: PathBuf,
 }
 
 impl Home {
     /// A home whose database is `database`, or a SQLite file in it. It is migrated.
     pub fn new(database: Option<&str>, gateway: &str) -> Self {
+        Self::of(Path::new(BINARY), database, gateway)
+    }
+
+    /// The same, of another version of the program.
+    pub fn of(binary: &Path, database: Option<&str>, gateway: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let here = directory.path();
         for (name, text) in [("key", "sandbox-key"), ("secret", "sandbox-secret"), ("webhook", WEBHOOK_SECRET)] {
             private(&here.join(name), text);
         }
         let database = database.map_or_else(|| format!("sqlite:{}", here.join("rebilld.db").display()), str::to_owned);
-        let mut home = Self { directory, files: Vec::new(), database };
+        let mut home = Self { directory, files: Vec::new(), database, binary: binary.to_owned() };
         let text = config(home.directory.path(), &home.database, gateway);
         home.layer("rebilld", &text);
         let migrated = home.command(&["migrate"]);
@@ -232,7 +239,7 @@ impl Home {
     }
 
     fn rebilld(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(&self.binary);
         command.env_clear().current_dir(self.directory.path()).stdin(Stdio::null());
         for file in &self.files {
             command.arg("--config").arg(file);

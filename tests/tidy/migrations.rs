@@ -129,7 +129,7 @@ fn name(word: &str) -> String {
 }
 
 /// `sql` without comments, strings and dollar-quoted bodies.
-fn blank(sql: &str) -> String {
+pub fn blank(sql: &str) -> String {
     let mut kept = String::new();
     let mut rest = sql;
     while let Some(character) = rest.chars().next() {
@@ -158,7 +158,7 @@ fn blank(sql: &str) -> String {
 }
 
 #[cfg(test)]
-fn migrations(files: &[(&str, &str)]) -> Vec<Migration> {
+pub fn migrations(files: &[(&str, &str)]) -> Vec<Migration> {
     files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
 }
 

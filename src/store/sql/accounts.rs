@@ -62,7 +62,7 @@ pub const MIGRATIONS_TABLE: Statement = Statement::two(
 );
 
 pub const APPLIED_MIGRATIONS: Statement =
-    Statement::same("applied migrations", "SELECT version FROM _sqlx_migrations ORDER BY version");
+    Statement::same("applied migrations", "SELECT version, description FROM _sqlx_migrations ORDER BY version");
 
 pub const SETTINGS: Statement = Statement::same(
     "settings",
