@@ -27,8 +27,12 @@ mod restored;
 mod rig;
 #[path = "daemon/shadow.rs"]
 mod shadow;
+#[path = "daemon/silence.rs"]
+mod silence;
 mod support;
 #[path = "daemon/takeover.rs"]
 mod takeover;
 #[path = "daemon/trouble.rs"]
 mod trouble;
+#[path = "support/wire.rs"]
+mod wire;
