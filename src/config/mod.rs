@@ -4,6 +4,7 @@
 //! [`Loaded::secrets`] is asked: most commands need none.
 
 pub mod cron;
+mod database;
 mod database_plans;
 mod dunning;
 mod environment;
@@ -22,6 +23,7 @@ mod version;
 
 use std::collections::BTreeMap;
 
+pub use database::{Database, DatabaseUrl};
 pub use database_plans::DatabasePlans;
 pub use environment::Environment;
 pub use keys::{time_of_day, zone};
@@ -29,9 +31,7 @@ pub use layers::{Sources, USUAL_FILES};
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use reference::reference;
 pub use secret::{NoSecret, Secret, SecretSource};
-pub use settings::{
-    Account, AccountKeys, Database, DatabaseUrl, Jobs, Log, LogFormat, Reload, Retention, Secrets, Settings, Webhook, Worker,
-};
+pub use settings::{Account, AccountKeys, Jobs, Log, LogFormat, Reload, Retention, Secrets, Settings, Webhook, Worker};
 pub use suggest::closest;
 pub use version::{Version, revive};
 

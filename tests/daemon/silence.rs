@@ -18,9 +18,11 @@ async fn a_daemon_whose_connections_fall_silent_goes_on_over_new_ones() {
     rig.insert(3).await;
     rig.until_paid(3).await;
 
+    let before = wire.connections();
     wire.falls_silent(false);
     rig.insert(3).await;
     rig.until_paid(6).await;
+    assert!(wire.connections() > before);
     let log = rig.home.log("daemon");
     assert!(log.contains("no answer") && log.contains("unknown"), "it says so");
     daemon.terminate();
