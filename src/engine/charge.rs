@@ -19,6 +19,7 @@ use crate::domain::charge::{Charge, Waiting};
 use crate::domain::decide::Fact;
 use crate::domain::outcome::{DoubtCause, NotSent, Outcome, Record, RecordStatus};
 use crate::domain::subscription::Status;
+use crate::ports::crash;
 use crate::ports::gateway::{Answer, ChargeRequest, DurableAttempt, Unavailable};
 use crate::ports::store::{Begin, Claim, ClaimToken, Claimed, Intent, Lane, NotBegun, Observation, StoreError};
 
@@ -322,7 +323,9 @@ impl Engine {
             Some(why) => Answer { outcome: Outcome::NotSent(NotSent::Gate(why)), kept: note(why) },
             None => {
                 self.stats.sends.add(1);
+                crash::point("before ", "charge");
                 let answer = account.account.gateway.charge(attempt).await;
+                crash::point("after ", "charge");
                 account.limits.took(self.clock.boot().saturating_sub(before));
                 answer
             }
