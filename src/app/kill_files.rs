@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
+use tracing::{error, warn};
 
 use crate::ports::switch::KillSwitch;
 
@@ -40,6 +41,27 @@ impl KillFiles {
     pub fn there(&self, account: Option<&str>) -> Option<String> {
         let path = account.map_or_else(|| self.path.clone(), |account| self.of(account));
         path.symlink_metadata().is_ok().then(|| format!("the kill file {} exists", path.display()))
+    }
+
+    /// Stops all accounts until [`KillFiles::take_away`], or until somebody removes the file. Returns whether it is ours: one that is
+    /// there already was put by somebody else.
+    pub async fn put(&self) -> bool {
+        let made = tokio::fs::File::options().write(true).create_new(true).open(&self.path).await;
+        match made {
+            Ok(_) => error!(file = %self.path.display(), "the kill file stands for the kill switch until the database has it"),
+            Err(ref why) if why.kind() == ErrorKind::AlreadyExists => {}
+            Err(ref why) => {
+                error!(file = %self.path.display(), %why, "the kill file could not be made: the stop ends with this process")
+            }
+        }
+        made.is_ok()
+    }
+
+    /// Removes the file that [`KillFiles::put`] has made.
+    pub async fn take_away(&self) {
+        if let Err(why) = tokio::fs::remove_file(&self.path).await {
+            warn!(file = %self.path.display(), %why, "the kill file could not be removed: nothing is sent until it is");
+        }
     }
 
     /// What stops all accounts; `None`: nothing does.
