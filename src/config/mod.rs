@@ -31,7 +31,9 @@ pub use layers::{Sources, USUAL_FILES};
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use reference::reference;
 pub use secret::{NoSecret, Secret, SecretSource};
-pub use settings::{Account, AccountKeys, Database, Jobs, Log, LogFormat, Reload, Retention, Secrets, Settings, Webhook, Worker};
+pub use settings::{
+    Account, AccountKeys, Database, Http, Jobs, Log, LogFormat, Reload, Retention, Secrets, Settings, Webhook, Worker,
+};
 pub use suggest::closest;
 pub use version::{Version, revive};
 

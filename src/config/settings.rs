@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -58,6 +59,7 @@ pub struct Settings {
     pub retention: Retention,
     pub worker: Worker,
     pub webhooks: Vec<Webhook>,
+    pub http: Http,
     pub log: Log,
     pub(super) environment: Environment,
 }
@@ -166,6 +168,13 @@ pub struct Webhook {
     pub timeout: Duration,
 }
 
+/// What the daemon answers itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// `None`: nothing is answered.
+    pub listen: Option<SocketAddr>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     pub format: LogFormat,
@@ -251,6 +260,8 @@ impl Settings {
                 shutdown_grace: span(&raw.worker.shutdown_grace),
             },
             webhooks: webhooks_of(&raw.webhooks, wrong),
+            // a text that is neither an address nor `off` has been named already
+            http: Http { listen: raw.http.listen.parse().ok() },
             log: Log {
                 format: match raw.log.format.as_str() {
                     "text" => LogFormat::Text,
