@@ -13,6 +13,8 @@ mod context;
 mod daemon;
 mod declines;
 mod demo;
+#[cfg(test)]
+mod documented;
 mod dry_run;
 mod events;
 mod explain;

@@ -517,7 +517,10 @@ impl Kind {
             Self::HttpUrl => http_url(value),
             Self::Listen => {
                 let fits = value == "off" || value.parse::<std::net::SocketAddr>().is_ok();
-                let text = format!("`{}` is no address and port such as \"127.0.0.1:9610\" or \"[::1]:9610\", nor \"off\"", shown(value));
+                let text = format!(
+                    "`{}` is no address and port such as \"127.0.0.1:9610\" or \"[::1]:9610\", nor \"off\"",
+                    shown(value)
+                );
                 say(fits, &text)
             }
             Self::LogFilter => {
