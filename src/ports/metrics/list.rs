@@ -59,17 +59,26 @@ macro_rules! metrics {
 
 /// Bounds of [`LATENESS`], in microseconds.
 pub const LATENESS_BOUNDS: &[u64] = &[
-    50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000, 300_000_000,
-    1_800_000_000, 7_200_000_000,
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    30_000_000,
+    60_000_000,
+    300_000_000,
+    1_800_000_000,
+    7_200_000_000,
 ];
 /// Bounds of [`GATEWAY_TIME`].
-pub const GATEWAY_BOUNDS: &[u64] = &[
-    25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000, 20_000_000, 30_000_000, 65_000_000,
-];
+pub const GATEWAY_BOUNDS: &[u64] =
+    &[25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000, 20_000_000, 30_000_000, 65_000_000];
 /// Bounds of [`DATABASE_TIME`].
-pub const DATABASE_BOUNDS: &[u64] = &[
-    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000, 30_000_000,
-];
+pub const DATABASE_BOUNDS: &[u64] =
+    &[500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000, 30_000_000];
 
 const FLAG: &str = "0 or 1";
 const ACCOUNT: [&str; 1] = ["account"];
@@ -139,9 +148,9 @@ metrics! {
         "How long the worker's calls of the database took, successful or not, the wait for a connection included.";
 
     OUTBOX_LAG = "rebilld_outbox_lag_seconds", Kind::Gauge, SECONDS, [],
-        "How long the first delivery of an event that is due has been due; 0: none is.";
+        "How long ago the oldest event happened that some endpoint has not accepted yet; 0: none waits.";
     OUTBOX_WAITING = "rebilld_outbox_waiting", Kind::Gauge, "deliveries", [],
-        "Deliveries of events that have not been accepted yet. 100,000 means that many or more.";
+        "Deliveries of events that have not been accepted yet. 20,000 means that many or more.";
     RECONCILED = "rebilld_reconcile_last_success_timestamp_seconds", Kind::Gauge, SECONDS, ACCOUNT,
         "When this process last looked up all that was due to be, or found that nothing was; Unix time.";
     AUDITED = "rebilld_audit_last_success_timestamp_seconds", Kind::Gauge, SECONDS, ACCOUNT,
