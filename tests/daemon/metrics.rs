@@ -131,7 +131,7 @@ async fn a_database_that_is_down_is_left_out_and_said_to_be() {
     until_says(address, "/readyz", 200).await;
     server.kill9();
     let not_ready = until_says(address, "/readyz", 503).await;
-    assert_eq!(not_ready.json()["database"], "does not answer", "{not_ready:?}");
+    assert!(not_ready.json()["database"].as_str().is_some_and(|said| said.starts_with("does not answer")), "{not_ready:?}");
     assert_eq!(get(address, "/livez").status, 200, "a restart of the daemon mends no database");
     let told = scrape(address);
     assert_eq!(told.value("rebilld_database_up"), 0.0);
