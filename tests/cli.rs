@@ -18,6 +18,8 @@ mod cli {
     mod import;
     mod incidents;
     mod journal;
+    mod kubernetes;
+    mod metrics;
     mod plans;
     mod states;
     mod systemd;

@@ -27,6 +27,7 @@ pub struct Raw {
     pub retention: RawRetention,
     pub worker: RawWorker,
     pub webhooks: Vec<RawWebhook>,
+    pub http: RawHttp,
     pub log: RawLog,
 }
 
@@ -34,6 +35,8 @@ pub struct Raw {
 #[serde(deny_unknown_fields)]
 pub struct RawDatabase {
     pub url: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<String>,
     pub max_connections: u32,
 }
 
@@ -205,6 +208,12 @@ pub struct RawWebhook {
     pub secret_credential: Option<String>,
     pub allow_private: bool,
     pub timeout: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawHttp {
+    pub listen: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
