@@ -34,8 +34,8 @@ pub struct Assembled {
     pub wake: Wake,
 }
 
-/// A random text of 130 bits: claim tokens and incarnations.
-pub(super) fn random() -> String {
+/// A random text of 130 bits, 26 letters and digits: claim tokens, incarnations, addresses that nobody can guess.
+pub fn random() -> String {
     let mut bytes = [0; 17];
     SysRng.try_fill_bytes(&mut bytes).expect("the system's random numbers are always there");
     base32(&bytes, 26)

@@ -19,7 +19,7 @@ pub mod simulate;
 mod switch;
 pub mod takeover;
 
-pub use assemble::{Assembled, assemble};
+pub use assemble::{Assembled, assemble, random};
 pub use errors::AppError;
 pub use kill_files::KillFiles;
 pub use operate::{Audited, audit, reconcile, release_hold, rule};

@@ -33,6 +33,7 @@ mod simulate;
 mod subscriptions;
 mod takeover;
 mod wave;
+mod webhooks;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -134,6 +135,9 @@ enum Command {
     /// Events and their delivery to webhooks
     #[command(subcommand)]
     Events(events::Events),
+    /// Where PortOne's webhooks come in: they hasten look-ups, and are never believed
+    #[command(subcommand)]
+    Webhooks(webhooks::Webhooks),
     /// What operators changed
     #[command(subcommand)]
     Journal(journal::Journal),
@@ -200,6 +204,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Audit(command) => command.run(context).await,
         Command::Incidents(command) => command.run(context).await,
         Command::Events(command) => command.run(context).await,
+        Command::Webhooks(command) => command.run(context).await,
         Command::Journal(command) => command.run(context).await,
     }
 }

@@ -349,6 +349,13 @@ pub const KEYS: &[Key] = &[
     key("webhooks[].timeout", Kind::Span { least: "1s", most: "60s" }, Default::Is("\"15s\""),
         "How long an endpoint may take to answer."),
 
+    key("http.webhooks_per_second", Kind::Integer { least: 1, most: 10_000 }, Default::Is("50"),
+        "Webhooks of one account that are taken in a second, at most; the others are answered with 429. PortOne sends one for each \
+         payment. They only hasten look-ups: what is not taken is looked up all the same, later."),
+    key("http.public_url", Kind::HttpUrl, Default::None("`--base` of `rebilld webhooks url`"),
+        "Where the listener can be reached from outside, without a path of its own: `https://billing.example.com`. \
+         `rebilld webhooks url` begins with it, and `rebilld doctor` asks it."),
+
     key("log.format", Kind::Choice(&["auto", "text", "json"]), Default::Is("\"auto\""),
         "`auto`: text on a terminal, JSON otherwise."),
     key("log.level", Kind::LogFilter, Default::Is("\"info\""),

@@ -27,6 +27,7 @@ pub struct Raw {
     pub retention: RawRetention,
     pub worker: RawWorker,
     pub webhooks: Vec<RawWebhook>,
+    pub http: RawHttp,
     pub log: RawLog,
 }
 
@@ -205,6 +206,14 @@ pub struct RawWebhook {
     pub secret_credential: Option<String>,
     pub allow_private: bool,
     pub timeout: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawHttp {
+    pub webhooks_per_second: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

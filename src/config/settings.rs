@@ -57,6 +57,7 @@ pub struct Settings {
     pub retention: Retention,
     pub worker: Worker,
     pub webhooks: Vec<Webhook>,
+    pub http: Http,
     pub log: Log,
     pub(super) environment: Environment,
 }
@@ -209,6 +210,15 @@ pub struct Webhook {
     pub timeout: Duration,
 }
 
+/// What comes in by HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Webhooks of one account a second.
+    pub webhooks_per_second: u32,
+    /// Where it can be reached from outside.
+    pub public_url: Option<String>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     pub format: LogFormat,
@@ -294,6 +304,7 @@ impl Settings {
                 shutdown_grace: span(&raw.worker.shutdown_grace),
             },
             webhooks: webhooks_of(&raw.webhooks, wrong),
+            http: Http { webhooks_per_second: raw.http.webhooks_per_second, public_url: raw.http.public_url.clone() },
             log: Log {
                 format: match raw.log.format.as_str() {
                     "text" => LogFormat::Text,

@@ -1,3 +1,4 @@
-//! F4: HTTP faces. For now the receiver that the demo and tests listen with; health, metrics and webhooks in come later.
+//! F4: HTTP faces: webhooks in, and the receiver that the demo and tests listen with.
 
+pub mod inbox;
 pub mod receiver;

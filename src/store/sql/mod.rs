@@ -9,6 +9,7 @@ pub mod chores;
 pub mod copy;
 pub mod fuse;
 pub mod imports;
+pub mod inbox;
 pub mod missed;
 pub mod outbox;
 pub mod outlook;
@@ -46,6 +47,7 @@ pub const ALL: &[&[&Statement]] = &[
     charges::ALL,
     fuse::ALL,
     imports::ALL,
+    inbox::ALL,
     missed::ALL,
     schedules::ALL,
     states::ALL,
