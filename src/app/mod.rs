@@ -8,6 +8,7 @@ pub mod demo;
 mod errors;
 pub mod expect;
 mod guard;
+mod inbox;
 mod kill_files;
 mod notify;
 mod operate;

@@ -78,6 +78,8 @@ pub enum Kind {
     DatabaseUrl,
     /// `https://`, or `http://` on loopback.
     HttpUrl,
+    /// Where to listen: an IP address and a port, or `off`.
+    Listen,
     LogFilter,
 }
 
@@ -349,6 +351,9 @@ pub const KEYS: &[Key] = &[
     key("webhooks[].timeout", Kind::Span { least: "1s", most: "60s" }, Default::Is("\"15s\""),
         "How long an endpoint may take to answer."),
 
+    key("http.listen", Kind::Listen, Default::Is("\"127.0.0.1:9610\""),
+        "Where health, metrics and the gateway's webhooks are answered: `ADDRESS:PORT`, or `off`. Port 0 takes any that is free. \
+         There is no password: beyond loopback, let only those reach it who may see it (docs/operating.md)."),
     key("http.webhooks_per_second", Kind::Integer { least: 1, most: 10_000 }, Default::Is("50"),
         "Webhooks of one account that are taken in a second, at most; the others are answered with 429. PortOne sends one for each \
          payment. They only hasten look-ups: what is not taken is looked up all the same, later."),
@@ -431,6 +436,7 @@ impl Kind {
             Self::Name => "name".into(),
             Self::DatabaseUrl => "database URL".into(),
             Self::HttpUrl => "URL".into(),
+            Self::Listen => "address and port, or \"off\"".into(),
         }
     }
 
@@ -513,6 +519,14 @@ impl Kind {
                 }
             },
             Self::HttpUrl => http_url(value),
+            Self::Listen => {
+                let fits = value == "off" || value.parse::<std::net::SocketAddr>().is_ok();
+                let text = format!(
+                    "`{}` is no address and port such as \"127.0.0.1:9610\" or \"[::1]:9610\", nor \"off\"",
+                    shown(value)
+                );
+                say(fits, &text)
+            }
             Self::LogFilter => {
                 let parsed = tracing_subscriber::EnvFilter::builder().parse(value);
                 parsed.err().map(|_| format!("`{}` is no log level: error, warn, info, debug or trace", shown(value)))

@@ -43,7 +43,10 @@ const SECTIONS: [(&str, &str); 15] = [
     ("retention", "How long what is not money is kept. Charges and all that belongs to them are never removed."),
     ("worker", "How the worker works. The defaults suit most."),
     ("webhooks", "Where events go; any number of `[[webhooks]]`. What an event holds is described in docs/events."),
-    ("http", "What comes in by HTTP. See docs/operating.md."),
+    (
+        "http",
+        "What the daemon answers itself: `/livez`, `/readyz`, `/metrics`, `/version` and PortOne's webhooks (docs/operating.md). Read when the daemon starts.",
+    ),
     ("log", "Logs go to standard error. They hold no secrets and no personal data."),
 ];
 

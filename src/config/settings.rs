@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -210,9 +211,11 @@ pub struct Webhook {
     pub timeout: Duration,
 }
 
-/// What comes in by HTTP.
+/// What the daemon answers itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
+    /// `None`: nothing is answered.
+    pub listen: Option<SocketAddr>,
     /// Webhooks of one account a second.
     pub webhooks_per_second: u32,
     /// Where it can be reached from outside.
@@ -304,7 +307,12 @@ impl Settings {
                 shutdown_grace: span(&raw.worker.shutdown_grace),
             },
             webhooks: webhooks_of(&raw.webhooks, wrong),
-            http: Http { webhooks_per_second: raw.http.webhooks_per_second, public_url: raw.http.public_url.clone() },
+            http: Http {
+                // a text that is neither an address nor `off` has been named already
+                listen: raw.http.listen.parse().ok(),
+                webhooks_per_second: raw.http.webhooks_per_second,
+                public_url: raw.http.public_url.clone(),
+            },
             log: Log {
                 format: match raw.log.format.as_str() {
                     "text" => LogFormat::Text,

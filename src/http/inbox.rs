@@ -26,6 +26,7 @@ use tracing::{info, warn};
 use crate::domain::attempt::{MerchantUid, Tag};
 use crate::domain::charge::AccountId;
 use crate::ports::clock::Clock;
+use crate::ports::metrics::Metrics;
 use crate::ports::wake::Wake;
 use crate::store::Database;
 use waiting::{Found, Waiting};
@@ -42,7 +43,7 @@ const TOKENS_AGE: Duration = Duration::from_secs(10);
 const TOKENS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a webhook was answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// 200: whatever it says will be looked at.
     Accepted,
@@ -89,6 +90,7 @@ pub struct Parts {
     /// The engine's own.
     pub clock: Arc<dyn Clock>,
     pub wake: Wake,
+    pub metrics: Arc<Metrics>,
     /// Ids are made under it; others are nobody's.
     pub tag: Tag,
     /// Webhooks of one account that are taken in a second, at most.
@@ -102,7 +104,6 @@ pub struct Inbox {
     /// Held by the one who reads tokens.
     reading: tokio::sync::Mutex<()>,
     waiting: Mutex<BTreeMap<AccountId, Waiting>>,
-    received: Mutex<BTreeMap<(String, Answer), u64>>,
     came: Notify,
 }
 
@@ -184,14 +185,8 @@ impl Inbox {
             tokens: Mutex::default(),
             reading: tokio::sync::Mutex::default(),
             waiting: Mutex::default(),
-            received: Mutex::default(),
             came: Notify::new(),
         })
-    }
-
-    /// How many webhooks were answered how, by account; `""` for those of accounts that do not exist.
-    pub fn received(&self) -> Vec<(String, Answer, u64)> {
-        lock(&self.received).iter().map(|((account, answer), count)| (account.clone(), *answer, *count)).collect()
     }
 
     /// Takes up what comes in, until it is dropped. While nothing comes it does nothing.
@@ -320,8 +315,7 @@ impl Inbox {
     fn count(&self, account: &str, answer: Answer) {
         // whoever makes names up must not make new rows of the metric
         let known = lock(&self.tokens).hashes.contains_key(account);
-        let account = if known { account.to_owned() } else { String::new() };
-        *lock(&self.received).entry((account, answer)).or_default() += 1;
+        self.parts.metrics.webhook_received(if known { account } else { "unknown" }, answer.name());
     }
 }
 

@@ -1,4 +1,7 @@
-//! F4: HTTP faces: webhooks in, and the receiver that the demo and tests listen with.
+//! F4: HTTP faces. [`listener`] is the daemon's own: [`health`] and [`inbox`] are answered on it. [`receiver`] is what the demo
+//! and tests listen with.
 
+pub mod health;
 pub mod inbox;
+pub mod listener;
 pub mod receiver;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rebilld::domain::charge::ChargeState;
 use rebilld::http::inbox::{Answer, Inbox, Parts, router};
 use rebilld::ports::clock::Clock;
+use rebilld::ports::metrics::Metrics;
 use rebilld::ports::secret::Secret;
 use rebilld::ports::wake::Wake;
 use rebilld::store::identity::AccountConfig;
@@ -23,6 +24,7 @@ const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
 /// A daemon's inbox on a socket.
 struct Door {
     inbox: Arc<Inbox>,
+    metrics: Arc<Metrics>,
     address: SocketAddr,
     _server: JoinSet<()>,
 }
@@ -31,10 +33,12 @@ impl Door {
     async fn open(world: &World, per_second: u32) -> Self {
         let tokens = [("main".to_owned(), Secret::new(TOKEN))];
         world.db.add_webhook_tokens(&tokens, world.clock.now()).await.unwrap();
+        let metrics = Arc::new(Metrics::default());
         let inbox = Inbox::new(Parts {
             database: Arc::clone(&world.db),
             clock: Arc::clone(&world.clock) as _,
             wake: Wake::default(),
+            metrics: Arc::clone(&metrics),
             tag: "sb".parse().unwrap(),
             per_second,
         });
@@ -43,7 +47,7 @@ impl Door {
         let mut server = JoinSet::new();
         let router = router(Arc::clone(&inbox));
         server.spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { inbox, address, _server: server }
+        Self { inbox, metrics, address, _server: server }
     }
 
     /// The whole answer, as it came.
@@ -69,7 +73,7 @@ impl Door {
     }
 
     fn received(&self, answer: Answer) -> u64 {
-        self.inbox.received().into_iter().filter(|(_, given, _)| *given == answer).map(|(_, _, count)| count).sum()
+        self.metrics.webhooks().into_iter().filter(|([_, given], _)| given == answer.name()).map(|(_, count)| count).sum()
     }
 }
 
