@@ -5,6 +5,7 @@ mod assemble;
 mod channels;
 pub mod chores;
 pub mod demo;
+pub mod doctor;
 mod errors;
 pub mod expect;
 mod guard;

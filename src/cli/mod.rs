@@ -13,6 +13,7 @@ mod context;
 mod daemon;
 mod declines;
 mod demo;
+mod doctor;
 mod dry_run;
 mod events;
 mod explain;
@@ -77,6 +78,8 @@ enum Command {
     Demo(demo::Demo),
     /// Runs a gateway on this machine that answers as PortOne does and charges nobody
     Sandbox(sandbox::Sandbox),
+    /// Looks at everything that the daemon leans on, and says how to right what is wrong
+    Doctor(doctor::Doctor),
     /// Brings the database up to date
     Migrate(migrate::Migrate),
     /// Lists when periods start and fall due: month ends, billing days, cron, zones, trials, banking days
@@ -182,6 +185,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Run(command) => command.run(context).await,
         Command::Demo(command) => command.run(context).await,
         Command::Sandbox(command) => command.run(context).await,
+        Command::Doctor(command) => command.run(context).await,
         Command::Migrate(command) => command.run(context).await,
         Command::Calendar(command) => command.run(context),
         Command::Config(command) => command.run(context).await,

@@ -8,6 +8,7 @@ use super::context::{Context, Opened, Why};
 use super::failure::{Code, Failure};
 use super::output::{Output, print_json, say};
 use crate::app::random;
+use crate::http::inbox::path;
 use crate::ports::secret::Secret;
 
 #[derive(Debug, Subcommand)]
@@ -86,23 +87,9 @@ fn base_of(opened: &Opened, account: &str, given: Option<String>) -> Result<Stri
 }
 
 fn print(context: &Context, account: &str, base: &str, token: &Secret) -> Result<(), Failure> {
-    let url = format!("{base}/webhooks/portone/{}/{}", encoded(account), token.reveal());
+    let url = format!("{base}{}", path(account, token));
     match context.output {
         Output::Json => print_json(&json!({ "account": account, "url": url })),
         _ => say(&url),
-    }
-}
-
-/// Names may have letters that a path has to spell out.
-fn encoded(name: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-    name.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn a_korean_name_is_spelled_out() {
-        assert_eq!(super::encoded("본점-1_a"), "%EB%B3%B8%EC%A0%90-1_a");
     }
 }

@@ -27,6 +27,7 @@ use crate::domain::attempt::{MerchantUid, Tag};
 use crate::domain::charge::AccountId;
 use crate::ports::clock::Clock;
 use crate::ports::metrics::Metrics;
+use crate::ports::secret::Secret;
 use crate::ports::wake::Wake;
 use crate::store::Database;
 use waiting::{Found, Waiting};
@@ -125,6 +126,14 @@ pub fn router(inbox: Arc<Inbox>) -> Router {
     let path = "/webhooks/portone/{account}/{unguessable}";
     // the body is read by hand, after the token, with a bound of its own
     Router::new().route(path, post(take)).layer(DefaultBodyLimit::disable()).with_state(inbox)
+}
+
+/// The path of an account's webhooks.
+pub fn path(account: &str, token: &Secret) -> String {
+    // names may have letters that a path has to spell out
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    let spell = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    format!("/webhooks/portone/{}/{}", account.bytes().map(spell).collect::<String>(), token.reveal())
 }
 
 async fn take(State(inbox): State<Arc<Inbox>>, path: Result<Path<(String, String)>, PathError>, request: Request) -> StatusCode {
@@ -322,6 +331,11 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_korean_name_is_spelled_out() {
+        assert_eq!(path("본점-1_a", &Secret::new("t")), "/webhooks/portone/%EB%B3%B8%EC%A0%90-1_a/t");
+    }
 
     #[test]
     fn hashes_are_compared_to_their_last_byte() {

@@ -31,6 +31,7 @@ mod port;
 mod record;
 mod rehearse;
 mod rows;
+mod rules;
 mod schedules;
 pub mod sql;
 mod states;
