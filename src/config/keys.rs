@@ -95,6 +95,9 @@ pub const KEYS: &[Key] = &[
     key("database.url", Kind::DatabaseUrl, Default::Is("\"sqlite:rebilld.db\""),
         "`sqlite:PATH`, or `postgres://USER@HOST/DATABASE`. A password in it is hidden wherever the URL is shown; \
          better, keep it out: `PGPASSFILE` and peer authentication work."),
+    key("database.password_file", Kind::Path, Default::None("no password, or PostgreSQL's own ways to it"),
+        "A file that holds the password of the URL's user and that not everybody can read. For where `PGPASSFILE` is refused because \
+         a group may read it, such as a Secret of Kubernetes. Not looked at for SQLite, nor if the URL has a password."),
     key("database.max_connections", Kind::Integer { least: 1, most: 1000 }, Default::Is("8"),
         "How many connections one process opens at most."),
     key("state_dir", Kind::Path, Default::None("`$STATE_DIRECTORY`, else beside the SQLite file, else the working directory"),

@@ -5,6 +5,7 @@
 
 pub mod cron;
 mod database_plans;
+mod database_url;
 mod dunning;
 mod environment;
 mod fuse;
@@ -18,11 +19,13 @@ mod settings;
 mod show;
 mod span;
 mod suggest;
+mod template;
 mod version;
 
 use std::collections::BTreeMap;
 
 pub use database_plans::DatabasePlans;
+pub use database_url::DatabaseUrl;
 pub use environment::Environment;
 pub use keys::{time_of_day, zone};
 pub use layers::{Sources, USUAL_FILES};
@@ -30,10 +33,10 @@ pub use problem::{ConfigErrors, Origin, Problem};
 pub use reference::reference;
 pub use secret::{NoSecret, Secret, SecretSource};
 pub use settings::{
-    Account, AccountKeys, Database, DatabaseUrl, Http, Jobs, Log, LogFormat, Reload, Retention, Secrets, Settings, Webhook,
-    Worker,
+    Account, AccountKeys, Database, Http, Jobs, Log, LogFormat, Reload, Retention, Secrets, Settings, Webhook, Worker,
 };
 pub use suggest::closest;
+pub use template::template;
 pub use version::{Version, revive};
 
 /// The settings, with what is known of where they come from.
@@ -125,6 +128,7 @@ impl Loaded {
             let secret = source.read(&key, environment);
             secret.map_err(|wrong| problems.push(problem_at(&self.origins, &place, format!("`{key}`: {wrong}")))).ok()
         };
+        let _ = self.settings.database_password().and_then(|source| read("database.password".to_owned(), source));
         let mut accounts = BTreeMap::new();
         for (name, account) in &self.settings.accounts {
             let imp_key = read(format!("accounts.{name}.imp_key"), &account.imp_key);

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::keys::{Default, KEYS};
 
 /// Sections in their order, with what has to be said once for all their keys.
-const SECTIONS: [(&str, &str); 15] = [
+pub(super) const SECTIONS: [(&str, &str); 15] = [
     ("", "At the top of the file, before the first section."),
     ("database", "SQLite for one process on one machine; PostgreSQL for several."),
     (
@@ -84,7 +84,7 @@ pub fn reference() -> String {
 }
 
 /// The name of a key within its section, if it belongs there.
-fn field_in<'a>(section: &str, path: &'a str) -> Option<&'a str> {
+pub(super) fn field_in<'a>(section: &str, path: &'a str) -> Option<&'a str> {
     match section {
         "" => (!path.contains('.')).then_some(path),
         "webhooks" => path.strip_prefix("webhooks[]."),
