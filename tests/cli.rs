@@ -14,12 +14,15 @@ mod cli {
     mod config;
     mod declines;
     mod desk;
+    mod doctor;
     mod guards;
     mod import;
     mod incidents;
+    mod init;
     mod journal;
     mod plans;
     mod states;
     mod systemd;
     mod terms;
+    mod webhooks;
 }

@@ -9,6 +9,8 @@ mod charges;
 mod dry_run;
 #[path = "daemon/fuse.rs"]
 mod fuse;
+#[path = "daemon/inbox.rs"]
+mod inbox;
 #[path = "daemon/kill.rs"]
 mod kill;
 #[path = "daemon/notify.rs"]

@@ -21,6 +21,7 @@ mod failure;
 mod forecast;
 mod imports;
 mod incidents;
+mod init;
 mod journal;
 mod logging;
 mod migrate;
@@ -78,6 +79,8 @@ enum Command {
     Demo(demo::Demo),
     /// Runs a gateway on this machine that answers as PortOne does and charges nobody
     Sandbox(sandbox::Sandbox),
+    /// Writes the files to start from: a config with every key explained, and what systemd or Kubernetes need
+    Init(init::Init),
     /// Looks at everything that the daemon leans on, and says how to right what is wrong
     Doctor(doctor::Doctor),
     /// Brings the database up to date
@@ -185,6 +188,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Run(command) => command.run(context).await,
         Command::Demo(command) => command.run(context).await,
         Command::Sandbox(command) => command.run(context).await,
+        Command::Init(command) => command.run(context),
         Command::Doctor(command) => command.run(context).await,
         Command::Migrate(command) => command.run(context).await,
         Command::Calendar(command) => command.run(context),

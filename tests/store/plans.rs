@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rebilld::ports::store::Store;
-use rebilld::store::sql::{Statement, cards, charges, chores, fuse, missed, outlook, schedules, states, writes};
+use rebilld::store::sql::{Statement, cards, charges, chores, fuse, inbox, missed, outlook, schedules, states, writes};
 
 use super::rig::{Engine, World, now};
 
@@ -44,6 +44,9 @@ const HOT: &[(&Statement, &str)] = &[
     (&writes::UPDATE_CHARGES, "charges"),
     (&writes::UPDATE_ATTEMPTS, "attempts"),
     (&writes::END_SENDS, "sends"),
+    (&inbox::HINTED, "ids"),
+    (&inbox::HINTED, "charges"),
+    (&inbox::LOOK_UP_SOON, "charges"),
 ];
 
 async fn explained(world: &World, statement: &Statement) -> String {
