@@ -20,6 +20,7 @@ mod cli {
     mod incidents;
     mod init;
     mod journal;
+    mod metrics;
     mod plans;
     mod states;
     mod systemd;

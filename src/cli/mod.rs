@@ -19,11 +19,13 @@ mod events;
 mod explain;
 mod failure;
 mod forecast;
+mod healthcheck;
 mod imports;
 mod incidents;
 mod init;
 mod journal;
 mod logging;
+mod metrics;
 mod migrate;
 mod output;
 mod plans;
@@ -83,6 +85,11 @@ enum Command {
     Init(init::Init),
     /// Looks at everything that the daemon leans on, and says how to right what is wrong
     Doctor(doctor::Doctor),
+    /// Asks the running daemon of this config whether it is well: exit code 0, or 69
+    Healthcheck(healthcheck::Healthcheck),
+    /// What the daemon tells at /metrics
+    #[command(subcommand)]
+    Metrics(metrics::Metrics),
     /// Brings the database up to date
     Migrate(migrate::Migrate),
     /// Lists when periods start and fall due: month ends, billing days, cron, zones, trials, banking days
@@ -190,6 +197,8 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Sandbox(command) => command.run(context).await,
         Command::Init(command) => command.run(context),
         Command::Doctor(command) => command.run(context).await,
+        Command::Healthcheck(command) => command.run(context).await,
+        Command::Metrics(command) => command.run(context),
         Command::Migrate(command) => command.run(context).await,
         Command::Calendar(command) => command.run(context),
         Command::Config(command) => command.run(context).await,

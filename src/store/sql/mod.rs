@@ -7,6 +7,7 @@ pub mod cards;
 pub mod charges;
 pub mod chores;
 pub mod copy;
+pub mod figures;
 pub mod fuse;
 pub mod imports;
 pub mod inbox;
@@ -45,6 +46,7 @@ pub const ALL: &[&[&Statement]] = &[
     accounts::ALL,
     cards::ALL,
     charges::ALL,
+    figures::ALL,
     fuse::ALL,
     imports::ALL,
     inbox::ALL,
