@@ -104,7 +104,7 @@ pub async fn examine(sources: &Sources) -> Vec<Finding> {
         }
     };
     let secrets = settings::secrets(&mut report, &loaded);
-    machine::roots(&mut report, &loaded.settings);
+    let tls = machine::roots(&mut report);
     machine::places(&mut report, &loaded.settings);
     let clock = Arc::new(SystemClock::new());
     let opened = database::examine(&mut report, &loaded, clock.as_ref()).await;
@@ -116,6 +116,7 @@ pub async fn examine(sources: &Sources) -> Vec<Finding> {
     }
     for (name, account) in &loaded.settings.accounts {
         match secrets.accounts.get(name) {
+            _ if !tls => report.warn("gateway", name, "not asked: there are no TLS roots", "right those first"),
             Some(keys) => {
                 let clock = Arc::clone(&clock) as Arc<dyn Clock>;
                 gateway::examine(&mut report, &loaded.settings, account, keys, clock).await;

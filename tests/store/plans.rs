@@ -48,8 +48,7 @@ const HOT: &[(&Statement, &str)] = &[
     (&writes::UPDATE_CHARGES, "charges"),
     (&writes::UPDATE_ATTEMPTS, "attempts"),
     (&writes::END_SENDS, "sends"),
-    (&inbox::HINTED, "ids"),
-    (&inbox::HINTED, "charges"),
+    (&inbox::HINTED, "merchant_uid"),
     (&inbox::LOOK_UP_SOON, "charges"),
 ];
 

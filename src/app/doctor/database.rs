@@ -129,12 +129,9 @@ async fn bound(report: &mut Report, loaded: &Loaded, database: &Database) -> Res
             "run this as the daemon's user, or check the file",
         ),
         Ok(mark) => match suspicion(&database.identity().await?, mark.as_ref()) {
-            Some(why) => report.wrong(
-                "identity",
-                shown,
-                why,
-                "docs/operating.md, \"The way back from a backup\": the daemon comes up on hold",
-            ),
+            Some(why) => {
+                report.wrong("identity", shown, why, "docs/operating.md, \"Backups and restore\": the daemon comes up on hold")
+            }
             None => report.ok("identity", shown, format!("tag {}; database and state directory belong together", status.tag)),
         },
     }

@@ -1,15 +1,13 @@
 //! What the daemon listens on: whether it answers here, and whether webhooks reach it from outside.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::Report;
 use crate::config::Settings;
 use crate::courier::knock;
+use crate::http::ask::get;
 use crate::store::Database;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -25,12 +23,12 @@ pub(super) async fn examine(report: &mut Report, settings: &Settings, database: 
         return;
     };
     let runs = runs_here(database).await;
-    match tokio::time::timeout(PATIENCE, live(address)).await {
+    match get(address, "/livez").await {
         _ if address.port() == 0 => {
             report.ok("listener", address.to_string(), "it takes any free port: the daemon's log says which")
         }
-        Ok(Ok(true)) => report.ok("listener", address.to_string(), "the daemon answers, and its loop beats"),
-        Ok(Ok(false)) => {
+        Ok((200, _)) => report.ok("listener", address.to_string(), "the daemon answers, and its loop beats"),
+        Ok(_) => {
             let remedy = "look at its log; if another program listens there, name another port in `http.listen`";
             report.unavailable("listener", address.to_string(), "something answers, and not as a daemon that is well", remedy);
         }
@@ -52,21 +50,6 @@ async fn runs_here(database: Option<&Database>) -> bool {
     let (Ok(now), Ok(rows)) = (database.desk().clock().await, database.daemons().await) else { return false };
     let here = |instance: &str| instance.rsplit_once(':').is_some_and(|(name, _)| name == host);
     rows.iter().any(|row| row.runs(now) && here(&row.instance))
-}
-
-/// Whether `GET /livez` says that all is well.
-async fn live(address: SocketAddr) -> std::io::Result<bool> {
-    // one that listens everywhere is asked here
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    let mut stream = TcpStream::connect((ip, address.port())).await?;
-    stream.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
-    let mut answer = Vec::new();
-    stream.take(4096).read_to_end(&mut answer).await?;
-    Ok(answer.starts_with(b"HTTP/1.1 200 "))
 }
 
 /// A webhook about nothing, as PortOne would send it. It is answered without anything following from it.

@@ -38,17 +38,16 @@ pub(super) fn zones(report: &mut Report) {
     }
 }
 
-/// Whether TLS can tell a gateway from a stranger.
-pub(super) fn roots(report: &mut Report, settings: &Settings) {
-    let needed = settings.accounts.values().any(|account| account.base_url.starts_with("https://"))
-        || settings.webhooks.iter().any(|webhook| webhook.url.starts_with("https://"));
-    let found = rustls_native_certs::load_native_certs();
-    let remedy = "install your system's certificates of authorities (ca-certificates), or name them with $SSL_CERT_FILE";
-    match found.certs.len() {
-        0 if needed => report.wrong("tls roots", "", "there are none: no https address can be reached", remedy),
-        0 => report.warn("tls roots", "", "there are none; nothing of this config needs any", remedy),
-        count => report.ok("tls roots", "", format!("{count} certificates of authorities")),
+/// Whether TLS can tell a gateway from a stranger. Without any authority no client is made, not even one for this machine.
+pub(super) fn roots(report: &mut Report) -> bool {
+    let count = rustls_native_certs::load_native_certs().certs.len();
+    if count == 0 {
+        let remedy = "install your system's certificates of authorities (ca-certificates), or name them with $SSL_CERT_FILE";
+        report.wrong("tls roots", "", "there are none: neither the gateway nor a webhook's receiver can be asked", remedy);
+    } else {
+        report.ok("tls roots", "", format!("{count} certificates of authorities"));
     }
+    count > 0
 }
 
 /// The state directory, and where the SQLite file is.

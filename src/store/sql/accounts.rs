@@ -64,7 +64,7 @@ pub const RULES: Statement = Statement::two(
         WHERE i.indisvalid AND i.indisready AND pg_table_is_visible(c.oid)
     UNION SELECT CAST(t.tgname AS TEXT) FROM pg_trigger t
         WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' AND pg_table_is_visible(t.tgrelid)
-    UNION SELECT CAST(k.conname AS TEXT) FROM pg_constraint k WHERE k.convalidated AND pg_table_is_visible(k.conrelid)",
+    UNION SELECT CAST(k.conname AS TEXT) FROM pg_constraint k WHERE pg_table_is_visible(k.conrelid)",
 );
 
 /// Differs because each engine keeps its own catalog.
