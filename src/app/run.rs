@@ -20,6 +20,7 @@ use crate::http::health::Health;
 use crate::http::listener::{Listener, Serving};
 use crate::http::scrape::Scrape;
 use crate::ports::clock::Clock;
+use crate::ports::crash;
 use crate::ports::store::Store;
 use crate::store::Database;
 use crate::time::SystemClock;
@@ -28,6 +29,8 @@ use crate::time::SystemClock;
 /// ends it at once: what is under way is in doubt then, and looked up at the next start.
 pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     loaded.runnable()?;
+    let variable = |name| sources.environment.get(name);
+    crash::arm(variable(crash::KILL_AT), variable(crash::TELL)).map_err(AppError::Internal)?;
     // from now on it means "read the config again", and no longer the end
     let hangup = listen_for(SignalKind::hangup())?;
     // and this one "send nothing any more"
@@ -36,12 +39,14 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     supervisor.starting("opening the database");
     let database = open(&loaded.settings, true).await?;
     let lock = database.lock_for_daemon()?;
+    crash::point("start: ", "locked");
     let clock = Arc::new(SystemClock::new());
     let health = Health::new(Arc::clone(&clock) as Arc<dyn Clock>);
     // before the migrations, which may take long: whoever watches this process sees that it lives
     let serving = serve(&loaded, &health).await?;
     supervisor.starting("bringing the database's schema up to date");
     database.migrate().await?;
+    crash::point("start: ", "migrated");
     supervisor.starting("looking at accounts and channels");
     confirmed(&database, &loaded).await?;
     clock.set(database.clock().await?);
@@ -64,6 +69,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     for name in unarmed(&database, &accounts).await? {
         warn!(account = %name, "this live account is not armed in this database: nothing is sent for it. `rebilld run --dry-run` shows what would be, `rebilld arm --account {name}` lets it");
     }
+    crash::point("start: ", "up");
     info!(database = %up.database, accounts = %names.join(", "), plans = up.plans, "rebilld is up");
 
     let watch = Watch {
@@ -97,6 +103,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     }
     health.draining();
     supervisor.stopping();
+    crash::point("stop: ", "asked");
     telling.abort();
     engine.stop();
     // ticks carry nothing, and a config that is half taken is taken at the next start
@@ -114,6 +121,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     worker.abort();
     listener.abort();
     drop((serving, webhooks));
+    crash::point("stop: ", "drained");
     database.close().await;
     drop(lock);
     if drained {
