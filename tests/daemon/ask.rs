@@ -34,11 +34,7 @@ impl Rig {
     pub async fn address(&self) -> SocketAddr {
         let said = |line: &str| {
             let line: Value = serde_json::from_str(line).ok()?;
-            line["fields"]["address"]
-                .as_str()
-                .filter(|_| line["fields"]["message"] == "health and metrics are answered")?
-                .parse()
-                .ok()
+            line["address"].as_str().filter(|_| line["message"] == "health and metrics are answered")?.parse().ok()
         };
         until("it says where it listens", SOON, async || self.home.log("daemon").lines().rev().find_map(said)).await
     }

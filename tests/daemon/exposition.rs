@@ -103,8 +103,11 @@ fn check<'a>(head: &Head<'_>, sample: &str, is_openmetrics: bool) -> &'a Metric 
     metric
 }
 
+/// Names and values, in the order in which they are written.
+type Labels = Vec<(String, String)>;
+
 /// The name and the labels of a sample.
-fn labels_of(sample: &str) -> (&str, Vec<(String, String)>) {
+fn labels_of(sample: &str) -> (&str, Labels) {
     let Some((name, rest)) = sample.split_once('{') else { return (sample, Vec::new()) };
     let mut rest = rest.strip_suffix('}').unwrap_or_else(|| panic!("{sample}"));
     let mut labels = Vec::new();
@@ -131,7 +134,7 @@ fn labels_of(sample: &str) -> (&str, Vec<(String, String)>) {
 
 /// Buckets grow, and the last one is the count.
 fn histograms(read: &Exposition) {
-    let mut series: BTreeMap<(String, Vec<(String, String)>), Vec<(f64, f64)>> = BTreeMap::new();
+    let mut series: BTreeMap<(String, Labels), Vec<(f64, f64)>> = BTreeMap::new();
     for (sample, value) in read.samples.iter().filter(|(sample, _)| sample.contains("_bucket{")) {
         let (name, mut labels) = labels_of(sample);
         let (_, bound) = labels.pop().expect("le comes last");

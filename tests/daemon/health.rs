@@ -115,7 +115,7 @@ async fn many_idle_connections_neither_starve_it_nor_eat_its_files() {
     let rig = Rig::new(None).listens();
     let daemon = Daemon::start(&rig.home, "daemon");
     let address = rig.address().await;
-    until_says(address, "/livez", 200).await;
+    until_says(address, "/readyz", 200).await;
     let files = || std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).expect("its files").count();
     let before = files();
     // none of them ever says all that it has to say

@@ -98,10 +98,10 @@ async fn tells_all_of_them(database: Option<&str>) {
         assert_eq!(told.value(&format!(r#"rebilld_{quiet}{{account="main"}}"#)), 0.0, "{quiet}");
     }
     assert_eq!((told.value("rebilld_database_up"), told.value("rebilld_config_refused")), (1.0, 0.0));
-    let now = SystemClock::new().now().as_second() as f64;
+    let now = SystemClock::new().now().as_second();
     for moment in ["reconcile", "audit"] {
         let at = told.value(&format!(r#"rebilld_{moment}_last_success_timestamp_seconds{{account="main"}}"#));
-        assert!((now - 120.0..now + 5.0).contains(&at), "{moment}: {at}, and now is {now}");
+        assert!((now - 120..now + 5).contains(&(at as i64)), "{moment}: {at}, and now is {now}");
     }
 
     let older = get(address, "/metrics");
@@ -131,7 +131,7 @@ async fn a_database_that_is_down_is_left_out_and_said_to_be() {
     until_says(address, "/readyz", 200).await;
     server.kill9();
     let not_ready = until_says(address, "/readyz", 503).await;
-    assert_eq!(not_ready.json()["database"], "does not answer", "{not_ready:?}");
+    assert!(not_ready.json()["database"].as_str().is_some_and(|said| said.starts_with("does not answer")), "{not_ready:?}");
     assert_eq!(get(address, "/livez").status, 200, "a restart of the daemon mends no database");
     let told = scrape(address);
     assert_eq!(told.value("rebilld_database_up"), 0.0);
