@@ -62,7 +62,7 @@ pub(super) fn places(report: &mut Report, settings: &Settings) {
     }
     let Some(file) = settings.database.url.sqlite_path() else { return };
     room(report, "database disk", file);
-    let Ok(system) = statfs(&existing(file)) else { return };
+    let Ok(system) = statfs(existing(file)) else { return };
     #[expect(clippy::useless_conversion, reason = "its type differs between machines")]
     let kind = i64::from(system.f_type);
     let shown = file.display().to_string();
