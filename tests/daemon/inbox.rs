@@ -12,7 +12,7 @@ async fn address(rig: &Rig) -> String {
     until("the daemon says where it listens", SOON, async || {
         let log = rig.home.log("daemon");
         let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.filter_map(|line| Some(line["address"].as_str()?.to_owned())).last()
+        lines.filter_map(|line| Some(line["address"].as_str()?.to_owned())).next_back()
     })
     .await
 }
