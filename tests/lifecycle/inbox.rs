@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::rig::{Engine, Outage, World, at, both, plan};
+use super::rig::{Engine, Of, Outage, World, at, both, plan};
 
 const TOKEN: &str = "abcdefghijklmnopqrstuvwxyz";
 const JSON: &str = "application/json";
@@ -113,7 +113,7 @@ async fn in_doubt(engine: Engine, count: usize) -> World {
         world.subscribe(&format!("s{number}"), "monthly", "2027-03-01", &[]).await;
     }
     let (from, to) = (at("2027-03-01T10:00"), at("2027-03-01T10:11"));
-    *world.till.outage.lock().unwrap() = Some(Outage { from, to, all: false });
+    *world.till.outage.lock().unwrap() = Some(Outage { from, to, of: Of::Charges });
     world.live_until("2027-03-01T10:12").await;
     assert_eq!(states(&world).await, vec![ChargeState::Doubt; count]);
     world
