@@ -14,9 +14,11 @@ mod cli {
     mod config;
     mod declines;
     mod desk;
+    mod doctor;
     mod guards;
     mod import;
     mod incidents;
+    mod init;
     mod journal;
     mod kubernetes;
     mod metrics;
@@ -24,4 +26,5 @@ mod cli {
     mod states;
     mod systemd;
     mod terms;
+    mod webhooks;
 }

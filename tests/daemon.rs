@@ -15,6 +15,8 @@ mod exposition;
 mod fuse;
 #[path = "daemon/health.rs"]
 mod health;
+#[path = "daemon/inbox.rs"]
+mod inbox;
 #[path = "daemon/kill.rs"]
 mod kill;
 #[path = "daemon/metrics.rs"]

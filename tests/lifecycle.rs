@@ -8,6 +8,7 @@ mod lifecycle {
     pub mod dunning;
     pub mod fuse;
     pub mod health;
+    pub mod inbox;
     pub mod ladders;
     pub mod lanes;
     pub mod late;

@@ -34,8 +34,8 @@ pub struct Assembled {
     pub wake: Wake,
 }
 
-/// A random text of 130 bits: claim tokens and incarnations.
-pub(super) fn random() -> String {
+/// A random text of 130 bits, 26 letters and digits: claim tokens, incarnations, addresses that nobody can guess.
+pub fn random() -> String {
     let mut bytes = [0; 17];
     SysRng.try_fill_bytes(&mut bytes).expect("the system's random numbers are always there");
     base32(&bytes, 26)
@@ -135,6 +135,25 @@ fn copy(account: &Account) -> Account {
     }
 }
 
+/// An account's client, which has asked nothing yet.
+pub(super) fn client(
+    settings: &Settings,
+    config: &crate::config::Account,
+    keys: &crate::config::AccountKeys,
+    clock: Arc<dyn Clock>,
+) -> Result<PortOne, AppError> {
+    let mut portone = PortOneConfig::new(
+        &config.name,
+        &config.base_url,
+        Secret::new(keys.imp_key.reveal()),
+        Secret::new(keys.imp_secret.reveal()),
+    );
+    portone.tier = config.tier.clone();
+    portone.include_sandbox = config.include_sandbox;
+    portone.declines = Arc::clone(&settings.declines);
+    PortOne::new(portone, clock).map_err(|why| AppError::Account { account: config.name.clone(), why })
+}
+
 fn account(
     settings: &Settings,
     secrets: &crate::config::Secrets,
@@ -143,16 +162,7 @@ fn account(
 ) -> Result<Account, AppError> {
     let config = settings.accounts.get(&row.name).ok_or_else(|| AppError::NoAccount(row.name.clone()))?;
     let keys = secrets.accounts.get(&row.name).ok_or_else(|| AppError::NoAccount(row.name.clone()))?;
-    let mut portone = PortOneConfig::new(
-        &row.name,
-        &config.base_url,
-        Secret::new(keys.imp_key.reveal()),
-        Secret::new(keys.imp_secret.reveal()),
-    );
-    portone.tier = config.tier.clone();
-    portone.include_sandbox = config.include_sandbox;
-    portone.declines = Arc::clone(&settings.declines);
-    let gateway = PortOne::new(portone, clock).map_err(|why| AppError::Account { account: row.name.clone(), why })?;
+    let gateway = client(settings, config, keys, clock)?;
     Ok(Account {
         id: row.id,
         name: row.name.clone(),

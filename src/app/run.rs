@@ -9,6 +9,7 @@ use super::assemble::{assemble, open};
 use super::channels;
 use super::errors::AppError;
 use super::expect;
+use super::inbox;
 use super::kill_files::KillFiles;
 use super::notify::Supervisor;
 use super::reload::{Reloader, confirmed, instance};
@@ -53,6 +54,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     let (engine, wake) = (Arc::clone(&assembled.engine), assembled.wake.clone());
     let (database, accounts) = (Arc::clone(&assembled.database), assembled.accounts.clone());
     channels::check(&accounts, &database, clock.as_ref()).await?;
+    let webhooks = inbox::open(serving.as_ref(), &loaded.settings, &assembled).await?;
     let grace = loaded.settings.worker.shutdown_grace;
     let url = loaded.settings.database.url.to_string();
     let files = KillFiles::new(&loaded.settings.kill_file);
@@ -118,8 +120,8 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     };
     worker.abort();
     listener.abort();
+    drop((serving, webhooks));
     crash::point("stop: ", "drained");
-    drop(serving);
     database.close().await;
     drop(lock);
     if drained {

@@ -15,6 +15,7 @@ mod declines;
 mod demo;
 #[cfg(test)]
 mod documented;
+mod doctor;
 mod dry_run;
 mod events;
 mod explain;
@@ -23,6 +24,7 @@ mod forecast;
 mod healthcheck;
 mod imports;
 mod incidents;
+mod init;
 mod journal;
 mod logging;
 mod metrics;
@@ -37,6 +39,7 @@ mod simulate;
 mod subscriptions;
 mod takeover;
 mod wave;
+mod webhooks;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -80,6 +83,10 @@ enum Command {
     Demo(demo::Demo),
     /// Runs a gateway on this machine that answers as PortOne does and charges nobody
     Sandbox(sandbox::Sandbox),
+    /// Writes the files to start from: a config with every key explained, and what systemd or Kubernetes need
+    Init(init::Init),
+    /// Looks at everything that the daemon leans on, and says how to right what is wrong
+    Doctor(doctor::Doctor),
     /// Asks the running daemon of this config whether it is well: exit code 0, or 69
     Healthcheck(healthcheck::Healthcheck),
     /// What the daemon tells at /metrics
@@ -143,6 +150,9 @@ enum Command {
     /// Events and their delivery to webhooks
     #[command(subcommand)]
     Events(events::Events),
+    /// Where PortOne's webhooks come in: they hasten look-ups, and are never believed
+    #[command(subcommand)]
+    Webhooks(webhooks::Webhooks),
     /// What operators changed
     #[command(subcommand)]
     Journal(journal::Journal),
@@ -187,6 +197,8 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Run(command) => command.run(context).await,
         Command::Demo(command) => command.run(context).await,
         Command::Sandbox(command) => command.run(context).await,
+        Command::Init(command) => command.run(context),
+        Command::Doctor(command) => command.run(context).await,
         Command::Healthcheck(command) => command.run(context).await,
         Command::Metrics(command) => command.run(context),
         Command::Migrate(command) => command.run(context).await,
@@ -211,6 +223,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Audit(command) => command.run(context).await,
         Command::Incidents(command) => command.run(context).await,
         Command::Events(command) => command.run(context).await,
+        Command::Webhooks(command) => command.run(context).await,
         Command::Journal(command) => command.run(context).await,
     }
 }

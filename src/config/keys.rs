@@ -360,6 +360,12 @@ pub const KEYS: &[Key] = &[
     key("http.listen", Kind::Listen, Default::Is("\"127.0.0.1:9610\""),
         "Where health, metrics and the gateway's webhooks are answered: `ADDRESS:PORT`, or `off`. Port 0 takes any that is free. \
          There is no password: beyond loopback, let only those reach it who may see it (docs/operating.md)."),
+    key("http.webhooks_per_second", Kind::Integer { least: 1, most: 10_000 }, Default::Is("50"),
+        "Webhooks of one account that are taken in a second, at most; the others are answered with 429. PortOne sends one for each \
+         payment. They only hasten look-ups: what is not taken is looked up all the same, later."),
+    key("http.public_url", Kind::HttpUrl, Default::None("`--base` of `rebilld webhooks url`"),
+        "Where the listener can be reached from outside, without a path of its own: `https://billing.example.com`. \
+         `rebilld webhooks url` begins with it, and `rebilld doctor` asks it."),
 
     key("log.format", Kind::Choice(&["auto", "text", "json"]), Default::Is("\"auto\""),
         "`auto`: text on a terminal, JSON otherwise."),

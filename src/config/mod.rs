@@ -19,6 +19,7 @@ mod settings;
 mod show;
 mod span;
 mod suggest;
+mod template;
 mod version;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ pub use settings::{
     Account, AccountKeys, Database, Http, Jobs, Log, LogFormat, Reload, Retention, Secrets, Settings, Webhook, Worker,
 };
 pub use suggest::closest;
+pub use template::template;
 pub use version::{Version, revive};
 
 /// The settings, with what is known of where they come from.
@@ -108,6 +110,13 @@ impl Loaded {
     /// # Errors
     /// All that are missing, empty, or readable by everybody.
     pub fn secrets(&self) -> Result<Secrets, ConfigErrors> {
+        let (secrets, problems) = self.secrets_in_spite();
+        ConfigErrors::unless_none(problems)?;
+        Ok(secrets)
+    }
+
+    /// The secrets that can be read, and what is wrong with the others. An account is left out unless both of its keys are there.
+    pub fn secrets_in_spite(&self) -> (Secrets, Vec<Problem>) {
         let environment = &self.settings.environment;
         let mut problems = Vec::new();
         let mut read = |key: String, source: &SecretSource| {
@@ -134,8 +143,7 @@ impl Loaded {
                 webhooks.insert(webhook.name.clone(), secret);
             }
         }
-        ConfigErrors::unless_none(problems)?;
-        Ok(Secrets { accounts, webhooks })
+        (Secrets { accounts, webhooks }, problems)
     }
 
     /// What a daemon needs beyond a correct config and a plan: an account to charge for.

@@ -214,6 +214,9 @@ pub struct RawWebhook {
 #[serde(deny_unknown_fields)]
 pub struct RawHttp {
     pub listen: String,
+    pub webhooks_per_second: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

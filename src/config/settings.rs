@@ -173,6 +173,10 @@ pub struct Webhook {
 pub struct Http {
     /// `None`: nothing is answered.
     pub listen: Option<SocketAddr>,
+    /// Webhooks of one account a second.
+    pub webhooks_per_second: u32,
+    /// Where it can be reached from outside.
+    pub public_url: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -260,8 +264,12 @@ impl Settings {
                 shutdown_grace: span(&raw.worker.shutdown_grace),
             },
             webhooks: webhooks_of(&raw.webhooks, wrong),
-            // a text that is neither an address nor `off` has been named already
-            http: Http { listen: raw.http.listen.parse().ok() },
+            http: Http {
+                // a text that is neither an address nor `off` has been named already
+                listen: raw.http.listen.parse().ok(),
+                webhooks_per_second: raw.http.webhooks_per_second,
+                public_url: raw.http.public_url.clone(),
+            },
             log: Log {
                 format: match raw.log.format.as_str() {
                     "text" => LogFormat::Text,

@@ -1,8 +1,9 @@
-//! F4: HTTP faces. [`listener`] is the daemon's own: [`health`] and [`metrics`] are answered on it, and [`ask`] asks it. [`receiver`]
+//! F4: HTTP faces. [`listener`] is the daemon's own: [`health`], [`metrics`] and [`inbox`] are answered on it, and [`ask`] asks it. [`receiver`]
 //! is what the demo and tests listen with.
 
 pub mod ask;
 pub mod health;
+pub mod inbox;
 pub mod listener;
 pub mod metrics;
 pub mod receiver;

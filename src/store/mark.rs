@@ -54,6 +54,15 @@ impl MarkFile {
         Ok((Self { inner: Arc::new(Mutex::new(inner)), path }, before))
     }
 
+    /// What the file says, without making or opening it for writing. `None`: there is none, or nothing can be read of it.
+    pub fn peek(directory: &Path) -> io::Result<Option<Mark>> {
+        match File::open(directory.join("rebilld.mark")) {
+            Ok(file) => Ok(read(&file)?.1),
+            Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(why) => Err(why),
+        }
+    }
+
     /// Writes a mark for an incarnation, whatever stood there: an operator has looked.
     pub fn rewrite(directory: &Path, incarnation: &str, mark: i64) -> io::Result<()> {
         let (file, _) = Self::open(directory, incarnation)?;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rebilld::ports::store::Store;
-use rebilld::store::sql::{Statement, cards, charges, chores, figures, fuse, missed, outlook, schedules, states, writes};
+use rebilld::store::sql::{Statement, cards, charges, chores, figures, fuse, inbox, missed, outlook, schedules, states, writes};
 
 use super::rig::{Engine, World, now};
 
@@ -48,6 +48,8 @@ const HOT: &[(&Statement, &str)] = &[
     (&writes::UPDATE_CHARGES, "charges"),
     (&writes::UPDATE_ATTEMPTS, "attempts"),
     (&writes::END_SENDS, "sends"),
+    (&inbox::HINTED, "merchant_uid"),
+    (&inbox::LOOK_UP_SOON, "charges"),
 ];
 
 async fn explained(world: &World, statement: &Statement) -> String {

@@ -133,6 +133,8 @@ impl Drop for Gateway {
 fn sandbox(listen: &str, ledger: &Path) -> (Child, SocketAddr) {
     let mut command = Command::new(BINARY);
     command.env_clear().args(["--output", "json", "sandbox", "--listen", listen, "--ledger"]).arg(ledger);
+    // it sends webhooks once a test has written an address into this file
+    command.arg("--webhook-file").arg(ledger.with_file_name("webhook.url"));
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the sandbox can be run");
     let mut line = String::new();
     let mut output = BufReader::new(child.stdout.take().expect("the standard output is a pipe"));

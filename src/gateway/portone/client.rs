@@ -9,7 +9,8 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use jiff::Timestamp;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue};
 use reqwest::{Client, Method, Url, redirect, retry};
 use tokio::time::Instant;
 
@@ -36,6 +37,8 @@ const IDLE: Duration = Duration::from_secs(4);
 pub(super) struct Reply {
     pub status: u16,
     pub body: Vec<u8>,
+    /// The answer's `Date` header, if it can be read.
+    pub date: Option<Timestamp>,
 }
 
 impl Reply {
@@ -154,6 +157,7 @@ impl Http {
             false => Failure::Broken { status: None, why: describe(error) },
         })?;
         let status = response.status().as_u16();
+        let date = response.headers().get(DATE).and_then(|date| date.to_str().ok()).and_then(date_of);
         let mut body = Vec::new();
         while let Some(chunk) =
             response.chunk().await.map_err(|error| Failure::Broken { status: Some(status), why: describe(error) })?
@@ -163,8 +167,13 @@ impl Http {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Reply { status, body })
+        Ok(Reply { status, body, date })
     }
+}
+
+/// `Sun, 22 Nov 2026 17:00:00 GMT`.
+fn date_of(text: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
 }
 
 /// The error and its causes, without the URL.
@@ -224,6 +233,13 @@ mod tests {
         let expected = "https://api.iamport.kr/payments/a%2Fb%3Fc%23d%20e?merchant_uid%5B%5D=x%26y%3D%ED%95%9C";
         assert_eq!(url.as_str(), expected);
         assert_eq!(http.url(&["users", "getToken"], []).as_str(), "https://api.iamport.kr/users/getToken");
+    }
+
+    #[test]
+    fn a_date_is_read_as_http_writes_it() {
+        let date = date_of("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        assert_eq!(date.to_string(), "1994-11-06T08:49:37Z");
+        assert_eq!(date_of("yesterday"), None);
     }
 
     #[test]

@@ -47,9 +47,7 @@ impl PortOne {
 
     /// The payment channels of the account: a check at the start that it is the one that the operator means.
     pub async fn channels(&self) -> Result<Vec<Channel>, Unavailable> {
-        let reply = self.get(Call::Other, self.http.url(&["users", "pg"], [])).await?;
-        let envelope = found(&reply, &[200])?.ok_or_else(|| nonsense("HTTP 404"))?;
-        Ok(wire::channels(envelope.processed()?)?)
+        Ok(self.survey().await?.channels)
     }
 
     pub(super) async fn look_up_batch(&self, ids: &[MerchantUid]) -> Result<Vec<Record>, Unavailable> {

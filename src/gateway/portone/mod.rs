@@ -10,6 +10,7 @@ mod client;
 mod compose;
 mod lookup;
 mod scrub;
+mod survey;
 mod token;
 mod wire;
 mod wire_judge;
@@ -26,6 +27,7 @@ use jiff::Timestamp;
 use reqwest::Method;
 
 pub use compose::compose;
+pub use survey::Survey;
 pub use wire::Channel;
 pub use wire_judge::{Wire, judge};
 

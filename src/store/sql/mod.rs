@@ -10,6 +10,7 @@ pub mod copy;
 pub mod figures;
 pub mod fuse;
 pub mod imports;
+pub mod inbox;
 pub mod missed;
 pub mod outbox;
 pub mod outlook;
@@ -48,6 +49,7 @@ pub const ALL: &[&[&Statement]] = &[
     figures::ALL,
     fuse::ALL,
     imports::ALL,
+    inbox::ALL,
     missed::ALL,
     schedules::ALL,
     states::ALL,
