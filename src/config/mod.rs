@@ -3,6 +3,7 @@
 //! [`load`] gives [`Settings`], or every problem at once with its file and line. Secrets are not read before
 //! [`Loaded::secrets`] is asked: most commands need none.
 
+mod alarms;
 pub mod cron;
 mod database_plans;
 mod dunning;
@@ -22,6 +23,7 @@ mod version;
 
 use std::collections::BTreeMap;
 
+pub use alarms::{AlarmChannel, AlarmSecrets, Alarms, By, UrlSource};
 pub use database_plans::DatabasePlans;
 pub use environment::Environment;
 pub use keys::{time_of_day, zone};
@@ -133,6 +135,17 @@ impl Loaded {
         }
         ConfigErrors::unless_none(problems)?;
         Ok(Secrets { accounts, webhooks })
+    }
+
+    /// Reads what alarms and the heartbeat need.
+    ///
+    /// # Errors
+    /// All that are missing, empty, or readable by everybody.
+    pub fn alarm_secrets(&self) -> Result<AlarmSecrets, ConfigErrors> {
+        let (secrets, problems) = self.settings.alarms.secrets(&self.settings.environment);
+        let place = |(key, text): (String, String)| problem_at(&self.origins, &key, text);
+        ConfigErrors::unless_none(problems.into_iter().map(place).collect())?;
+        Ok(secrets)
     }
 
     /// What a daemon needs beyond a correct config and a plan: an account to charge for.

@@ -11,6 +11,7 @@ use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+use super::alarms::{Alarms, alarms_of};
 use super::dunning::{dunnings_of, rules_of};
 use super::environment::Environment;
 use super::fuse::fuse_of;
@@ -57,6 +58,7 @@ pub struct Settings {
     pub retention: Retention,
     pub worker: Worker,
     pub webhooks: Vec<Webhook>,
+    pub alarms: Alarms,
     pub log: Log,
     pub(super) environment: Environment,
 }
@@ -294,6 +296,7 @@ impl Settings {
                 shutdown_grace: span(&raw.worker.shutdown_grace),
             },
             webhooks: webhooks_of(&raw.webhooks, wrong),
+            alarms: alarms_of(&raw.alarms, wrong),
             log: Log {
                 format: match raw.log.format.as_str() {
                     "text" => LogFormat::Text,
@@ -355,7 +358,13 @@ impl Wrong<'_> {
         text.parse().map_err(|wrong: T::Err| self.say(key, format!("`{key}`: {wrong}"))).ok()
     }
 
-    fn source(&mut self, key: &str, file: Option<&String>, credential: Option<&String>, default: String) -> SecretSource {
+    pub(super) fn source(
+        &mut self,
+        key: &str,
+        file: Option<&String>,
+        credential: Option<&String>,
+        default: String,
+    ) -> SecretSource {
         match (file, credential) {
             (Some(file), None) => SecretSource::File(file.into()),
             (None, Some(name)) => SecretSource::Credential(name.clone()),
@@ -368,7 +377,7 @@ impl Wrong<'_> {
     }
 }
 
-fn span(text: &str) -> Duration {
+pub(super) fn span(text: &str) -> Duration {
     text.parse::<Span>().map_or(Duration::ZERO, |span| span.0)
 }
 

@@ -42,6 +42,7 @@ const VERSIONS: &[Version] = &[
     version!(12, "0012", "journal"),
     version!(13, "0013", "findings"),
     version!(14, "0014", "import_holds"),
+    version!(16, "0016", "alarms"),
 ];
 
 /// The newest version that this binary knows.

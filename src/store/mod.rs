@@ -4,6 +4,7 @@
 //! [`sql`], by name, in both spellings. Writes come in batches: a batch is columns on Postgres and one JSON text on SQLite ([`batch`]), so that the number of statements
 //! in a transaction does not grow with the number of charges.
 
+mod alarms;
 mod batch;
 mod begin;
 pub mod books;
@@ -43,6 +44,7 @@ use std::sync::atomic::AtomicU32;
 use tokio::sync::OnceCell;
 
 use crate::domain::attempt::Tag;
+pub use alarms::Watch;
 pub use chores::{Taken, Undecided};
 use codec::{Param, Row};
 pub use copy::ResultRow;
