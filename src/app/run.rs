@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
+use super::alarms::{self, Lookout, Pinger};
 use super::assemble::{assemble, open};
 use super::channels;
 use super::errors::AppError;
@@ -15,6 +16,8 @@ use super::reload::{Reloader, confirmed, instance};
 use super::switch::Watch;
 use crate::config::{Loaded, Sources};
 use crate::engine::{Account, worker};
+use crate::http::health::Health;
+use crate::http::listener::{Listener, Serving};
 use crate::ports::clock::Clock;
 use crate::ports::store::Store;
 use crate::store::Database;
@@ -32,11 +35,14 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     supervisor.starting("opening the database");
     let database = open(&loaded.settings, true).await?;
     let lock = database.lock_for_daemon()?;
+    let clock = Arc::new(SystemClock::new());
+    let health = Health::new(Arc::clone(&clock) as Arc<dyn Clock>);
+    // before the migrations, which may take long: whoever watches this process sees that it lives
+    let serving = serve(&loaded, &health).await?;
     supervisor.starting("bringing the database's schema up to date");
     database.migrate().await?;
     supervisor.starting("looking at accounts and channels");
     confirmed(&database, &loaded).await?;
-    let clock = Arc::new(SystemClock::new());
     clock.set(database.clock().await?);
     let assembled = assemble(&loaded, database, Arc::clone(&clock) as Arc<dyn Clock>, true, |_| {}).await?;
     let (engine, wake) = (Arc::clone(&assembled.engine), assembled.wake.clone());
@@ -45,6 +51,15 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     let grace = loaded.settings.worker.shutdown_grace;
     let url = loaded.settings.database.url.to_string();
     let files = KillFiles::new(&loaded.settings.kill_file);
+    let same_clock = Arc::clone(&clock) as Arc<dyn Clock>;
+    let lookout = Lookout::new(
+        Arc::clone(&database),
+        Arc::clone(&engine),
+        loaded.settings.alarms.clone(),
+        instance(),
+        alarms::channels(&loaded, &same_clock)?,
+    );
+    let pinger = Pinger::of(&loaded, &engine, &database)?;
     let reloader = Reloader::begin(loaded, sources, (&assembled, &supervisor)).await?;
     let up = Up { database: url, plans: engine.in_force().catalog.plans.len() };
     let listener = tokio::spawn({
@@ -68,10 +83,13 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     };
     let watching = tokio::spawn(watch.run(pull));
     let reloading = tokio::spawn(reloader.run(hangup));
+    let looking_out = tokio::spawn(lookout.run());
+    let pinging = pinger.map(|pinger| tokio::spawn(pinger.run()));
     let expecting = tokio::spawn(expect::keep(Arc::clone(&database), Arc::clone(&engine), accounts.clone()));
     // before the loop begins: its first beat is the first ping
     supervisor.watch(&engine);
     let telling = tokio::spawn(Arc::clone(&supervisor).keep(Arc::clone(&engine)));
+    health.up(Arc::clone(&engine));
     let mut worker = tokio::spawn(worker::run(Arc::clone(&engine)));
     let (mut terminate, mut interrupt) = (listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?);
     tokio::select! {
@@ -81,6 +99,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
             return Err(AppError::Internal(format!("the worker ended by itself: {ended:?}")));
         }
     }
+    health.draining();
     supervisor.stopping();
     telling.abort();
     engine.stop();
@@ -88,6 +107,11 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     reloading.abort();
     expecting.abort();
     watching.abort();
+    looking_out.abort();
+    pinging.inspect(tokio::task::JoinHandle::abort);
+    if let Err(why) = database.leave_watch(&instance()).await {
+        warn!(%why, "another daemon looks after alarms a little later");
+    }
     if let Err(why) = database.daemon_stopped(&instance(), engine.time()).await {
         warn!(%why, "the database could not be told that this daemon stops");
     }
@@ -98,6 +122,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     };
     worker.abort();
     listener.abort();
+    drop(serving);
     database.close().await;
     drop(lock);
     if drained {
@@ -117,6 +142,18 @@ async fn unarmed(database: &Database, accounts: &[Arc<Account>]) -> Result<Vec<S
     let brakes = database.brakes().await?;
     let armed = |account: &Account| brakes.accounts.get(&account.id).is_some_and(|of_account| of_account.armed);
     Ok(accounts.iter().filter(|account| !armed(account)).map(|account| account.name.clone()).collect())
+}
+
+/// Listens as the config says, and answers what can be answered before the daemon is up. `None`: it does not listen.
+async fn serve(loaded: &Loaded, health: &Health) -> Result<Option<Serving>, AppError> {
+    let Some(address) = loaded.settings.http.listen else { return Ok(None) };
+    let listener = Listener::bind(address).await.map_err(|why| AppError::Listen { address, why })?;
+    let address = listener.address();
+    info!(%address, "health and metrics are answered");
+    if !address.ip().is_loopback() {
+        warn!(%address, "`http.listen` is no loopback address: whoever reaches it sees health and metrics, and there is no password");
+    }
+    Ok(Some(listener.serve(health.routes())))
 }
 
 /// What is said once it is up.

@@ -82,6 +82,8 @@ pub enum Kind {
     DatabaseUrl,
     /// `https://`, or `http://` on loopback.
     HttpUrl,
+    /// Where to listen: an IP address and a port, or `off`.
+    Listen,
     LogFilter,
 }
 
@@ -397,6 +399,9 @@ pub const KEYS: &[Key] = &[
         "Whether it may be at a private or loopback address."),
     key("alarms.channel[].timeout", Kind::Span { least: "1s", most: "60s" }, Default::Is("\"10s\""),
         "How long one try may take; a command that takes longer is killed."),
+    key("http.listen", Kind::Listen, Default::Is("\"127.0.0.1:9610\""),
+        "Where health, metrics and the gateway's webhooks are answered: `ADDRESS:PORT`, or `off`. Port 0 takes any that is free. \
+         There is no password: beyond loopback, let only those reach it who may see it (docs/operating.md)."),
 
     key("log.format", Kind::Choice(&["auto", "text", "json"]), Default::Is("\"auto\""),
         "`auto`: text on a terminal, JSON otherwise."),
@@ -473,6 +478,7 @@ impl Kind {
             Self::Name => "name".into(),
             Self::DatabaseUrl => "database URL".into(),
             Self::HttpUrl => "URL".into(),
+            Self::Listen => "address and port, or \"off\"".into(),
         }
     }
 
@@ -555,6 +561,14 @@ impl Kind {
                 }
             },
             Self::HttpUrl => http_url(value),
+            Self::Listen => {
+                let fits = value == "off" || value.parse::<std::net::SocketAddr>().is_ok();
+                let text = format!(
+                    "`{}` is no address and port such as \"127.0.0.1:9610\" or \"[::1]:9610\", nor \"off\"",
+                    shown(value)
+                );
+                say(fits, &text)
+            }
             Self::LogFilter => {
                 let parsed = tracing_subscriber::EnvFilter::builder().parse(value);
                 parsed.err().map(|_| format!("`{}` is no log level: error, warn, info, debug or trace", shown(value)))

@@ -20,6 +20,7 @@ mod show;
 mod span;
 mod suggest;
 mod version;
+mod webhooks;
 
 use std::collections::BTreeMap;
 
@@ -32,7 +33,8 @@ pub use problem::{ConfigErrors, Origin, Problem};
 pub use reference::reference;
 pub use secret::{NoSecret, Secret, SecretSource};
 pub use settings::{
-    Account, AccountKeys, Database, DatabaseUrl, Jobs, Log, LogFormat, Reload, Retention, Secrets, Settings, Webhook, Worker,
+    Account, AccountKeys, Database, DatabaseUrl, Http, Jobs, Log, LogFormat, Reload, Retention, Secrets, Settings, Webhook,
+    Worker,
 };
 pub use suggest::closest;
 pub use version::{Version, revive};

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::keys::{Default, KEYS};
 
 /// Sections in their order, with what has to be said once for all their keys.
-const SECTIONS: [(&str, &str); 15] = [
+const SECTIONS: [(&str, &str); 16] = [
     ("", "At the top of the file, before the first section."),
     ("database", "SQLite for one process on one machine; PostgreSQL for several."),
     (
@@ -47,6 +47,10 @@ const SECTIONS: [(&str, &str); 15] = [
         "alarms",
         "Who is told at once when something needs a person, and how: docs/alarms.md. Each way to somebody is a `[[alarms.channel]]`. Read \
          when the daemon starts.",
+    ),
+    (
+        "http",
+        "What the daemon answers itself: `/livez`, `/readyz`, `/metrics` and `/version` (docs/operating.md). Read when the daemon starts.",
     ),
     ("log", "Logs go to standard error. They hold no secrets and no personal data."),
 ];

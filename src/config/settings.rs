@@ -1,7 +1,8 @@
 //! Settings, typed and ready for use.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -17,9 +18,10 @@ use super::environment::Environment;
 use super::fuse::fuse_of;
 use super::keys;
 use super::problem::Problem;
-use super::raw::{Raw, RawAccount, RawHolidays, RawPlan, RawWebhook, RawWindows};
+use super::raw::{Raw, RawAccount, RawHolidays, RawPlan, RawWindows};
 use super::secret::{Secret, SecretSource};
 use super::span::Span;
+use super::webhooks::webhooks_of;
 use crate::domain::attempt::Tag;
 use crate::domain::charge::IdMode;
 use crate::domain::classify::Rules;
@@ -59,6 +61,7 @@ pub struct Settings {
     pub worker: Worker,
     pub webhooks: Vec<Webhook>,
     pub alarms: Alarms,
+    pub http: Http,
     pub log: Log,
     pub(super) environment: Environment,
 }
@@ -211,6 +214,13 @@ pub struct Webhook {
     pub timeout: Duration,
 }
 
+/// What the daemon answers itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// `None`: nothing is answered.
+    pub listen: Option<SocketAddr>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     pub format: LogFormat,
@@ -297,6 +307,8 @@ impl Settings {
             },
             webhooks: webhooks_of(&raw.webhooks, wrong),
             alarms: alarms_of(&raw.alarms, wrong),
+            // a text that is neither an address nor `off` has been named already
+            http: Http { listen: raw.http.listen.parse().ok() },
             log: Log {
                 format: match raw.log.format.as_str() {
                     "text" => LogFormat::Text,
@@ -537,30 +549,6 @@ fn recurrence_of(name: &str, raw: &RawPlan, wrong: &mut Wrong<'_>) -> Option<Rec
             recurrence.map_err(|why| wrong.say(&key("billing_day"), format!("`{}`: {why}", key("billing_day")))).ok()
         }
     }
-}
-
-fn webhooks_of(raw: &[RawWebhook], wrong: &mut Wrong<'_>) -> Vec<Webhook> {
-    let mut names = BTreeSet::new();
-    let mut webhooks = Vec::new();
-    for (index, raw) in raw.iter().enumerate() {
-        if !raw.name.is_empty() && !names.insert(raw.name.as_str()) {
-            let key = format!("webhooks.{index}.name");
-            wrong.say(&key, format!("two [[webhooks]] are called \"{}\": deliveries are kept by name", raw.name));
-        }
-        webhooks.push(Webhook {
-            name: raw.name.clone(),
-            url: raw.url.clone(),
-            secret: wrong.source(
-                &format!("webhooks.{index}.secret"),
-                raw.secret_file.as_ref(),
-                raw.secret_credential.as_ref(),
-                format!("webhook-{}", raw.name),
-            ),
-            allow_private: raw.allow_private,
-            timeout: span(&raw.timeout),
-        });
-    }
-    webhooks
 }
 
 #[cfg(test)]

@@ -47,6 +47,7 @@ use crate::domain::window::Windows;
 use crate::ports::clock::Clock;
 use crate::ports::courier::Courier;
 use crate::ports::gateway::Gateway;
+use crate::ports::metrics::Metrics;
 use crate::ports::store::{ClaimToken, NotBegun, Store, StoreError};
 use crate::ports::switch::KillSwitch;
 use crate::ports::wake::Wake;
@@ -166,6 +167,8 @@ pub struct Engine {
     tokens: Box<dyn Fn() -> String + Send + Sync>,
     delivery_delay: DeliveryDelay,
     pub stats: Arc<Stats>,
+    /// What faces count.
+    pub metrics: Arc<Metrics>,
     recorder: Recorder,
     brakes: limits::BrakeCache,
     /// The same of the switch outside of the database: W2 reads the database's brakes anew, and not this one.
@@ -223,6 +226,7 @@ impl Engine {
             tokens: parts.tokens,
             delivery_delay: parts.delivery_delay,
             stats,
+            metrics: Arc::default(),
             recorder,
             brakes: limits::BrakeCache::default(),
             switches: limits::BrakeCache::default(),
@@ -286,6 +290,11 @@ impl Engine {
     /// The time that the engine goes by.
     pub fn time(&self) -> Timestamp {
         self.now()
+    }
+
+    /// Time since boot, which nothing moves (CLOCK_BOOTTIME).
+    pub fn boot(&self) -> Duration {
+        self.clock.boot()
     }
 
     fn now(&self) -> Timestamp {

@@ -5,6 +5,7 @@
 //! in a transaction does not grow with the number of charges.
 
 mod alarms;
+mod backup;
 mod batch;
 mod begin;
 pub mod books;
@@ -45,6 +46,7 @@ use tokio::sync::OnceCell;
 
 use crate::domain::attempt::Tag;
 pub use alarms::Watch;
+pub use backup::{BackupError, Copied};
 pub use chores::{Taken, Undecided};
 use codec::{Param, Row};
 pub use copy::ResultRow;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rebilld::ports::store::Store;
-use rebilld::store::sql::{Statement, cards, charges, chores, fuse, missed, outlook, schedules, states, writes};
+use rebilld::store::sql::{Statement, alarms, cards, charges, chores, fuse, missed, outlook, schedules, states, writes};
 
 use super::rig::{Engine, World, now};
 
@@ -44,6 +44,10 @@ const HOT: &[(&Statement, &str)] = &[
     (&writes::UPDATE_CHARGES, "charges"),
     (&writes::UPDATE_ATTEMPTS, "attempts"),
     (&writes::END_SENDS, "sends"),
+    (&alarms::INCIDENTS, "incidents_open"),
+    (&alarms::UNRESOLVED, "charges_troubled"),
+    (&alarms::OLDEST, "charges_troubled"),
+    (&alarms::STANDING, "alarms_standing"),
 ];
 
 async fn explained(world: &World, statement: &Statement) -> String {
