@@ -284,7 +284,7 @@ pub(super) fn swept(charge: &Charge, findings: &Findings, now: Timestamp) -> Dec
     let news = |found: &&Found| {
         found.record.status == RecordStatus::Paid
             && charge.paid_imp_uid.as_deref() != Some(found.record.imp_uid.as_str())
-            && !(charge.doubt.alarmed && found.mismatch.is_some())
+            && !(charge.doubt.alarmed && found.mismatch.is_some() && charge.state != ChargeState::Paid)
     };
     if findings.records.iter().any(|found| news(&found))
         && let Some(decision) = shown(charge, findings, now)

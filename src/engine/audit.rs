@@ -213,6 +213,11 @@ impl Engine {
                 match self.store.incident_state(account.id, incident).await? {
                     IncidentState::Closed => closed += 1,
                     IncidentState::Open => incidents += 1,
+                    // of this charge others were told, and it keeps silent about one more
+                    IncidentState::New if silent => {
+                        let Incident { kind, detail } = incident.clone();
+                        self.incident(account, Some(charge.id), kind, detail, report).await?;
+                    }
                     IncidentState::New => (incidents, new) = (incidents + 1, new + 1),
                 }
             }

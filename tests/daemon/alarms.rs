@@ -106,6 +106,7 @@ both! {
         rig.close_incident("wrong_payment");
         ear.until_heard("wrong-amount", &["raised", "resolved"]).await;
         rig.done(&["audit"]);
+        ear.until_heard("audit-difference", &["raised", "resolved", "raised", "resolved"]).await;
 
         rig.ask_for(&format!("sb{}01", "a".repeat(26)), 1_000);
         assert_eq!(rig.fails(&["audit"]).0, 65, "nobody here asked for it");
