@@ -48,7 +48,7 @@ pub(super) async fn open(settings: &Settings, create: bool) -> Result<Arc<Databa
         create,
         max_connections: settings.database.max_connections,
     };
-    Ok(Arc::new(Database::open(settings.database.url.reveal(), options).await?))
+    Ok(Arc::new(Database::open(&settings.database_url()?, options).await?))
 }
 
 /// Tells one place to send to from another: docs/protocol.md wants a hash of imp_key, tier and base URL.

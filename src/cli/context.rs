@@ -205,7 +205,7 @@ pub async fn connect(loaded: &Loaded, create: bool) -> Result<Database, Failure>
         // a command asks one thing at a time
         max_connections: settings.database.max_connections.min(2),
     };
-    Ok(Database::open(settings.database.url.reveal(), options).await?)
+    Ok(Database::open(&settings.database_url()?, options).await?)
 }
 
 /// The unix user who runs this, and who stands behind sudo.

@@ -99,6 +99,8 @@ pub const KEYS: &[Key] = &[
     key("database.url", Kind::DatabaseUrl, Default::Is("\"sqlite:rebilld.db\""),
         "`sqlite:PATH`, or `postgres://USER@HOST/DATABASE`. A password in it is hidden wherever the URL is shown; \
          better, keep it out: `PGPASSFILE` and peer authentication work."),
+    key("database.password_file", Kind::Path, Default::None("no password, or PostgreSQL's own ways to it"),
+        "A file with the password of a server's user, that not everybody can read; of no effect if the URL has one itself."),
     key("database.max_connections", Kind::Integer { least: 1, most: 1000 }, Default::Is("8"),
         "How many connections one process opens at most."),
     key("state_dir", Kind::Path, Default::None("`$STATE_DIRECTORY`, else beside the SQLite file, else the working directory"),

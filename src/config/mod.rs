@@ -6,6 +6,7 @@
 mod alarms;
 pub mod cron;
 mod database_plans;
+mod database_url;
 mod dunning;
 mod environment;
 mod fuse;
@@ -26,6 +27,7 @@ use std::collections::BTreeMap;
 
 pub use alarms::{AlarmChannel, AlarmSecrets, Alarms, By, UrlSource};
 pub use database_plans::DatabasePlans;
+pub use database_url::DatabaseUrl;
 pub use environment::Environment;
 pub use keys::{time_of_day, zone};
 pub use layers::{Sources, USUAL_FILES};
@@ -33,8 +35,7 @@ pub use problem::{ConfigErrors, Origin, Problem};
 pub use reference::reference;
 pub use secret::{NoSecret, Secret, SecretSource};
 pub use settings::{
-    Account, AccountKeys, Database, DatabaseUrl, Http, Jobs, Log, LogFormat, Reload, Retention, Secrets, Settings, Webhook,
-    Worker,
+    Account, AccountKeys, Database, Http, Jobs, Log, LogFormat, Reload, Retention, Secrets, Settings, Webhook, Worker,
 };
 pub use suggest::closest;
 pub use version::{Version, revive};
@@ -121,6 +122,7 @@ impl Loaded {
             let secret = source.read(&key, environment);
             secret.map_err(|wrong| problems.push(problem_at(&self.origins, &place, format!("`{key}`: {wrong}")))).ok()
         };
+        let _ = self.settings.database_password().and_then(|source| read("database.password".to_owned(), source));
         let mut accounts = BTreeMap::new();
         for (name, account) in &self.settings.accounts {
             let imp_key = read(format!("accounts.{name}.imp_key"), &account.imp_key);

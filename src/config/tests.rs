@@ -1,4 +1,5 @@
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::Value as Json;
 use tempfile::NamedTempFile;
@@ -38,6 +39,7 @@ kill_file = "/run/rebilld/kill"
 tag = "sb"
 [database]
 url = "postgres://db/rebilld"
+password_file = "password"
 max_connections = 3
 [accounts.main]
 base_url = "http://127.0.0.1:8765/"
@@ -191,7 +193,7 @@ fn without_a_file_the_defaults_are_in_effect() {
     assert!(gone.unwrap_err().to_string().contains("/nowhere/rebilld.toml:1: the file cannot be read"));
     let loaded = load_text("[accounts.a]\n[plans.p]\nevery = \"1 month\"\n[dunning.d]\n").unwrap();
     let settings = &loaded.settings;
-    assert_eq!(settings.database.url.reveal(), "sqlite:rebilld.db");
+    assert_eq!(settings.database_url().unwrap(), "sqlite:rebilld.db");
     assert_eq!(settings.tag.as_str(), "rb");
     assert_eq!(settings.worker.quiet.as_secs(), 3600);
     assert_eq!(settings.accounts["a"].rate, 10);
@@ -422,6 +424,24 @@ fn missing_secrets_are_all_named() {
     ] {
         assert!(wrong.contains(part), "{part} in\n{wrong}");
     }
+}
+
+#[test]
+fn the_database_password_comes_from_a_file_that_not_everybody_can_read() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "hunter2\n").unwrap();
+    let of = |url: &str| {
+        let path = file.path().display();
+        load_text(&format!("[database]\nurl = \"{url}\"\npassword_file = \"{path}\"\n[accounts]\n")).unwrap()
+    };
+    let loaded = of("postgres://rebilld@db/rebilld");
+    assert_eq!(loaded.settings.database_url().unwrap(), "postgres://rebilld:hunter2@db/rebilld");
+    assert!(!loaded.toml().contains("hunter2") && !format!("{:?}", loaded.settings).contains("hunter2"));
+    std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+    for wrong in [loaded.settings.database_url().unwrap_err().to_string(), loaded.secrets().unwrap_err().to_string()] {
+        assert!(wrong.contains("`database.password") && wrong.contains("chmod o="), "{wrong}");
+    }
+    assert_eq!(of("sqlite:x.db").settings.database_url().unwrap(), "sqlite:x.db");
 }
 
 #[test]

@@ -47,8 +47,12 @@ fn a_test_reaches_each_channel_and_says_what_came_back() {
     let done = rig.run(&["alarms", "test", "--output", "json"]);
     assert_eq!(done.code, 69, "{done:?}");
     let rows: serde_json::Value = serde_json::from_str(&done.out).unwrap();
-    let said: Vec<(bool, &str)> =
-        rows.as_array().unwrap().iter().map(|row| (row["delivered"].as_bool().unwrap(), row["answer"].as_str().unwrap())).collect();
+    let said: Vec<(bool, &str)> = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (row["delivered"].as_bool().unwrap(), row["answer"].as_str().unwrap()))
+        .collect();
     assert_eq!(&said[..3], [(true, "HTTP 204"), (false, "HTTP 500"), (true, "exit code 0")]);
     assert!(!said[3].0 && said[3].1.starts_with("the command cannot be run: "), "{said:?}");
     let told: serde_json::Value = serde_json::from_slice(&std::fs::read(rig.path().join("told.json")).unwrap()).unwrap();
