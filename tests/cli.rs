@@ -19,6 +19,7 @@ mod cli {
     mod import;
     mod incidents;
     mod journal;
+    mod metrics;
     mod plans;
     mod states;
     mod systemd;

@@ -3,6 +3,8 @@
 
 #[path = "daemon/alarms.rs"]
 mod alarms;
+#[path = "daemon/ask.rs"]
+mod ask;
 #[path = "daemon/backup.rs"]
 mod backup;
 #[path = "daemon/brakes.rs"]
@@ -13,12 +15,18 @@ mod charges;
 mod dry_run;
 #[path = "daemon/ear.rs"]
 mod ear;
+#[path = "daemon/exposition.rs"]
+mod exposition;
 #[path = "daemon/fuse.rs"]
 mod fuse;
+#[path = "daemon/health.rs"]
+mod health;
 #[path = "daemon/heartbeat.rs"]
 mod heartbeat;
 #[path = "daemon/kill.rs"]
 mod kill;
+#[path = "daemon/metrics.rs"]
+mod metrics;
 #[path = "daemon/notify.rs"]
 mod notify;
 #[path = "daemon/plans.rs"]

@@ -8,6 +8,7 @@ mod store {
     pub mod books;
     pub mod cards;
     pub mod deeds;
+    pub mod figures;
     pub mod flow;
     pub mod fuse;
     pub mod journal;

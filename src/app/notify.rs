@@ -115,6 +115,11 @@ impl Supervisor {
         self.refused.store(refused, Ordering::Relaxed);
     }
 
+    /// What [`Supervisor::refused`] was told last.
+    pub fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+
     /// From now on nothing but the end is told.
     pub fn stopping(&self) {
         *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = Phase::Stopping;
@@ -123,7 +128,7 @@ impl Supervisor {
 
     async fn status(&self, engine: &Engine) -> String {
         let mut text = describe(&engine.stops().await, &engine.breakers());
-        if self.refused.load(Ordering::Relaxed) {
+        if self.is_refused() {
             text.push_str("; the config that was read last is not taken (`rebilld config show --running`)");
         }
         text

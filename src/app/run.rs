@@ -18,6 +18,7 @@ use crate::config::{Loaded, Sources};
 use crate::engine::{Account, worker};
 use crate::http::health::Health;
 use crate::http::listener::{Listener, Serving};
+use crate::http::scrape::Scrape;
 use crate::ports::clock::Clock;
 use crate::ports::store::Store;
 use crate::store::Database;
@@ -90,6 +91,11 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     supervisor.watch(&engine);
     let telling = tokio::spawn(Arc::clone(&supervisor).keep(Arc::clone(&engine)));
     health.up(Arc::clone(&engine));
+    if let Some(serving) = &serving {
+        let moved = assembled.moved.iter().map(|account| account.name.clone()).collect();
+        let supervisor = Arc::clone(&supervisor);
+        serving.add(Scrape::new(Arc::clone(&engine), Arc::clone(&database), moved, move || supervisor.is_refused()).routes());
+    }
     let mut worker = tokio::spawn(worker::run(Arc::clone(&engine)));
     let (mut terminate, mut interrupt) = (listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?);
     tokio::select! {

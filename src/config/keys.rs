@@ -1,8 +1,10 @@
 //! Every key of the config: the one source for unknown-key checks, defaults and the reference.
 
-mod values;
+mod checks;
 
 use jiff::civil::Date;
+
+pub use checks::{blackouts, shown, thousandths, time_of_day, zone};
 
 use super::cron;
 use super::span::Span;
@@ -17,8 +19,6 @@ use crate::domain::period::Every;
 use crate::domain::plan::{Resume, TrialAnchor};
 use crate::domain::recurrence::BillingDay;
 use crate::domain::window::Hours;
-use values::http_url;
-pub use values::{blackouts, shown, thousandths, time_of_day, zone};
 
 /// A key. In a path, `*` stands for a name that the operator gives, `[]` for an entry of a list.
 #[derive(Debug)]
@@ -562,7 +562,7 @@ impl Kind {
                     say(fits, "has to begin with `sqlite:` (a file) or `postgres://`")
                 }
             },
-            Self::HttpUrl => http_url(value),
+            Self::HttpUrl => checks::http_url(value),
             Self::Listen => {
                 let fits = value == "off" || value.parse::<std::net::SocketAddr>().is_ok();
                 let text = format!(

@@ -13,6 +13,7 @@ pub mod force;
 pub mod forecast;
 pub mod limits;
 pub mod look;
+pub mod meters;
 pub mod missed;
 pub mod open;
 pub mod outlook;
@@ -186,8 +187,16 @@ pub(crate) struct AccountRuntime {
     pub account: Account,
     pub limits: AccountLimits,
     pub rates: rates::Rates,
+    pub meters: meters::Meters,
     /// Still to be audited by this process before its first send.
     pub unaudited: AtomicBool,
+}
+
+impl AccountRuntime {
+    /// Everything that was due to be looked up at `at` has been, or nothing was.
+    pub(crate) fn reconciled(&self, at: Timestamp) {
+        self.meters.reconciled.set(u64::try_from(at.as_microsecond()).unwrap_or_default());
+    }
 }
 
 impl Engine {
@@ -201,7 +210,7 @@ impl Engine {
             .map(|account| {
                 let limits = AccountLimits::new(account.rate, account.in_flight, parts.tuning.batch as usize);
                 let (rates, unaudited) = (rates::Rates::default(), AtomicBool::new(parts.audit_first));
-                Arc::new(AccountRuntime { account, limits, rates, unaudited })
+                Arc::new(AccountRuntime { account, limits, rates, meters: meters::Meters::default(), unaudited })
             })
             .collect();
         let first = InForce {
@@ -281,6 +290,11 @@ impl Engine {
     pub fn look_at_audits(&self) {
         self.audit_wanted.store(true, Ordering::Release);
         self.wake.ring();
+    }
+
+    /// Whether the database is read to know what stops sends: not before each account's first audit.
+    pub(crate) fn reads_brakes(&self) -> bool {
+        self.accounts.iter().any(|account| !account.unaudited.load(Ordering::Acquire))
     }
 
     pub(crate) fn token(&self) -> ClaimToken {

@@ -1,5 +1,7 @@
 //! Counters of what this process did, for progress displays and metrics.
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 pub use crate::ports::metrics::{Counter, Gauge};
@@ -26,6 +28,10 @@ pub struct Stats {
     pub missed: Gauge,
     /// When they were last counted, in seconds of CLOCK_BOOTTIME; 0: not yet.
     pub missed_counted: Gauge,
+    /// The same by account, as far as an account is concerned; as many as all missed together, with `unknown`.
+    pub missed_by: Mutex<BTreeMap<String, u64>>,
+    /// The database's clock minus this machine's wall clock, in microseconds, when last compared.
+    pub clock_offset: AtomicI64,
     in_doubt: AtomicI64,
     /// Minor units charged, all currencies added up: for a display of one currency.
     pub amount: AtomicI64,

@@ -148,9 +148,9 @@ metrics! {
         "How long the worker's calls of the database took, successful or not, the wait for a connection included.";
 
     OUTBOX_LAG = "rebilld_outbox_lag_seconds", Kind::Gauge, SECONDS, [],
-        "How long the first delivery of an event that is due has been due; 0: none is.";
+        "How long ago the oldest event happened that some endpoint has not accepted yet; 0: none waits.";
     OUTBOX_WAITING = "rebilld_outbox_waiting", Kind::Gauge, "deliveries", [],
-        "Deliveries of events that have not been accepted yet. 100,000 means that many or more.";
+        "Deliveries of events that have not been accepted yet. 20,000 means that many or more.";
     RECONCILED = "rebilld_reconcile_last_success_timestamp_seconds", Kind::Gauge, SECONDS, ACCOUNT,
         "When this process last looked up all that was due to be, or found that nothing was; Unix time.";
     AUDITED = "rebilld_audit_last_success_timestamp_seconds", Kind::Gauge, SECONDS, ACCOUNT,

@@ -4,6 +4,7 @@
 //! [`Metrics`] keeps those of faces that have no other place for them.
 
 pub mod list;
+mod times;
 mod values;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 
+pub use times::{Call, DatabaseTimes, GatewayTimes, Operation};
 pub use values::{Counter, Gauge, Histogram, Seen};
 
 /// Combinations of label values that one family keeps apart; all others are counted together as `other`.

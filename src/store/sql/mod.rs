@@ -8,6 +8,7 @@ pub mod cards;
 pub mod charges;
 pub mod chores;
 pub mod copy;
+pub mod figures;
 pub mod fuse;
 pub mod imports;
 pub mod missed;
@@ -46,6 +47,7 @@ pub const ALL: &[&[&Statement]] = &[
     alarms::ALL,
     cards::ALL,
     charges::ALL,
+    figures::ALL,
     fuse::ALL,
     imports::ALL,
     missed::ALL,

@@ -1,4 +1,4 @@
-//! Values that several keys share, read from their texts.
+//! Single values, read as a key wants them.
 
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
@@ -32,7 +32,7 @@ pub fn time_of_day(text: &str) -> Option<Time> {
 pub fn zone(name: &str) -> Result<TimeZone, String> {
     TimeZone::get(name).map_err(|_| {
         let names: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
-        let meant = super::super::suggest::closest(name, names.iter().map(String::as_str));
+        let meant = crate::config::suggest::closest(name, names.iter().map(String::as_str));
         let meant = meant.map_or_else(String::new, |meant| format!(": did you mean \"{meant}\"?"));
         format!("there is no time zone `{}`{meant}", shown(name))
     })
