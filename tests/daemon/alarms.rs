@@ -367,3 +367,30 @@ async fn when_the_database_is_gone_each_replica_says_so_and_the_heartbeat_stops(
         assert!(!rig.home.log(&format!("daemon-{n}")).contains("hunter2"), "no address is logged");
     }
 }
+
+#[tokio::test]
+async fn an_idle_daemon_that_looks_after_alarms_makes_two_transactions_a_second_at_most() {
+    let database = postgres::database().await;
+    let (mut rig, ear) = listened_to(Some(&database.url), "");
+    let defaults = "[alarms]\nevery = \"15s\"\nheartbeat_every = \"60s\"\nheartbeat_allow_private = true\n";
+    let heartbeat = format!("heartbeat_url = \"{}\"\n", ear.url());
+    let jobs = "[jobs]\ncharge = \"0 * * * * *\"\nreconcile = \"5 * * * * *\"\nrelay = \"30 * * * * *\"\n";
+    rig.home.layer("idle", &format!("{defaults}{heartbeat}{jobs}"));
+    let _daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_logged("both ledgers agree").await;
+    ear.until_more(0).await;
+    let mut connection = database.connect().await;
+    let clock = SystemClock::new();
+    let mut seen = async || -> (u64, u64) {
+        let sql = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()";
+        let count: i64 = sqlx::query_scalar(sql).fetch_one(&mut connection).await.expect("a number");
+        (count.unsigned_abs(), clock.boot().as_secs())
+    };
+    let (before, from) = seen().await;
+    let end = clock.boot() + std::time::Duration::from_secs(30);
+    until("half a minute of looking", SOON * 2, async || (clock.boot() > end).then_some(())).await;
+    let (after, to) = seen().await;
+    let (transactions, seconds) = (after - before, to - from);
+    println!("{transactions} transactions in {seconds} s");
+    assert!(transactions <= 2 * seconds, "{transactions} transactions in {seconds} s");
+}
