@@ -191,7 +191,8 @@ fn channel_of(raw: &RawChannel, key: &dyn Fn(&str) -> String, wrong: &mut Wrong<
     if is_command && !raw.command.first().is_some_and(|program| program.starts_with('/')) {
         let text =
             format!("channel `{name}` needs `command = [\"/whole/path\", …]`: a program by its whole path, and its arguments");
-        wrong.say(&key("command"), text);
+        // which is not there, perhaps: the line is that of `by`
+        wrong.say(&key("by"), text);
     }
     if !is_command && !raw.command.is_empty() {
         wrong.say(&key("command"), format!("channel `{name}` is no command: leave `command` out, or set `by = \"command\"`"));
