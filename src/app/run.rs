@@ -20,6 +20,7 @@ use crate::http::health::Health;
 use crate::http::listener::{Listener, Serving};
 use crate::http::scrape::Scrape;
 use crate::ports::clock::Clock;
+use crate::ports::crash;
 use crate::ports::store::Store;
 use crate::store::Database;
 use crate::time::SystemClock;
@@ -28,6 +29,8 @@ use crate::time::SystemClock;
 /// ends it at once: what is under way is in doubt then, and looked up at the next start.
 pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     loaded.runnable()?;
+    let variable = |name| sources.environment.get(name);
+    crash::arm(variable(crash::KILL_AT), variable(crash::TELL)).map_err(AppError::Internal)?;
     // from now on it means "read the config again", and no longer the end
     let hangup = listen_for(SignalKind::hangup())?;
     // and this one "send nothing any more"
@@ -40,8 +43,10 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     let health = Health::new(Arc::clone(&clock) as Arc<dyn Clock>);
     // before the migrations, which may take long: whoever watches this process sees that it lives
     let serving = serve(&loaded, &health).await?;
+    crash::point("start: ", "locked");
     supervisor.starting("bringing the database's schema up to date");
     database.migrate().await?;
+    crash::point("start: ", "migrated");
     supervisor.starting("looking at accounts and channels");
     confirmed(&database, &loaded).await?;
     clock.set(database.clock().await?);
@@ -72,6 +77,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     for name in unarmed(&database, &accounts).await? {
         warn!(account = %name, "this live account is not armed in this database: nothing is sent for it. `rebilld run --dry-run` shows what would be, `rebilld arm --account {name}` lets it");
     }
+    crash::point("start: ", "up");
     info!(database = %up.database, accounts = %names.join(", "), plans = up.plans, "rebilld is up");
 
     let watch = Watch {
@@ -107,6 +113,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     }
     health.draining();
     supervisor.stopping();
+    crash::point("stop: ", "asked");
     telling.abort();
     engine.stop();
     // ticks carry nothing, and a config that is half taken is taken at the next start
@@ -129,6 +136,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     worker.abort();
     listener.abort();
     drop(serving);
+    crash::point("stop: ", "drained");
     database.close().await;
     drop(lock);
     if drained {
