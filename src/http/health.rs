@@ -175,7 +175,7 @@ async fn look(engine: &Engine) -> Readiness {
     };
     let accounts: BTreeMap<String, &'static str> = stops.into_iter().map(word).collect();
     let fit = |word: &&str| !["kill switch on", "on hold", "no access token"].contains(word);
-    let ready = accounts.values().any(|word| fit(word));
+    let ready = accounts.values().any(fit);
     let state = if ready { "ready" } else { "no account can be charged for" };
     Readiness { ready, state: state.to_owned(), database: Some("ok".to_owned()), accounts }
 }
