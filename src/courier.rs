@@ -4,6 +4,7 @@
 //! environment, and no connection to an address inside the operator's network unless the endpoint allows it.
 
 mod address;
+pub mod alarms;
 mod knock;
 mod signature;
 

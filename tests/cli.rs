@@ -7,6 +7,7 @@ mod cli {
     pub mod wave;
 
     mod ahead;
+    mod alarms;
     mod arm;
     mod brakes;
     mod calendar;

@@ -3,6 +3,7 @@
 mod support;
 
 mod store {
+    pub mod alarms;
     pub mod arming;
     pub mod books;
     pub mod cards;

@@ -15,24 +15,11 @@ mod tidy {
 
 use std::collections::BTreeSet;
 
+use rebilld::domain::alarm::AlarmKind;
 use tidy::{deploy, floors, guards, migrations, tree, words};
 
-/// The kinds of alarms.
-const ALARMS: [&str; 13] = [
-    "double-charge",
-    "wrong-amount",
-    "review-waiting",
-    "doubt-old",
-    "missed-charges",
-    "fuse",
-    "hold",
-    "kill-switch",
-    "breaker",
-    "audit-difference",
-    "decline-rate",
-    "database",
-    "clock",
-];
+/// The kinds of alarms, as the code has them.
+const ALARMS: [&str; 13] = AlarmKind::NAMES;
 
 fn tidy(wrong: Vec<String>) {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));

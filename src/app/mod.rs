@@ -1,6 +1,7 @@
 //! F5: the composition root: puts the parts together, starts them and stops them.
 
 pub mod ahead;
+pub mod alarms;
 mod assemble;
 mod channels;
 pub mod chores;

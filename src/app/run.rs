@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
+use super::alarms::{self, Lookout, Pinger};
 use super::assemble::{assemble, open};
 use super::channels;
 use super::errors::AppError;
@@ -58,6 +59,15 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     let grace = loaded.settings.worker.shutdown_grace;
     let url = loaded.settings.database.url.to_string();
     let files = KillFiles::new(&loaded.settings.kill_file);
+    let same_clock = Arc::clone(&clock) as Arc<dyn Clock>;
+    let lookout = Lookout::new(
+        Arc::clone(&database),
+        Arc::clone(&engine),
+        loaded.settings.alarms.clone(),
+        instance(),
+        alarms::channels(&loaded, &same_clock)?,
+    );
+    let pinger = Pinger::of(&loaded, &engine, &database)?;
     let reloader = Reloader::begin(loaded, sources, (&assembled, &supervisor)).await?;
     let up = Up { database: url, plans: engine.in_force().catalog.plans.len() };
     let listener = tokio::spawn({
@@ -82,6 +92,8 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     };
     let watching = tokio::spawn(watch.run(pull));
     let reloading = tokio::spawn(reloader.run(hangup));
+    let looking_out = tokio::spawn(lookout.run());
+    let pinging = pinger.map(|pinger| tokio::spawn(pinger.run()));
     let expecting = tokio::spawn(expect::keep(Arc::clone(&database), Arc::clone(&engine), accounts.clone()));
     // before the loop begins: its first beat is the first ping
     supervisor.watch(&engine);
@@ -110,6 +122,11 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     reloading.abort();
     expecting.abort();
     watching.abort();
+    looking_out.abort();
+    pinging.inspect(tokio::task::JoinHandle::abort);
+    if let Err(why) = database.leave_watch(&instance()).await {
+        warn!(%why, "another daemon looks after alarms a little later");
+    }
     if let Err(why) = database.daemon_stopped(&instance(), engine.time()).await {
         warn!(%why, "the database could not be told that this daemon stops");
     }

@@ -3,7 +3,9 @@
 //! Every command is a module; what they share is [`context`] (settings, database, who is asking), [`output`] (tables, JSON,
 //! CSV) and [`failure`] (one sentence and an exit code).
 
+mod alarms;
 mod arm;
+mod backup;
 mod brakes;
 mod calendar;
 mod catch_up;
@@ -13,9 +15,9 @@ mod context;
 mod daemon;
 mod declines;
 mod demo;
+mod doctor;
 #[cfg(test)]
 mod documented;
-mod doctor;
 mod dry_run;
 mod events;
 mod explain;
@@ -147,6 +149,9 @@ enum Command {
     /// What must not happen and did: payments that nobody asked for, that are doubled or gone
     #[command(subcommand)]
     Incidents(incidents::Incidents),
+    /// What a person has to hear of at once: tries the channels, lists what lasts
+    #[command(subcommand)]
+    Alarms(alarms::Alarms),
     /// Events and their delivery to webhooks
     #[command(subcommand)]
     Events(events::Events),
@@ -156,6 +161,8 @@ enum Command {
     /// What operators changed
     #[command(subcommand)]
     Journal(journal::Journal),
+    /// Copies a SQLite database while the daemon works
+    Backup(backup::Backup),
 }
 
 /// Runs the command line of this process.
@@ -222,9 +229,11 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Reconcile(command) => command.run(context).await,
         Command::Audit(command) => command.run(context).await,
         Command::Incidents(command) => command.run(context).await,
+        Command::Alarms(command) => command.run(context).await,
         Command::Events(command) => command.run(context).await,
         Command::Webhooks(command) => command.run(context).await,
         Command::Journal(command) => command.run(context).await,
+        Command::Backup(command) => command.run(context).await,
     }
 }
 

@@ -8,6 +8,7 @@ pub use checks::{blackouts, shown, thousandths, time_of_day, zone};
 
 use super::cron;
 use super::span::Span;
+use crate::domain::alarm::{AlarmKind, Severity};
 use crate::domain::attempt::Tag;
 use crate::domain::cron::CronSchedule;
 use crate::domain::decline::Class;
@@ -357,6 +358,50 @@ pub const KEYS: &[Key] = &[
     key("webhooks[].timeout", Kind::Span { least: "1s", most: "60s" }, Default::Is("\"15s\""),
         "How long an endpoint may take to answer."),
 
+    key("alarms.every", Kind::Span { least: "1s", most: "5m" }, Default::Is("\"15s\""),
+        "How often is looked for what is wrong. See docs/alarms.md for this and all keys of alarms."),
+    key("alarms.repeat", Kind::Span { least: "1s", most: "7d" }, Default::Is("\"4h\""),
+        "How often an alarm is told again while it lasts."),
+    key("alarms.breaker_after", Kind::Span { least: "0s", most: "1h" }, Default::Is("\"60s\""),
+        "How long a gateway has to fail as a whole before that is an alarm."),
+    key("alarms.database_after", Kind::Span { least: "0s", most: "1h" }, Default::Is("\"60s\""),
+        "How long the database has to be silent before that is an alarm, from each daemon."),
+    key("alarms.heartbeat_url", Kind::HttpUrl, Default::None("the file or the credential, else no heartbeat"),
+        "Asked with a GET while the dispatch loop turns and the database answers, and not otherwise: whoever watches it alarms when it \
+         falls silent. Such a URL is a secret, so better keep it in a file."),
+    key("alarms.heartbeat_url_file", Kind::Path, Default::None("the credential"),
+        "A file that holds it and that not everybody can read."),
+    key("alarms.heartbeat_url_credential", Kind::Name, Default::None("`heartbeat-url`, if systemd passes it"),
+        "The systemd credential that holds it."),
+    key("alarms.heartbeat_every", Kind::Span { least: "1s", most: "1h" }, Default::Is("\"60s\""),
+        "How often, at most."),
+    key("alarms.heartbeat_allow_private", Kind::Boolean, Default::Is("false"),
+        "Whether it may be at a private or loopback address."),
+    key("alarms.channel[].name", Kind::Name, Default::Required,
+        "What the channel is called; any number of `[[alarms.channel]]`."),
+    key("alarms.channel[].by", Kind::Choice(&["webhook", "slack", "command"]), Default::Required,
+        "`webhook`: the alarm's JSON is POSTed. `slack`: `{\"text\": …}`, which Slack and others understand. `command`: a program gets the JSON \
+         on its standard input."),
+    key("alarms.channel[].url", Kind::HttpUrl, Default::None("the file or the credential"),
+        "Where to, for `webhook` and `slack`. Slack's URLs are secrets, so better keep them in a file."),
+    key("alarms.channel[].url_file", Kind::Path, Default::None("the credential"),
+        "A file that holds the URL and that not everybody can read."),
+    key("alarms.channel[].url_credential", Kind::Name, Default::None("`alarm-NAME-url`, if systemd passes it"),
+        "The systemd credential that holds the URL."),
+    key("alarms.channel[].secret_file", Kind::Path, Default::None("the credential"),
+        "A file with a signing secret (`whsec_…`): then a webhook is signed as events are."),
+    key("alarms.channel[].secret_credential", Kind::Name, Default::None("`alarm-NAME-secret`, if systemd passes it; else it is not signed"),
+        "The systemd credential that holds the signing secret."),
+    key("alarms.channel[].command[]", Kind::Short(4096), Default::None("for `command` only"),
+        "The program, by its whole path, and its arguments: `command = [\"/usr/local/bin/page\", \"billing\"]`."),
+    key("alarms.channel[].severity", Kind::Choice(&Severity::NAMES), Default::Is("\"warning\""),
+        "The least that is told: `critical` leaves warnings out."),
+    key("alarms.channel[].kinds[]", Kind::Choice(&AlarmKind::NAMES), Default::None("all kinds"),
+        "Only these."),
+    key("alarms.channel[].allow_private", Kind::Boolean, Default::Is("false"),
+        "Whether it may be at a private or loopback address."),
+    key("alarms.channel[].timeout", Kind::Span { least: "1s", most: "60s" }, Default::Is("\"10s\""),
+        "How long one try may take; a command that takes longer is killed."),
     key("http.listen", Kind::Listen, Default::Is("\"127.0.0.1:9610\""),
         "Where health, metrics and the gateway's webhooks are answered: `ADDRESS:PORT`, or `off`. Port 0 takes any that is free. \
          There is no password: beyond loopback, let only those reach it who may see it (docs/operating.md)."),

@@ -3,6 +3,7 @@
 //! [`load`] gives [`Settings`], or every problem at once with its file and line. Secrets are not read before
 //! [`Loaded::secrets`] is asked: most commands need none.
 
+mod alarms;
 pub mod cron;
 mod database_plans;
 mod database_url;
@@ -21,9 +22,11 @@ mod span;
 mod suggest;
 mod template;
 mod version;
+mod webhooks;
 
 use std::collections::BTreeMap;
 
+pub use alarms::{AlarmChannel, AlarmSecrets, Alarms, By, UrlSource};
 pub use database_plans::DatabasePlans;
 pub use database_url::DatabaseUrl;
 pub use environment::Environment;
@@ -144,6 +147,17 @@ impl Loaded {
             }
         }
         (Secrets { accounts, webhooks }, problems)
+    }
+
+    /// Reads what alarms and the heartbeat need.
+    ///
+    /// # Errors
+    /// All that are missing, empty, or readable by everybody.
+    pub fn alarm_secrets(&self) -> Result<AlarmSecrets, ConfigErrors> {
+        let (secrets, problems) = self.settings.alarms.secrets(&self.settings.environment);
+        let place = |(key, text): (String, String)| problem_at(&self.origins, &key, text);
+        ConfigErrors::unless_none(problems.into_iter().map(place).collect())?;
+        Ok(secrets)
     }
 
     /// What a daemon needs beyond a correct config and a plan: an account to charge for.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::alarms::RawAlarms;
 use super::dunning::{RawDeclines, RawDunning};
 use super::fuse::RawFuse;
 
@@ -27,6 +28,7 @@ pub struct Raw {
     pub retention: RawRetention,
     pub worker: RawWorker,
     pub webhooks: Vec<RawWebhook>,
+    pub alarms: RawAlarms,
     pub http: RawHttp,
     pub log: RawLog,
 }

@@ -15,6 +15,7 @@ impl Loaded {
         for webhook in &mut raw.webhooks {
             webhook.url = without_query(&webhook.url);
         }
+        raw.alarms.hide();
         raw.state_dir = Some(self.settings.state_dir.display().to_string());
         raw.kill_file = Some(self.settings.kill_file.display().to_string());
         serde_json::to_value(raw).unwrap_or(Json::Null)

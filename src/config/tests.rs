@@ -155,6 +155,36 @@ timeout = "3s"
 name = "other"
 url = "https://crm.example/"
 secret_credential = "other"
+[alarms]
+every = "5s"
+repeat = "2h"
+breaker_after = "2m"
+database_after = "3m"
+heartbeat_url = "https://hc.example/hunter2"
+heartbeat_every = "30s"
+heartbeat_allow_private = true
+[[alarms.channel]]
+name = "ops"
+by = "webhook"
+url = "https://ops.example/hunter2"
+secret_file = "ops"
+severity = "critical"
+kinds = ["hold", "fuse"]
+allow_private = true
+timeout = "3s"
+[[alarms.channel]]
+name = "chat"
+by = "slack"
+url_file = "chat"
+[[alarms.channel]]
+name = "night"
+by = "webhook"
+url_credential = "night"
+secret_credential = "night-secret"
+[[alarms.channel]]
+name = "pager"
+by = "command"
+command = ["/bin/page", "billing"]
 [http]
 listen = "off"
 [log]
@@ -177,15 +207,21 @@ fn leaves(node: &Json, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
 
 #[test]
 fn the_table_of_keys_and_the_settings_agree() {
-    let loaded = load_text(FULL).unwrap();
+    // there is one heartbeat, and three places for its URL
+    let other = |key: &str| FULL.replace("heartbeat_url = \"https://hc.example/hunter2\"", &format!("{key} = \"x\""));
+    let texts = [FULL.to_owned(), other("heartbeat_url_file"), other("heartbeat_url_credential")];
+    let loaded: Vec<Loaded> = texts.iter().map(|text| load_text(text).unwrap()).collect();
     let mut found = Vec::new();
-    leaves(&serde_json::to_value(&loaded.raw).unwrap(), &mut Vec::new(), &mut found);
+    for loaded in &loaded {
+        leaves(&serde_json::to_value(&loaded.raw).unwrap(), &mut Vec::new(), &mut found);
+    }
     for path in &found {
         assert!(Key::of(path).is_some(), "{path:?} is a setting and no key");
     }
     for key in KEYS {
         assert!(found.iter().any(|path| key.matches(path)), "{} is a key and no setting", key.path);
-        assert!(loaded.origins.keys().any(|path| key.matches(path)), "{} is not in the full example", key.path);
+        let given = loaded.iter().flat_map(|loaded| loaded.origins.keys()).any(|path| key.matches(path));
+        assert!(given, "{} is not in the full example", key.path);
     }
 }
 

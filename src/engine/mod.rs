@@ -306,6 +306,11 @@ impl Engine {
         self.now()
     }
 
+    /// Time since boot, which nothing moves (CLOCK_BOOTTIME).
+    pub fn boot(&self) -> Duration {
+        self.clock.boot()
+    }
+
     fn now(&self) -> Timestamp {
         self.clock.now()
     }

@@ -45,6 +45,7 @@ const VERSIONS: &[Version] = &[
     version!(13, "0013", "findings"),
     version!(14, "0014", "import_holds"),
     version!(15, "0015", "webhooks"),
+    version!(16, "0016", "alarms"),
 ];
 
 /// The names of all indexes, triggers and constraints that the migrations leave behind.

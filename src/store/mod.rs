@@ -4,6 +4,8 @@
 //! [`sql`], by name, in both spellings. Writes come in batches: a batch is columns on Postgres and one JSON text on SQLite ([`batch`]), so that the number of statements
 //! in a transaction does not grow with the number of charges.
 
+mod alarms;
+mod backup;
 mod batch;
 mod begin;
 pub mod books;
@@ -47,6 +49,8 @@ use tokio::sync::OnceCell;
 
 use crate::domain::attempt::Tag;
 use crate::ports::metrics::DatabaseTimes;
+pub use alarms::Watch;
+pub use backup::{BackupError, Copied};
 pub use chores::{Taken, Undecided};
 use codec::{Param, Row};
 pub use copy::ResultRow;

@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rebilld::ports::store::Store;
-use rebilld::store::sql::{Statement, cards, charges, chores, figures, fuse, inbox, missed, outlook, schedules, states, writes};
+use rebilld::store::sql::{
+    Statement, alarms, cards, charges, chores, figures, fuse, inbox, missed, outlook, schedules, states, writes,
+};
 
 use super::rig::{Engine, World, now};
 
@@ -50,6 +52,10 @@ const HOT: &[(&Statement, &str)] = &[
     (&writes::END_SENDS, "sends"),
     (&inbox::HINTED, "merchant_uid"),
     (&inbox::LOOK_UP_SOON, "charges"),
+    (&alarms::INCIDENTS, "incidents_open"),
+    (&alarms::UNRESOLVED, "charges_troubled"),
+    (&alarms::OLDEST, "charges_troubled"),
+    (&alarms::STANDING, "alarms_standing"),
 ];
 
 async fn explained(world: &World, statement: &Statement) -> String {

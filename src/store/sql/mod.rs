@@ -3,6 +3,7 @@
 //! Parameters are `$1`, `$2`, … on both. Where the two texts differ, the comment starts "Differs because".
 
 pub mod accounts;
+pub mod alarms;
 pub mod cards;
 pub mod charges;
 pub mod chores;
@@ -44,6 +45,7 @@ impl Statement {
 /// All statements, by the file that they stand in.
 pub const ALL: &[&[&Statement]] = &[
     accounts::ALL,
+    alarms::ALL,
     cards::ALL,
     charges::ALL,
     figures::ALL,
