@@ -4,6 +4,8 @@
 //! environment, and no connection to an address inside the operator's network unless the endpoint allows it.
 
 mod address;
+pub mod alarms;
+mod knock;
 mod signature;
 
 #[cfg(test)]
@@ -20,6 +22,7 @@ use jiff::SignedDuration;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, Url, redirect, retry};
 
+pub use knock::knock;
 pub use signature::{SECRET_PREFIX, sign, verify};
 
 use crate::domain::event::envelope;

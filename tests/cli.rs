@@ -7,6 +7,7 @@ mod cli {
     pub mod wave;
 
     mod ahead;
+    mod alarms;
     mod arm;
     mod brakes;
     mod calendar;
@@ -14,12 +15,17 @@ mod cli {
     mod config;
     mod declines;
     mod desk;
+    mod doctor;
     mod guards;
     mod import;
     mod incidents;
+    mod init;
     mod journal;
+    mod kubernetes;
+    mod metrics;
     mod plans;
     mod states;
     mod systemd;
     mod terms;
+    mod webhooks;
 }

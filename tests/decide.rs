@@ -493,6 +493,23 @@ fn a_payment_under_another_id_waits_for_the_open_send_and_then_settles() {
 }
 
 #[test]
+fn of_a_paid_charge_each_other_payment_is_told_and_its_own_is_not() {
+    let paid = |imp_uid: &str, n| record(imp_uid, n, RecordStatus::Paid, "");
+    let mut charge = Charge { state: ChargeState::Paid, paid_imp_uid: Some("imp_own".into()), next_at: None, ..fresh() };
+    let other = Some(Mismatch::Amount);
+    let records =
+        vec![(1, paid("imp_a", 1), true, None), (2, paid("imp_own", 2), true, None), (3, paid("imp_b", 3), true, other)];
+    let decision = decide(&charge, &Fact::LookedUp(findings(10, records)), at(10), &Policy::default()).unwrap();
+    let told: Vec<&str> = decision.incidents.iter().map(|incident| incident.detail.as_str()).collect();
+    assert_eq!((told.len(), told[0]), (2, "imp_own and imp_a are both paid"), "{told:?}");
+    assert!(told[1].starts_with("imp_b under ") && told[1].ends_with("its amount is not ours"), "{told:?}");
+    charge.doubt.alarmed = true;
+    let wrong = vec![(2, paid("imp_own", 2), true, None), (3, paid("imp_b", 3), true, other)];
+    let decision = decide(&charge, &Fact::LookedUp(findings(10, wrong)), at(10), &Policy::default()).unwrap();
+    assert_eq!(decision.incidents.len(), 1, "something else was told before");
+}
+
+#[test]
 fn the_end_of_a_ladder_does_not_cancel_what_was_paid_under_another_id() {
     let mut policy = Policy::default();
     let cancels = Dunning { ladder: Ladder::After(Vec::new()), end: End::Cancel, ..Dunning::default() };

@@ -7,6 +7,8 @@ mod lifecycle {
     pub mod catching_up;
     pub mod dunning;
     pub mod fuse;
+    pub mod health;
+    pub mod inbox;
     pub mod ladders;
     pub mod lanes;
     pub mod late;

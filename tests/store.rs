@@ -7,10 +7,12 @@ mod support;
 mod wire;
 
 mod store {
+    pub mod alarms;
     pub mod arming;
     pub mod books;
     pub mod cards;
     pub mod deeds;
+    pub mod figures;
     pub mod flow;
     pub mod fuse;
     pub mod journal;

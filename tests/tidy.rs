@@ -3,6 +3,7 @@
 //! The rules are constants in `tidy/rules.rs`. Each check takes texts, and each has a test beside it that shows it can fail.
 
 mod tidy {
+    pub mod deploy;
     pub mod expand;
     pub mod floors;
     pub mod guards;
@@ -13,7 +14,13 @@ mod tidy {
     pub mod words;
 }
 
-use tidy::{expand, floors, guards, migrations, tree, words};
+use std::collections::BTreeSet;
+
+use rebilld::domain::alarm::AlarmKind;
+use tidy::{deploy, expand, floors, guards, migrations, tree, words};
+
+/// The kinds of alarms, as the code has them.
+const ALARMS: [&str; 13] = AlarmKind::NAMES;
 
 fn tidy(wrong: Vec<String>) {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
@@ -67,6 +74,34 @@ fn a_migration_only_adds_unless_its_name_says_otherwise() {
 #[test]
 fn both_engines_have_the_same_migrations() {
     tidy(migrations::parity(&tree::migrations("sqlite"), &tree::migrations("postgres")));
+}
+
+#[test]
+fn dashboard_and_alerts_name_metrics_that_exist() {
+    let text = |path| tree::read(path).expect("a file of deploy/");
+    let mut all = deploy::of_dashboard(&text(deploy::DASHBOARD));
+    all.extend(deploy::of_rules(&text(deploy::RULES)));
+    assert!(all.len() > 60, "{} expressions", all.len());
+    tidy(all.iter().flat_map(|(place, expression)| deploy::unknown(place, expression)).collect());
+}
+
+#[test]
+fn every_alarm_has_an_alert_and_a_page() {
+    let rules = tree::read(deploy::RULES).expect("the alert rules");
+    let kinds: BTreeSet<&str> = deploy::said(&rules, "alarm").into_iter().collect();
+    let expected: BTreeSet<&str> = ALARMS.into_iter().chain(["process-down"]).collect();
+    assert_eq!(kinds, expected);
+    for page in deploy::said(&rules, "runbook") {
+        let text = tree::read(page).unwrap_or_else(|| panic!("{page}: an alert names it, and it is not there"));
+        tidy(deploy::not_a_runbook(page, &text));
+    }
+    let count = deploy::of_rules(&rules).len();
+    for (key, every) in [("alarm", count), ("severity", count), ("summary", count), ("description", count), ("runbook", count)] {
+        assert_eq!(deploy::said(&rules, key).len(), every, "{key}");
+    }
+    let pages = tree::shared_files().into_iter().filter_map(|path| Some(path.strip_prefix("docs/runbooks/")?.to_owned()));
+    let pages: BTreeSet<String> = pages.filter(|page| page != "README.md").collect();
+    assert_eq!(pages, expected.iter().map(|kind| format!("{kind}.md")).collect());
 }
 
 #[test]

@@ -102,7 +102,9 @@ impl World {
     fn start(&mut self, binary: &Path, name: &str, state: &str) -> Daemon {
         self.home.binary = binary.to_owned();
         let state = self.home.path(state);
-        self.home.layer(name, &format!("state_dir = \"{}\"\n", state.display()));
+        // the version before may not know the section
+        let http = if binary == Path::new(BINARY) { "[http]\nlisten = \"off\"\n" } else { "" };
+        self.home.layer(name, &format!("state_dir = \"{}\"\n{http}", state.display()));
         let daemon = Daemon::start(&self.home, name);
         self.home.files.pop();
         daemon

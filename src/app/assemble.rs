@@ -11,7 +11,7 @@ use tracing::{error, warn};
 use super::errors::AppError;
 use super::guard::{self, Start};
 use super::kill_files::KillFiles;
-use crate::config::{Loaded, Settings};
+use crate::config::{ConfigErrors, Loaded, Settings};
 use crate::courier::{Endpoint, WebhookCourier, delay};
 use crate::domain::attempt::{base32, digest};
 use crate::domain::charge::{AccountId, IdMode};
@@ -34,30 +34,34 @@ pub struct Assembled {
     pub wake: Wake,
 }
 
-/// A random text of 130 bits: claim tokens and incarnations.
-pub(super) fn random() -> String {
+/// A random text of 130 bits, 26 letters and digits: claim tokens, incarnations, addresses that nobody can guess.
+pub fn random() -> String {
     let mut bytes = [0; 17];
     SysRng.try_fill_bytes(&mut bytes).expect("the system's random numbers are always there");
     base32(&bytes, 26)
 }
 
 /// How the configured database is opened by a command. `create` makes a missing SQLite file.
-pub fn open_options(settings: &Settings, create: bool) -> OpenOptions {
+///
+/// # Errors
+/// The file of the password cannot be read.
+pub fn open_options(settings: &Settings, create: bool) -> Result<OpenOptions, ConfigErrors> {
     let database = &settings.database;
-    OpenOptions {
+    let listen_url = settings.listen_url()?;
+    Ok(OpenOptions {
         endpoints: settings.webhooks.iter().map(|webhook| webhook.name.clone()).collect(),
         create,
         max_connections: database.max_connections,
         pooled: database.pooled,
-        listen_url: database.listen_url.as_ref().map(|url| url.reveal().to_owned()),
+        listen_url,
         ..OpenOptions::default()
-    }
+    })
 }
 
 /// Opens the configured database for the daemon, which never waits for long.
 pub(super) async fn open(settings: &Settings, create: bool) -> Result<Arc<Database>, AppError> {
-    let options = OpenOptions { answer_within: settings.database.answer_timeout, ..open_options(settings, create) };
-    Ok(Arc::new(Database::open(settings.database.url.reveal(), options).await?))
+    let options = OpenOptions { answer_within: settings.database.answer_timeout, ..open_options(settings, create)? };
+    Ok(Arc::new(Database::open(&settings.database_url()?, options).await?))
 }
 
 /// Tells one place to send to from another: docs/protocol.md wants a hash of imp_key, tier and base URL.
@@ -144,6 +148,25 @@ fn copy(account: &Account) -> Account {
     }
 }
 
+/// An account's client, which has asked nothing yet.
+pub(super) fn client(
+    settings: &Settings,
+    config: &crate::config::Account,
+    keys: &crate::config::AccountKeys,
+    clock: Arc<dyn Clock>,
+) -> Result<PortOne, AppError> {
+    let mut portone = PortOneConfig::new(
+        &config.name,
+        &config.base_url,
+        Secret::new(keys.imp_key.reveal()),
+        Secret::new(keys.imp_secret.reveal()),
+    );
+    portone.tier = config.tier.clone();
+    portone.include_sandbox = config.include_sandbox;
+    portone.declines = Arc::clone(&settings.declines);
+    PortOne::new(portone, clock).map_err(|why| AppError::Account { account: config.name.clone(), why })
+}
+
 fn account(
     settings: &Settings,
     secrets: &crate::config::Secrets,
@@ -152,16 +175,7 @@ fn account(
 ) -> Result<Account, AppError> {
     let config = settings.accounts.get(&row.name).ok_or_else(|| AppError::NoAccount(row.name.clone()))?;
     let keys = secrets.accounts.get(&row.name).ok_or_else(|| AppError::NoAccount(row.name.clone()))?;
-    let mut portone = PortOneConfig::new(
-        &row.name,
-        &config.base_url,
-        Secret::new(keys.imp_key.reveal()),
-        Secret::new(keys.imp_secret.reveal()),
-    );
-    portone.tier = config.tier.clone();
-    portone.include_sandbox = config.include_sandbox;
-    portone.declines = Arc::clone(&settings.declines);
-    let gateway = PortOne::new(portone, clock).map_err(|why| AppError::Account { account: row.name.clone(), why })?;
+    let gateway = client(settings, config, keys, clock)?;
     Ok(Account {
         id: row.id,
         name: row.name.clone(),

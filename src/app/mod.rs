@@ -1,13 +1,16 @@
 //! F5: the composition root: puts the parts together, starts them and stops them.
 
 pub mod ahead;
+pub mod alarms;
 mod assemble;
 mod channels;
 pub mod chores;
 pub mod demo;
+pub mod doctor;
 mod errors;
 pub mod expect;
 mod guard;
+mod inbox;
 mod kill_files;
 mod notify;
 mod operate;
@@ -19,7 +22,7 @@ pub mod simulate;
 mod switch;
 pub mod takeover;
 
-pub use assemble::{Assembled, assemble, open_options};
+pub use assemble::{Assembled, assemble, open_options, random};
 pub use errors::AppError;
 pub use kill_files::KillFiles;
 pub use operate::{Audited, audit, reconcile, release_hold, rule};

@@ -5,17 +5,23 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
+use super::alarms::{self, Lookout, Pinger};
 use super::assemble::{assemble, open};
 use super::channels;
 use super::errors::AppError;
 use super::expect;
+use super::inbox;
 use super::kill_files::KillFiles;
 use super::notify::Supervisor;
 use super::reload::{Reloader, confirmed, instance};
 use super::switch::Watch;
 use crate::config::{Loaded, Sources};
 use crate::engine::{Account, worker};
+use crate::http::health::Health;
+use crate::http::listener::{Listener, Serving};
+use crate::http::scrape::Scrape;
 use crate::ports::clock::Clock;
+use crate::ports::crash;
 use crate::ports::store::Store;
 use crate::store::Database;
 use crate::time::SystemClock;
@@ -24,6 +30,8 @@ use crate::time::SystemClock;
 /// ends it at once: what is under way is in doubt then, and looked up at the next start.
 pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     loaded.runnable()?;
+    let variable = |name| sources.environment.get(name);
+    crash::arm(variable(crash::KILL_AT), variable(crash::TELL)).map_err(AppError::Internal)?;
     // from now on it means "read the config again", and no longer the end
     let hangup = listen_for(SignalKind::hangup())?;
     // and this one "send nothing any more"
@@ -32,19 +40,34 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     supervisor.starting("opening the database");
     let database = open(&loaded.settings, true).await?;
     let lock = database.lock_for_daemon()?;
+    crash::point("start: ", "locked");
+    let clock = Arc::new(SystemClock::new());
+    let health = Health::new(Arc::clone(&clock) as Arc<dyn Clock>);
+    // before the migrations, which may take long: whoever watches this process sees that it lives
+    let serving = serve(&loaded, &health).await?;
     supervisor.starting("bringing the database's schema up to date");
     database.migrate().await?;
+    crash::point("start: ", "migrated");
     supervisor.starting("looking at accounts and channels");
     confirmed(&database, &loaded).await?;
-    let clock = Arc::new(SystemClock::new());
     clock.set(database.clock().await?);
     let assembled = assemble(&loaded, database, Arc::clone(&clock) as Arc<dyn Clock>, true, |_| {}).await?;
     let (engine, wake) = (Arc::clone(&assembled.engine), assembled.wake.clone());
     let (database, accounts) = (Arc::clone(&assembled.database), assembled.accounts.clone());
     channels::check(&accounts, &database, clock.as_ref()).await?;
+    let webhooks = inbox::open(serving.as_ref(), &loaded.settings, &assembled).await?;
     let grace = loaded.settings.worker.shutdown_grace;
     let url = loaded.settings.database.url.to_string();
     let files = KillFiles::new(&loaded.settings.kill_file);
+    let same_clock = Arc::clone(&clock) as Arc<dyn Clock>;
+    let lookout = Lookout::new(
+        Arc::clone(&database),
+        Arc::clone(&engine),
+        loaded.settings.alarms.clone(),
+        instance(),
+        alarms::channels(&loaded, &same_clock)?,
+    );
+    let pinger = Pinger::of(&loaded, &engine, &database)?;
     let reloader = Reloader::begin(loaded, sources, (&assembled, &supervisor)).await?;
     let up = Up { database: url, plans: engine.in_force().catalog.plans.len() };
     let listener = tokio::spawn({
@@ -56,6 +79,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     for name in unarmed(&database, &accounts).await? {
         warn!(account = %name, "this live account is not armed in this database: nothing is sent for it. `rebilld run --dry-run` shows what would be, `rebilld arm --account {name}` lets it");
     }
+    crash::point("start: ", "up");
     info!(database = %up.database, accounts = %names.join(", "), plans = up.plans, "rebilld is up");
 
     let watch = Watch {
@@ -68,10 +92,18 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     };
     let watching = tokio::spawn(watch.run(pull));
     let reloading = tokio::spawn(reloader.run(hangup));
+    let looking_out = tokio::spawn(lookout.run());
+    let pinging = pinger.map(|pinger| tokio::spawn(pinger.run()));
     let expecting = tokio::spawn(expect::keep(Arc::clone(&database), Arc::clone(&engine), accounts.clone()));
     // before the loop begins: its first beat is the first ping
     supervisor.watch(&engine);
     let telling = tokio::spawn(Arc::clone(&supervisor).keep(Arc::clone(&engine)));
+    health.up(Arc::clone(&engine));
+    if let Some(serving) = &serving {
+        let moved = assembled.moved.iter().map(|account| account.name.clone()).collect();
+        let supervisor = Arc::clone(&supervisor);
+        serving.add(Scrape::new(Arc::clone(&engine), Arc::clone(&database), moved, move || supervisor.is_refused()).routes());
+    }
     let mut worker = tokio::spawn(worker::run(Arc::clone(&engine)));
     let (mut terminate, mut interrupt) = (listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?);
     tokio::select! {
@@ -81,13 +113,20 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
             return Err(AppError::Internal(format!("the worker ended by itself: {ended:?}")));
         }
     }
+    health.draining();
     supervisor.stopping();
+    crash::point("stop: ", "asked");
     telling.abort();
     engine.stop();
     // ticks carry nothing, and a config that is half taken is taken at the next start
     reloading.abort();
     expecting.abort();
     watching.abort();
+    looking_out.abort();
+    pinging.inspect(tokio::task::JoinHandle::abort);
+    if let Err(why) = database.leave_watch(&instance()).await {
+        warn!(%why, "another daemon looks after alarms a little later");
+    }
     if let Err(why) = database.daemon_stopped(&instance(), engine.time()).await {
         warn!(%why, "the database could not be told that this daemon stops");
     }
@@ -98,6 +137,8 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     };
     worker.abort();
     listener.abort();
+    drop((serving, webhooks));
+    crash::point("stop: ", "drained");
     database.close().await;
     drop(lock);
     if drained {
@@ -117,6 +158,18 @@ async fn unarmed(database: &Database, accounts: &[Arc<Account>]) -> Result<Vec<S
     let brakes = database.brakes().await?;
     let armed = |account: &Account| brakes.accounts.get(&account.id).is_some_and(|of_account| of_account.armed);
     Ok(accounts.iter().filter(|account| !armed(account)).map(|account| account.name.clone()).collect())
+}
+
+/// Listens as the config says, and answers what can be answered before the daemon is up. `None`: it does not listen.
+async fn serve(loaded: &Loaded, health: &Health) -> Result<Option<Serving>, AppError> {
+    let Some(address) = loaded.settings.http.listen else { return Ok(None) };
+    let listener = Listener::bind(address).await.map_err(|why| AppError::Listen { address, why })?;
+    let address = listener.address();
+    info!(%address, "health and metrics are answered");
+    if !address.ip().is_loopback() {
+        warn!(%address, "`http.listen` is no loopback address: whoever reaches it sees health and metrics, and there is no password");
+    }
+    Ok(Some(listener.serve(health.routes())))
 }
 
 /// What is said once it is up.

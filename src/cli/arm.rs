@@ -70,7 +70,7 @@ impl Arm {
     }
 }
 
-fn base_url(opened: &Opened, name: &str) -> Result<String, Failure> {
+pub(super) fn base_url(opened: &Opened, name: &str) -> Result<String, Failure> {
     let accounts = &opened.loaded.settings.accounts;
     if let Some(account) = accounts.get(name) {
         return Ok(account.base_url.clone());

@@ -202,8 +202,8 @@ pub async fn connect(loaded: &Loaded, create: bool) -> Result<Database, Failure>
     let settings = &loaded.settings;
     // a command asks one thing at a time
     let max_connections = settings.database.max_connections.min(2);
-    let options = OpenOptions { max_connections, ..open_options(settings, create) };
-    Ok(Database::open(settings.database.url.reveal(), options).await?)
+    let options = OpenOptions { max_connections, ..open_options(settings, create)? };
+    Ok(Database::open(&settings.database_url()?, options).await?)
 }
 
 /// The unix user who runs this, and who stands behind sudo.

@@ -3,7 +3,9 @@
 //! Every command is a module; what they share is [`context`] (settings, database, who is asking), [`output`] (tables, JSON,
 //! CSV) and [`failure`] (one sentence and an exit code).
 
+mod alarms;
 mod arm;
+mod backup;
 mod brakes;
 mod calendar;
 mod catch_up;
@@ -13,15 +15,21 @@ mod context;
 mod daemon;
 mod declines;
 mod demo;
+mod doctor;
+#[cfg(test)]
+mod documented;
 mod dry_run;
 mod events;
 mod explain;
 mod failure;
 mod forecast;
+mod healthcheck;
 mod imports;
 mod incidents;
+mod init;
 mod journal;
 mod logging;
+mod metrics;
 mod migrate;
 mod output;
 mod plans;
@@ -33,6 +41,7 @@ mod simulate;
 mod subscriptions;
 mod takeover;
 mod wave;
+mod webhooks;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -76,6 +85,15 @@ enum Command {
     Demo(demo::Demo),
     /// Runs a gateway on this machine that answers as PortOne does and charges nobody
     Sandbox(sandbox::Sandbox),
+    /// Writes the files to start from: a config with every key explained, and what systemd or Kubernetes need
+    Init(init::Init),
+    /// Looks at everything that the daemon leans on, and says how to right what is wrong
+    Doctor(doctor::Doctor),
+    /// Asks the running daemon of this config whether it is well: exit code 0, or 69
+    Healthcheck(healthcheck::Healthcheck),
+    /// What the daemon tells at /metrics
+    #[command(subcommand)]
+    Metrics(metrics::Metrics),
     /// Brings the database up to date
     Migrate(migrate::Migrate),
     /// Lists when periods start and fall due: month ends, billing days, cron, zones, trials, banking days
@@ -131,12 +149,20 @@ enum Command {
     /// What must not happen and did: payments that nobody asked for, that are doubled or gone
     #[command(subcommand)]
     Incidents(incidents::Incidents),
+    /// What a person has to hear of at once: tries the channels, lists what lasts
+    #[command(subcommand)]
+    Alarms(alarms::Alarms),
     /// Events and their delivery to webhooks
     #[command(subcommand)]
     Events(events::Events),
+    /// Where PortOne's webhooks come in: they hasten look-ups, and are never believed
+    #[command(subcommand)]
+    Webhooks(webhooks::Webhooks),
     /// What operators changed
     #[command(subcommand)]
     Journal(journal::Journal),
+    /// Copies a SQLite database while the daemon works
+    Backup(backup::Backup),
 }
 
 /// Runs the command line of this process.
@@ -178,6 +204,10 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Run(command) => command.run(context).await,
         Command::Demo(command) => command.run(context).await,
         Command::Sandbox(command) => command.run(context).await,
+        Command::Init(command) => command.run(context),
+        Command::Doctor(command) => command.run(context).await,
+        Command::Healthcheck(command) => command.run(context).await,
+        Command::Metrics(command) => command.run(context),
         Command::Migrate(command) => command.run(context).await,
         Command::Calendar(command) => command.run(context),
         Command::Config(command) => command.run(context).await,
@@ -199,8 +229,11 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Reconcile(command) => command.run(context).await,
         Command::Audit(command) => command.run(context).await,
         Command::Incidents(command) => command.run(context).await,
+        Command::Alarms(command) => command.run(context).await,
         Command::Events(command) => command.run(context).await,
+        Command::Webhooks(command) => command.run(context).await,
         Command::Journal(command) => command.run(context).await,
+        Command::Backup(command) => command.run(context).await,
     }
 }
 

@@ -30,6 +30,9 @@ pub struct Sandbox {
     /// `Tier` headers that the key may use
     #[arg(long, value_name = "TIER")]
     tier: Vec<String>,
+    /// Sends a webhook, as PortOne does, to the URL in this file for each payment; `rebilld webhooks url` prints one
+    #[arg(long, value_name = "FILE")]
+    webhook_file: Option<PathBuf>,
     /// Seed of the faults; any fault switch without it means seed 1
     #[arg(long, value_name = "NUMBER")]
     fault_seed: Option<u64>,
@@ -85,6 +88,7 @@ impl Sandbox {
         options.faults = self.faults();
         options.bind = self.listen;
         options.ledger_file = self.ledger;
+        options.webhook_file = self.webhook_file;
         let account = SandboxAccount::new(self.key, self.secret);
         options.accounts = vec![self.tier.into_iter().fold(account, SandboxAccount::tier)];
         let unreachable = |error: std::io::Error| Failure::new(Code::Unavailable, format!("the sandbox cannot start: {error}"));

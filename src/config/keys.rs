@@ -1,10 +1,14 @@
 //! Every key of the config: the one source for unknown-key checks, defaults and the reference.
 
-use jiff::civil::{Date, Time};
-use jiff::tz::TimeZone;
+mod checks;
+
+use jiff::civil::Date;
+
+pub use checks::{blackouts, shown, thousandths, time_of_day, zone};
 
 use super::cron;
 use super::span::Span;
+use crate::domain::alarm::{AlarmKind, Severity};
 use crate::domain::attempt::Tag;
 use crate::domain::cron::CronSchedule;
 use crate::domain::decline::Class;
@@ -14,7 +18,7 @@ use crate::domain::money::Currency;
 use crate::domain::period::Every;
 use crate::domain::plan::{Resume, TrialAnchor};
 use crate::domain::recurrence::BillingDay;
-use crate::domain::window::{Blackout, Hours, NotHours};
+use crate::domain::window::Hours;
 
 /// A key. In a path, `*` stands for a name that the operator gives, `[]` for an entry of a list.
 #[derive(Debug)]
@@ -78,6 +82,8 @@ pub enum Kind {
     DatabaseUrl,
     /// `https://`, or `http://` on loopback.
     HttpUrl,
+    /// Where to listen: an IP address and a port, or `off`.
+    Listen,
     LogFilter,
 }
 
@@ -93,6 +99,9 @@ pub const KEYS: &[Key] = &[
     key("database.url", Kind::DatabaseUrl, Default::Is("\"sqlite:rebilld.db\""),
         "`sqlite:PATH`, or `postgres://USER@HOST/DATABASE`. A password in it is hidden wherever the URL is shown; \
          better, keep it out: `PGPASSFILE` and peer authentication work."),
+    key("database.password_file", Kind::Path, Default::None("no password, or PostgreSQL's own ways to it"),
+        "A file that holds the password of the URL's user and that not everybody can read. For where `PGPASSFILE` is refused because \
+         a group may read it, such as a Secret of Kubernetes. Of no effect if the URL has a password itself."),
     key("database.max_connections", Kind::Integer { least: 1, most: 1000 }, Default::Is("8"),
         "How many connections one process opens at most."),
     key("database.pooled", Kind::Boolean, Default::Is("false"),
@@ -360,6 +369,60 @@ pub const KEYS: &[Key] = &[
     key("webhooks[].timeout", Kind::Span { least: "1s", most: "60s" }, Default::Is("\"15s\""),
         "How long an endpoint may take to answer."),
 
+    key("alarms.every", Kind::Span { least: "1s", most: "5m" }, Default::Is("\"15s\""),
+        "How often is looked for what is wrong. See docs/alarms.md for this and all keys of alarms."),
+    key("alarms.repeat", Kind::Span { least: "1s", most: "7d" }, Default::Is("\"4h\""),
+        "How often an alarm is told again while it lasts."),
+    key("alarms.breaker_after", Kind::Span { least: "0s", most: "1h" }, Default::Is("\"60s\""),
+        "How long a gateway has to fail as a whole before that is an alarm."),
+    key("alarms.database_after", Kind::Span { least: "0s", most: "1h" }, Default::Is("\"60s\""),
+        "How long the database has to be silent before that is an alarm, from each daemon."),
+    key("alarms.heartbeat_url", Kind::HttpUrl, Default::None("the file or the credential, else no heartbeat"),
+        "Asked with a GET while the dispatch loop turns and the database answers, and not otherwise: whoever watches it alarms when it \
+         falls silent. Such a URL is a secret, so better keep it in a file."),
+    key("alarms.heartbeat_url_file", Kind::Path, Default::None("the credential"),
+        "A file that holds it and that not everybody can read."),
+    key("alarms.heartbeat_url_credential", Kind::Name, Default::None("`heartbeat-url`, if systemd passes it"),
+        "The systemd credential that holds it."),
+    key("alarms.heartbeat_every", Kind::Span { least: "1s", most: "1h" }, Default::Is("\"60s\""),
+        "How often, at most."),
+    key("alarms.heartbeat_allow_private", Kind::Boolean, Default::Is("false"),
+        "Whether it may be at a private or loopback address."),
+    key("alarms.channel[].name", Kind::Name, Default::Required,
+        "What the channel is called; any number of `[[alarms.channel]]`."),
+    key("alarms.channel[].by", Kind::Choice(&["webhook", "slack", "command"]), Default::Required,
+        "`webhook`: the alarm's JSON is POSTed. `slack`: `{\"text\": …}`, which Slack and others understand. `command`: a program gets the JSON \
+         on its standard input."),
+    key("alarms.channel[].url", Kind::HttpUrl, Default::None("the file or the credential"),
+        "Where to, for `webhook` and `slack`. Slack's URLs are secrets, so better keep them in a file."),
+    key("alarms.channel[].url_file", Kind::Path, Default::None("the credential"),
+        "A file that holds the URL and that not everybody can read."),
+    key("alarms.channel[].url_credential", Kind::Name, Default::None("`alarm-NAME-url`, if systemd passes it"),
+        "The systemd credential that holds the URL."),
+    key("alarms.channel[].secret_file", Kind::Path, Default::None("the credential"),
+        "A file with a signing secret (`whsec_…`): then a webhook is signed as events are."),
+    key("alarms.channel[].secret_credential", Kind::Name, Default::None("`alarm-NAME-secret`, if systemd passes it; else it is not signed"),
+        "The systemd credential that holds the signing secret."),
+    key("alarms.channel[].command[]", Kind::Short(4096), Default::None("for `command` only"),
+        "The program, by its whole path, and its arguments: `command = [\"/usr/local/bin/page\", \"billing\"]`."),
+    key("alarms.channel[].severity", Kind::Choice(&Severity::NAMES), Default::Is("\"warning\""),
+        "The least that is told: `critical` leaves warnings out."),
+    key("alarms.channel[].kinds[]", Kind::Choice(&AlarmKind::NAMES), Default::None("all kinds"),
+        "Only these."),
+    key("alarms.channel[].allow_private", Kind::Boolean, Default::Is("false"),
+        "Whether it may be at a private or loopback address."),
+    key("alarms.channel[].timeout", Kind::Span { least: "1s", most: "60s" }, Default::Is("\"10s\""),
+        "How long one try may take; a command that takes longer is killed."),
+    key("http.listen", Kind::Listen, Default::Is("\"127.0.0.1:9610\""),
+        "Where health, metrics and the gateway's webhooks are answered: `ADDRESS:PORT`, or `off`. Port 0 takes any that is free. \
+         There is no password: beyond loopback, let only those reach it who may see it (docs/operating.md)."),
+    key("http.webhooks_per_second", Kind::Integer { least: 1, most: 10_000 }, Default::Is("50"),
+        "Webhooks of one account that are taken in a second, at most; the others are answered with 429. PortOne sends one for each \
+         payment. They only hasten look-ups: what is not taken is looked up all the same, later."),
+    key("http.public_url", Kind::HttpUrl, Default::None("`--base` of `rebilld webhooks url`"),
+        "Where the listener can be reached from outside, without a path of its own: `https://billing.example.com`. \
+         `rebilld webhooks url` begins with it, and `rebilld doctor` asks it."),
+
     key("log.format", Kind::Choice(&["auto", "text", "json"]), Default::Is("\"auto\""),
         "`auto`: text on a terminal, JSON otherwise."),
     key("log.level", Kind::LogFilter, Default::Is("\"info\""),
@@ -435,6 +498,7 @@ impl Kind {
             Self::Name => "name".into(),
             Self::DatabaseUrl => "database URL".into(),
             Self::HttpUrl => "URL".into(),
+            Self::Listen => "address and port, or \"off\"".into(),
         }
     }
 
@@ -516,81 +580,21 @@ impl Kind {
                     say(fits, "has to begin with `sqlite:` (a file) or `postgres://`")
                 }
             },
-            Self::HttpUrl => http_url(value),
+            Self::HttpUrl => checks::http_url(value),
+            Self::Listen => {
+                let fits = value == "off" || value.parse::<std::net::SocketAddr>().is_ok();
+                let text = format!(
+                    "`{}` is no address and port such as \"127.0.0.1:9610\" or \"[::1]:9610\", nor \"off\"",
+                    shown(value)
+                );
+                say(fits, &text)
+            }
             Self::LogFilter => {
                 let parsed = tracing_subscriber::EnvFilter::builder().parse(value);
                 parsed.err().map(|_| format!("`{}` is no log level: error, warn, info, debug or trace", shown(value)))
             }
         }
     }
-}
-
-/// A decimal number in thousandths; `None` if it is none, is negative, or has more than three decimals.
-pub fn thousandths(text: &str) -> Option<u32> {
-    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
-    let digits = |text: &str| !text.is_empty() && text.len() <= 6 && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(part) || part.len() > 3 {
-        return None;
-    }
-    let scale = [1000, 100, 10, 1].get(part.len())?;
-    Some(whole.parse::<u32>().ok()?.checked_mul(1000)? + part.parse::<u32>().ok()? * scale)
-}
-
-/// The beginning of a value, for a message.
-pub fn shown(value: &str) -> String {
-    let start: String = value.chars().take(40).collect();
-    if start.len() < value.len() { format!("{start}…") } else { start }
-}
-
-pub fn time_of_day(text: &str) -> Option<Time> {
-    let bytes = text.as_bytes();
-    // one form only, so that config and database agree
-    (bytes.len() == 5 && bytes[2] == b':').then(|| text.parse().ok()).flatten()
-}
-
-/// The zone of that name, or what is wrong with it.
-pub fn zone(name: &str) -> Result<TimeZone, String> {
-    TimeZone::get(name).map_err(|_| {
-        let names: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
-        let meant = super::suggest::closest(name, names.iter().map(String::as_str));
-        let meant = meant.map_or_else(String::new, |meant| format!(": did you mean \"{meant}\"?"));
-        format!("there is no time zone `{}`{meant}", shown(name))
-    })
-}
-
-/// `23:30-00:40 Asia/Seoul, 03:00-04:00 Europe/London`, or what is wrong with it.
-pub fn blackouts(text: &str) -> Result<Vec<Blackout>, String> {
-    let spans = text.split(',').map(str::trim).filter(|span| !span.is_empty());
-    spans
-        .map(|span| {
-            let (hours, name) =
-                span.split_once(' ').ok_or_else(|| format!("`{}` has no zone: write \"23:30-00:40 Asia/Seoul\"", shown(span)))?;
-            let hours = hours.parse().map_err(|wrong: NotHours| wrong.to_string())?;
-            Ok(Blackout { hours, zone: zone(name.trim())? })
-        })
-        .collect()
-}
-
-/// What is wrong with a URL that secrets or payments go to. The text never repeats it: a path may be a secret.
-fn http_url(value: &str) -> Option<String> {
-    let (secure, rest) = match (value.strip_prefix("https://"), value.strip_prefix("http://")) {
-        (Some(rest), _) => (true, rest),
-        (None, Some(rest)) => (false, rest),
-        (None, None) => return Some("has to begin with `https://`".into()),
-    };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    if authority.contains('@') {
-        return Some("must not hold a user name or password".into());
-    }
-    if authority.is_empty() || value.chars().any(|char| char.is_whitespace() || char.is_control()) {
-        return Some("is no URL".into());
-    }
-    let host = match authority.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
-    };
-    let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-    (!secure && !loopback).then(|| "has to begin with `https://`: `http://` is for loopback only".into())
 }
 
 #[cfg(test)]

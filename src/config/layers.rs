@@ -378,7 +378,7 @@ fn expression(path: &[String]) -> String {
     let mut expression = String::new();
     for part in path {
         if part.bytes().all(|byte| byte.is_ascii_digit())
-            && ["webhooks", "holidays.extra", "holidays.remove"].contains(&expression.as_str())
+            && ["webhooks", "alarms.channel", "holidays.extra", "holidays.remove"].contains(&expression.as_str())
         {
             expression.push_str(&format!("[{part}]"));
         } else {

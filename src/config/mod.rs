@@ -3,9 +3,11 @@
 //! [`load`] gives [`Settings`], or every problem at once with its file and line. Secrets are not read before
 //! [`Loaded::secrets`] is asked: most commands need none.
 
+mod alarms;
 pub mod cron;
 mod database;
 mod database_plans;
+mod database_url;
 mod dunning;
 mod environment;
 mod fuse;
@@ -19,20 +21,25 @@ mod settings;
 mod show;
 mod span;
 mod suggest;
+mod template;
 mod version;
+mod webhooks;
 
 use std::collections::BTreeMap;
 
-pub use database::{Database, DatabaseUrl};
+pub use alarms::{AlarmChannel, AlarmSecrets, Alarms, By, UrlSource};
+pub use database::Database;
 pub use database_plans::DatabasePlans;
+pub use database_url::DatabaseUrl;
 pub use environment::Environment;
 pub use keys::{time_of_day, zone};
 pub use layers::{Sources, USUAL_FILES};
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use reference::reference;
 pub use secret::{NoSecret, Secret, SecretSource};
-pub use settings::{Account, AccountKeys, Jobs, Log, LogFormat, Reload, Retention, Secrets, Settings, Webhook, Worker};
+pub use settings::{Account, AccountKeys, Http, Jobs, Log, LogFormat, Reload, Retention, Secrets, Settings, Webhook, Worker};
 pub use suggest::closest;
+pub use template::template;
 pub use version::{Version, revive};
 
 /// The settings, with what is known of where they come from.
@@ -106,6 +113,13 @@ impl Loaded {
     /// # Errors
     /// All that are missing, empty, or readable by everybody.
     pub fn secrets(&self) -> Result<Secrets, ConfigErrors> {
+        let (secrets, problems) = self.secrets_in_spite();
+        ConfigErrors::unless_none(problems)?;
+        Ok(secrets)
+    }
+
+    /// The secrets that can be read, and what is wrong with the others. An account is left out unless both of its keys are there.
+    pub fn secrets_in_spite(&self) -> (Secrets, Vec<Problem>) {
         let environment = &self.settings.environment;
         let mut problems = Vec::new();
         let mut read = |key: String, source: &SecretSource| {
@@ -117,6 +131,7 @@ impl Loaded {
             let secret = source.read(&key, environment);
             secret.map_err(|wrong| problems.push(problem_at(&self.origins, &place, format!("`{key}`: {wrong}")))).ok()
         };
+        let _ = self.settings.database_password().and_then(|source| read("database.password".to_owned(), source));
         let mut accounts = BTreeMap::new();
         for (name, account) in &self.settings.accounts {
             let imp_key = read(format!("accounts.{name}.imp_key"), &account.imp_key);
@@ -131,8 +146,18 @@ impl Loaded {
                 webhooks.insert(webhook.name.clone(), secret);
             }
         }
-        ConfigErrors::unless_none(problems)?;
-        Ok(Secrets { accounts, webhooks })
+        (Secrets { accounts, webhooks }, problems)
+    }
+
+    /// Reads what alarms and the heartbeat need.
+    ///
+    /// # Errors
+    /// All that are missing, empty, or readable by everybody.
+    pub fn alarm_secrets(&self) -> Result<AlarmSecrets, ConfigErrors> {
+        let (secrets, problems) = self.settings.alarms.secrets(&self.settings.environment);
+        let place = |(key, text): (String, String)| problem_at(&self.origins, &key, text);
+        ConfigErrors::unless_none(problems.into_iter().map(place).collect())?;
+        Ok(secrets)
     }
 
     /// What a daemon needs beyond a correct config and a plan: an account to charge for.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::alarms::RawAlarms;
 use super::dunning::{RawDeclines, RawDunning};
 use super::fuse::RawFuse;
 
@@ -27,6 +28,8 @@ pub struct Raw {
     pub retention: RawRetention,
     pub worker: RawWorker,
     pub webhooks: Vec<RawWebhook>,
+    pub alarms: RawAlarms,
+    pub http: RawHttp,
     pub log: RawLog,
 }
 
@@ -34,6 +37,8 @@ pub struct Raw {
 #[serde(deny_unknown_fields)]
 pub struct RawDatabase {
     pub url: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<String>,
     pub max_connections: u32,
     pub pooled: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -209,6 +214,15 @@ pub struct RawWebhook {
     pub secret_credential: Option<String>,
     pub allow_private: bool,
     pub timeout: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawHttp {
+    pub listen: String,
+    pub webhooks_per_second: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::keys::{Default, KEYS};
 
 /// Sections in their order, with what has to be said once for all their keys.
-const SECTIONS: [(&str, &str); 14] = [
+pub(super) const SECTIONS: [(&str, &str); 16] = [
     ("", "At the top of the file, before the first section."),
     ("database", "SQLite for one process on one machine; PostgreSQL for several."),
     (
@@ -43,6 +43,15 @@ const SECTIONS: [(&str, &str); 14] = [
     ("retention", "How long what is not money is kept. Charges and all that belongs to them are never removed."),
     ("worker", "How the worker works. The defaults suit most."),
     ("webhooks", "Where events go; any number of `[[webhooks]]`. What an event holds is described in docs/events."),
+    (
+        "alarms",
+        "Who is told at once when something needs a person, and how: docs/alarms.md. Each way to somebody is a `[[alarms.channel]]`. Read \
+         when the daemon starts.",
+    ),
+    (
+        "http",
+        "What the daemon answers itself: `/livez`, `/readyz`, `/metrics`, `/version` and PortOne's webhooks (docs/operating.md). Read when the daemon starts.",
+    ),
     ("log", "Logs go to standard error. They hold no secrets and no personal data."),
 ];
 
@@ -80,7 +89,7 @@ pub fn reference() -> String {
 }
 
 /// The name of a key within its section, if it belongs there.
-fn field_in<'a>(section: &str, path: &'a str) -> Option<&'a str> {
+pub(super) fn field_in<'a>(section: &str, path: &'a str) -> Option<&'a str> {
     match section {
         "" => (!path.contains('.')).then_some(path),
         "webhooks" => path.strip_prefix("webhooks[]."),

@@ -53,6 +53,16 @@ impl SecretSource {
     }
 }
 
+impl SecretSource {
+    /// The same of a secret that need not be there: without a key of the config and without the credential there is none.
+    pub fn read_if_there(&self, key: &str, environment: &Environment) -> Result<Option<Secret>, NoSecret> {
+        match self.read(key, environment) {
+            Err(NoSecret::Unset(..)) => Ok(None),
+            read => read.map(Some),
+        }
+    }
+}
+
 fn read(path: &Path, guarded: bool) -> Result<Secret, NoSecret> {
     let shown = path.display().to_string();
     let unreadable = |error: std::io::Error| NoSecret::Unreadable { path: shown.clone(), error: error.to_string() };

@@ -1,7 +1,8 @@
 //! Settings, typed and ready for use.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -11,15 +12,18 @@ use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::database::{Database, DatabaseUrl, database_of};
+use super::alarms::{Alarms, alarms_of};
+use super::database::{Database, database_of};
+use super::database_url::DatabaseUrl;
 use super::dunning::{dunnings_of, rules_of};
 use super::environment::Environment;
 use super::fuse::fuse_of;
 use super::keys;
 use super::problem::Problem;
-use super::raw::{Raw, RawAccount, RawHolidays, RawPlan, RawWebhook, RawWindows};
+use super::raw::{Raw, RawAccount, RawHolidays, RawPlan, RawWindows};
 use super::secret::{Secret, SecretSource};
 use super::span::Span;
+use super::webhooks::webhooks_of;
 use crate::domain::attempt::Tag;
 use crate::domain::charge::IdMode;
 use crate::domain::classify::Rules;
@@ -58,6 +62,8 @@ pub struct Settings {
     pub retention: Retention,
     pub worker: Worker,
     pub webhooks: Vec<Webhook>,
+    pub alarms: Alarms,
+    pub http: Http,
     pub log: Log,
     pub(super) environment: Environment,
 }
@@ -158,6 +164,17 @@ pub struct Webhook {
     pub timeout: Duration,
 }
 
+/// What the daemon answers itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// `None`: nothing is answered.
+    pub listen: Option<SocketAddr>,
+    /// Webhooks of one account a second.
+    pub webhooks_per_second: u32,
+    /// Where it can be reached from outside.
+    pub public_url: Option<String>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     pub format: LogFormat,
@@ -243,6 +260,13 @@ impl Settings {
                 shutdown_grace: span(&raw.worker.shutdown_grace),
             },
             webhooks: webhooks_of(&raw.webhooks, wrong),
+            http: Http {
+                // a text that is neither an address nor `off` has been named already
+                listen: raw.http.listen.parse().ok(),
+                webhooks_per_second: raw.http.webhooks_per_second,
+                public_url: raw.http.public_url.clone(),
+            },
+            alarms: alarms_of(&raw.alarms, wrong),
             log: Log {
                 format: match raw.log.format.as_str() {
                     "text" => LogFormat::Text,
@@ -304,7 +328,13 @@ impl Wrong<'_> {
         text.parse().map_err(|wrong: T::Err| self.say(key, format!("`{key}`: {wrong}"))).ok()
     }
 
-    fn source(&mut self, key: &str, file: Option<&String>, credential: Option<&String>, default: String) -> SecretSource {
+    pub(super) fn source(
+        &mut self,
+        key: &str,
+        file: Option<&String>,
+        credential: Option<&String>,
+        default: String,
+    ) -> SecretSource {
         match (file, credential) {
             (Some(file), None) => SecretSource::File(file.into()),
             (None, Some(name)) => SecretSource::Credential(name.clone()),
@@ -477,28 +507,4 @@ fn recurrence_of(name: &str, raw: &RawPlan, wrong: &mut Wrong<'_>) -> Option<Rec
             recurrence.map_err(|why| wrong.say(&key("billing_day"), format!("`{}`: {why}", key("billing_day")))).ok()
         }
     }
-}
-
-fn webhooks_of(raw: &[RawWebhook], wrong: &mut Wrong<'_>) -> Vec<Webhook> {
-    let mut names = BTreeSet::new();
-    let mut webhooks = Vec::new();
-    for (index, raw) in raw.iter().enumerate() {
-        if !raw.name.is_empty() && !names.insert(raw.name.as_str()) {
-            let key = format!("webhooks.{index}.name");
-            wrong.say(&key, format!("two [[webhooks]] are called \"{}\": deliveries are kept by name", raw.name));
-        }
-        webhooks.push(Webhook {
-            name: raw.name.clone(),
-            url: raw.url.clone(),
-            secret: wrong.source(
-                &format!("webhooks.{index}.secret"),
-                raw.secret_file.as_ref(),
-                raw.secret_credential.as_ref(),
-                format!("webhook-{}", raw.name),
-            ),
-            allow_private: raw.allow_private,
-            timeout: span(&raw.timeout),
-        });
-    }
-    webhooks
 }

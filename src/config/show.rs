@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value as Json;
 
 use super::Loaded;
-use super::database::DatabaseUrl;
+use super::database_url::DatabaseUrl;
 
 impl Loaded {
     /// As JSON: every key that has a value.
@@ -16,6 +16,7 @@ impl Loaded {
         for webhook in &mut raw.webhooks {
             webhook.url = without_query(&webhook.url);
         }
+        raw.alarms.hide();
         raw.state_dir = Some(self.settings.state_dir.display().to_string());
         raw.kill_file = Some(self.settings.kill_file.display().to_string());
         serde_json::to_value(raw).unwrap_or(Json::Null)

@@ -1,4 +1,5 @@
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::Value as Json;
 use tempfile::NamedTempFile;
@@ -38,6 +39,7 @@ kill_file = "/run/rebilld/kill"
 tag = "sb"
 [database]
 url = "postgres://db/rebilld"
+password_file = "password"
 max_connections = 3
 pooled = true
 listen_url = "postgres://direct/rebilld"
@@ -156,6 +158,38 @@ timeout = "3s"
 name = "other"
 url = "https://crm.example/"
 secret_credential = "other"
+[alarms]
+every = "5s"
+repeat = "2h"
+breaker_after = "2m"
+database_after = "3m"
+heartbeat_url = "https://hc.example/hunter2"
+heartbeat_every = "30s"
+heartbeat_allow_private = true
+[[alarms.channel]]
+name = "ops"
+by = "webhook"
+url = "https://ops.example/hunter2"
+secret_file = "ops"
+severity = "critical"
+kinds = ["hold", "fuse"]
+allow_private = true
+timeout = "3s"
+[[alarms.channel]]
+name = "chat"
+by = "slack"
+url_file = "chat"
+[[alarms.channel]]
+name = "night"
+by = "webhook"
+url_credential = "night"
+secret_credential = "night-secret"
+[[alarms.channel]]
+name = "pager"
+by = "command"
+command = ["/bin/page", "billing"]
+[http]
+listen = "off"
 [log]
 format = "json"
 level = "debug"
@@ -176,15 +210,21 @@ fn leaves(node: &Json, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
 
 #[test]
 fn the_table_of_keys_and_the_settings_agree() {
-    let loaded = load_text(FULL).unwrap();
+    // there is one heartbeat, and three places for its URL
+    let other = |key: &str| FULL.replace("heartbeat_url = \"https://hc.example/hunter2\"", &format!("{key} = \"x\""));
+    let texts = [FULL.to_owned(), other("heartbeat_url_file"), other("heartbeat_url_credential")];
+    let loaded: Vec<Loaded> = texts.iter().map(|text| load_text(text).unwrap()).collect();
     let mut found = Vec::new();
-    leaves(&serde_json::to_value(&loaded.raw).unwrap(), &mut Vec::new(), &mut found);
+    for loaded in &loaded {
+        leaves(&serde_json::to_value(&loaded.raw).unwrap(), &mut Vec::new(), &mut found);
+    }
     for path in &found {
         assert!(Key::of(path).is_some(), "{path:?} is a setting and no key");
     }
     for key in KEYS {
         assert!(found.iter().any(|path| key.matches(path)), "{} is a key and no setting", key.path);
-        assert!(loaded.origins.keys().any(|path| key.matches(path)), "{} is not in the full example", key.path);
+        let given = loaded.iter().flat_map(|loaded| loaded.origins.keys()).any(|path| key.matches(path));
+        assert!(given, "{} is not in the full example", key.path);
     }
 }
 
@@ -194,7 +234,7 @@ fn without_a_file_the_defaults_are_in_effect() {
     assert!(gone.unwrap_err().to_string().contains("/nowhere/rebilld.toml:1: the file cannot be read"));
     let loaded = load_text("[accounts.a]\n[plans.p]\nevery = \"1 month\"\n[dunning.d]\n").unwrap();
     let settings = &loaded.settings;
-    assert_eq!(settings.database.url.reveal(), "sqlite:rebilld.db");
+    assert_eq!(settings.database_url().unwrap(), "sqlite:rebilld.db");
     assert_eq!(settings.tag.as_str(), "rb");
     assert_eq!(settings.worker.quiet.as_secs(), 3600);
     assert_eq!(settings.accounts["a"].rate, 10);
@@ -428,6 +468,24 @@ fn missing_secrets_are_all_named() {
 }
 
 #[test]
+fn the_database_password_comes_from_a_file_that_not_everybody_can_read() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "hunter2\n").unwrap();
+    let of = |url: &str| {
+        let path = file.path().display();
+        load_text(&format!("[database]\nurl = \"{url}\"\npassword_file = \"{path}\"\n[accounts]\n")).unwrap()
+    };
+    let loaded = of("postgres://rebilld@db/rebilld");
+    assert_eq!(loaded.settings.database_url().unwrap(), "postgres://rebilld:hunter2@db/rebilld");
+    assert!(!loaded.toml().contains("hunter2") && !format!("{:?}", loaded.settings).contains("hunter2"));
+    std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+    for wrong in [loaded.settings.database_url().unwrap_err().to_string(), loaded.secrets().unwrap_err().to_string()] {
+        assert!(wrong.contains("`database.password") && wrong.contains("chmod o="), "{wrong}");
+    }
+    assert_eq!(of("sqlite:x.db").settings.database_url().unwrap(), "sqlite:x.db");
+}
+
+#[test]
 fn the_reference_in_docs_is_current() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/config.md");
     let current = std::fs::read_to_string(path).unwrap_or_default();
@@ -552,7 +610,7 @@ fn poolers_belong_to_postgres_and_the_url_past_them_is_hidden_too() {
     let of = "[database]\nurl = \"postgres://db/a\"\npooled = true\nlisten_url = \"postgres://me:hunter2@db/a\"\n";
     let loaded = load_text(of).unwrap();
     assert!(loaded.settings.database.pooled);
-    assert_eq!(loaded.settings.database.listen_url.as_ref().unwrap().reveal(), "postgres://me:hunter2@db/a");
+    assert_eq!(loaded.settings.listen_url().unwrap().as_deref(), Some("postgres://me:hunter2@db/a"));
     for shown in [loaded.toml(), loaded.json().to_string(), format!("{:?}", loaded.settings)] {
         assert!(shown.contains("me:***@db") && !shown.contains("hunter2"), "{shown}");
     }

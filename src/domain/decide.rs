@@ -190,6 +190,10 @@ impl IncidentKind {
             Self::FuseBlown => "fuse_blown",
         }
     }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
 }
 
 /// What is to be written, all in one transaction.

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::attempt::{AttemptState, Hint, Send, SendEnd};
 use super::charge::{Charge, ChargeState, Doubt, Waiting};
-use super::decide::{Adopted, Decision, LiveChange, Policy};
+use super::decide::{Adopted, Decision, IncidentKind, LiveChange, Policy, wrong_payment_detail};
 use super::decline::Class;
 use super::event::EventKind;
 use super::outcome::{Findings, Found, Mismatch, RecordStatus};
@@ -28,8 +28,15 @@ fn shown(charge: &Charge, findings: &Findings, now: Timestamp) -> Option<Decisio
         let rule = "R1 a look-up shows it paid";
         let mut decision = settle(charge, rule, &first.record, first.id_number, &customer, SendEnd::Found);
         for other in paid.iter().filter(|found| found.record.imp_uid != first.record.imp_uid) {
-            if decision.charge.state == ChargeState::Paid {
+            let known = decision.charge.paid_imp_uid.as_deref() == Some(other.record.imp_uid.as_str());
+            if decision.charge.state == ChargeState::Paid && !known {
                 double_charge(&mut decision, &other.record.imp_uid);
+            }
+        }
+        if charge.state == ChargeState::Paid {
+            for found in wrong {
+                let mismatch = found.mismatch.unwrap_or(Mismatch::Amount);
+                decision.incident(IncidentKind::WrongPayment, wrong_payment_detail(&found.record, mismatch));
             }
         }
         return Some(decision);
@@ -277,7 +284,7 @@ pub(super) fn swept(charge: &Charge, findings: &Findings, now: Timestamp) -> Dec
     let news = |found: &&Found| {
         found.record.status == RecordStatus::Paid
             && charge.paid_imp_uid.as_deref() != Some(found.record.imp_uid.as_str())
-            && !(charge.doubt.alarmed && found.mismatch.is_some())
+            && !(charge.doubt.alarmed && found.mismatch.is_some() && charge.state != ChargeState::Paid)
     };
     if findings.records.iter().any(|found| news(&found))
         && let Some(decision) = shown(charge, findings, now)

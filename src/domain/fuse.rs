@@ -74,6 +74,15 @@ pub enum FuseState {
     Approved,
 }
 
+/// Why an account is paused for what its charges say together: both follow two numbers.
+pub const DECLINED: &str = "first tries in the last hour were declined";
+pub const UNCLEAR: &str = "sends in the last hour got no clear answer";
+
+/// Whether an account is paused for one of them.
+pub fn is_of_rates(why: &str) -> bool {
+    why.contains(DECLINED) || why.contains(UNCLEAR)
+}
+
 impl FuseState {
     /// As it stands in the database.
     pub fn name(self) -> &'static str {

@@ -1,5 +1,6 @@
 //! F0: what billing is. Pure: no clock, no I/O, no async, no logs.
 
+pub mod alarm;
 pub mod attempt;
 pub mod calendar;
 pub mod charge;

@@ -13,6 +13,7 @@ use crate::domain::charge::{Charge, ChargeId, ChargeState};
 use crate::domain::decide::{Fact, Incident, IncidentKind, decide};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::outcome::{Record, RecordStatus};
+use crate::ports::crash;
 use crate::ports::gateway::Unavailable;
 use crate::ports::store::{AuditResult, Booked, Entry, Fence, IncidentState, Observation, Recorded, StoreError};
 
@@ -81,6 +82,7 @@ impl List {
     pub async fn next(&mut self, account: &super::Account) -> Result<Option<Vec<Record>>, Unavailable> {
         let Some(page) = self.page else { return Ok(None) };
         let listed = account.gateway.list(self.from, self.to, page).await?;
+        crash::point("after ", "a page of the gateway's list");
         self.page = listed.next.filter(|next| *next > page);
         Ok(Some(listed.records))
     }
@@ -206,24 +208,35 @@ impl Engine {
                 // e.g. refunded meanwhile, or under an id whose send is still open
                 return Ok(());
             }
-            let incidents = decision.incidents.len() as u64;
-            if incidents == 0 && decision.charge.state == charge.state {
-                // the incident of an earlier audit, still there
-                if charge.state == ChargeState::Paid {
-                    let Some(second) = second else { return Ok(()) };
-                    match self.store.incident_state(account.id, &second).await? {
-                        IncidentState::Closed => report.known += 1,
-                        IncidentState::New | IncidentState::Open => report.incidents += 1,
+            let (mut incidents, mut closed, mut new) = (0, 0, 0);
+            // what an earlier audit has told is not always told again
+            let silent = decision.incidents.is_empty() && charge.state == ChargeState::Paid;
+            for incident in decision.incidents.iter().chain(second.as_ref().filter(|_| silent)) {
+                match self.store.incident_state(account.id, incident).await? {
+                    IncidentState::Closed => closed += 1,
+                    IncidentState::Open => incidents += 1,
+                    // of this charge others were told, and it keeps silent about one more
+                    IncidentState::New if silent => {
+                        let Incident { kind, detail } = incident.clone();
+                        self.incident(account, Some(charge.id), kind, detail, report).await?;
                     }
+                    IncidentState::New => (incidents, new) = (incidents + 1, new + 1),
                 }
+            }
+            if decision.charge.state == charge.state && (new == 0 || decision.incidents.is_empty()) {
+                report.incidents += incidents;
+                report.known += closed;
                 return Ok(());
             }
             let settles = decision.charge.state == ChargeState::Paid && charge.state != ChargeState::Paid;
             let fence = Fence::Version(charge.version);
+            let decided = decision.clone();
             let entry = Entry { charge: id, fence, observation: Some(observation), decision: Some(decision) };
             match self.store.record(self.now(), &[entry]).await?.first() {
                 Some(Recorded::Written) => {
+                    self.count_ends(&charge, &decided);
                     report.incidents += incidents;
+                    report.known += closed;
                     if settles {
                         report.settled += 1;
                         self.stats.paid.add(1);

@@ -19,6 +19,7 @@ use crate::domain::charge::{Charge, Waiting};
 use crate::domain::decide::Fact;
 use crate::domain::outcome::{DoubtCause, NotSent, Outcome, Record, RecordStatus};
 use crate::domain::subscription::Status;
+use crate::ports::crash;
 use crate::ports::gateway::{Answer, ChargeRequest, DurableAttempt, Unavailable};
 use crate::ports::store::{Begin, Claim, ClaimToken, Claimed, Intent, Lane, NotBegun, Observation, StoreError};
 
@@ -316,14 +317,17 @@ impl Engine {
         let permit = account.limits.permits.acquire().await;
         // behind an open breaker there is nothing to wait for
         let stopped = account.limits.passage(self.clock.boot()) == Passage::Stopped;
-        let slot = if stopped { self.clock.boot() } else { account.limits.slot(self.clock.boot()) };
-        let wait = slot.saturating_sub(self.clock.boot());
-        if !wait.is_zero() && slot.saturating_sub(claimed_at) < GATE {
+        let now = self.clock.boot();
+        let slot = if stopped { Some(now) } else { account.limits.slot(now, claimed_at + GATE) };
+        let wait = slot.map_or(Duration::ZERO, |slot| slot.saturating_sub(now));
+        if !wait.is_zero() {
             let until = self.now().checked_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::ZERO));
             self.clock.sleep_until(until.unwrap_or(begun_at), false).await;
         }
         let closed = match marked {
             Err(why) => Some(why),
+            // not now either: the rate bounds those that are late as well
+            Ok(()) if slot.is_none() => Some("its turn by the rate comes too late"),
             Ok(()) => self.gate(account, claimed_at, zone.as_ref()).await,
         };
         let before = self.clock.boot();
@@ -331,7 +335,10 @@ impl Engine {
             Some(why) => Answer { outcome: Outcome::NotSent(NotSent::Gate(why)), kept: note(why) },
             None => {
                 self.stats.sends.add(1);
+                account.meters.sent(&charge, self.now());
+                crash::point("before ", "charge");
                 let answer = account.account.gateway.charge(attempt).await;
+                crash::point("after ", "charge");
                 account.limits.took(self.clock.boot().saturating_sub(before));
                 answer
             }
@@ -367,9 +374,14 @@ impl Engine {
     /// What stops sends of an account, read at most a second ago.
     pub(crate) async fn brakes_for(&self, account: &AccountRuntime) -> Result<Option<NotBegun>, StoreError> {
         // both are read, each time: the one knows nothing of what the other does
-        let outside = self.killed_here.load(Ordering::Acquire) || self.switched_off(account).await;
+        let outside = self.killed_outside(account).await;
         let inside = self.brakes_inside(account).await?;
         Ok(if outside { Some(NotBegun::Killed) } else { inside })
+    }
+
+    /// Whether this process is stopped by something else than the database.
+    pub(crate) async fn killed_outside(&self, account: &AccountRuntime) -> bool {
+        self.killed_here.load(Ordering::Acquire) || self.switched_off(account).await
     }
 
     /// The same, by the database alone.

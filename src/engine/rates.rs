@@ -12,7 +12,7 @@ use tracing::error;
 
 use super::{AccountRuntime, Engine};
 use crate::domain::charge::Charge;
-use crate::domain::fuse::Fuse;
+use crate::domain::fuse::{DECLINED, Fuse, UNCLEAR};
 use crate::domain::outcome::Outcome;
 use crate::ports::store::{DueWave, StoreError};
 
@@ -78,9 +78,9 @@ impl Rates {
             bound.is_some_and(|bound| whole >= fuse.sample && u64::from(part) * 1000 > u64::from(whole) * u64::from(bound))
         };
         let why = if above(all.declined, all.first, fuse.decline_rate) {
-            format!("{} of {} first tries in the last hour were declined", all.declined, all.first)
+            format!("{} of {} {DECLINED}", all.declined, all.first)
         } else if above(all.doubts, all.sends, fuse.doubt_rate) {
-            format!("{} of {} sends in the last hour got no clear answer", all.doubts, all.sends)
+            format!("{} of {} {UNCLEAR}", all.doubts, all.sends)
         } else {
             return None;
         };

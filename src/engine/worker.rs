@@ -204,8 +204,9 @@ impl Loop {
         }
         for account in &engine.accounts {
             engine.pulse.step(Duration::ZERO);
-            if is_due(self.due.look_up, now) {
-                take(self.dispatch_look_ups(account).await);
+            match is_due(self.due.look_up, now) {
+                true => take(self.dispatch_look_ups(account).await),
+                false => account.reconciled(now),
             }
             take(self.dispatch_audit(account, boot, ring).await.map(|()| false));
         }
@@ -318,7 +319,10 @@ impl Loop {
             return Ok(false);
         }
         let engine = Arc::clone(&self.engine);
-        let Some(batch) = engine.claim_look_ups(account).await? else { return Ok(false) };
+        let Some(batch) = engine.claim_look_ups(account).await? else {
+            account.reconciled(engine.now());
+            return Ok(false);
+        };
         self.start(flight, look_up(engine, batch));
         Ok(true)
     }
@@ -366,7 +370,7 @@ impl Loop {
         let engine = &self.engine;
         let (now, boot) = (engine.now(), engine.clock.boot());
         let in_force = engine.in_force();
-        let breaker = engine.accounts.iter().filter_map(|account| account.limits.breaker_changes()).min();
+        let breaker = engine.accounts.iter().filter_map(|account| account.limits.breaker_changes(boot)).min();
         let held = [breaker, self.open_by].into_iter().flatten().filter_map(|until| until.checked_sub(boot));
         look_again(now, &self.due, in_force.tuning.lead, held, in_force.tuning.interval)
     }

@@ -1,3 +1,10 @@
-//! F4: HTTP faces. For now the receiver that the demo and tests listen with; health, metrics and webhooks in come later.
+//! F4: HTTP faces. [`listener`] is the daemon's own: [`health`], [`metrics`] and [`inbox`] are answered on it, and [`ask`] asks it. [`receiver`]
+//! is what the demo and tests listen with.
 
+pub mod ask;
+pub mod health;
+pub mod inbox;
+pub mod listener;
+pub mod metrics;
 pub mod receiver;
+pub mod scrape;

@@ -2,7 +2,9 @@
 
 pub mod clock;
 pub mod courier;
+pub mod crash;
 pub mod gateway;
+pub mod metrics;
 pub mod missed;
 pub mod rehearsal;
 pub mod retry;

@@ -15,6 +15,7 @@ mod subscriptions;
 mod takeover;
 mod terms;
 mod wave;
+mod webhooks;
 
 use jiff::Timestamp;
 use serde_json::Value;

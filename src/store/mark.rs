@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 
 use crate::domain::attempt::{base32, digest};
+use crate::ports::crash;
 use crate::ports::watermark::Watermark;
 
 /// One slot: written whole and alternately, so that a torn write leaves the other one.
@@ -51,6 +52,15 @@ impl MarkFile {
         // the file's name has to outlive a power cut too
         File::open(directory)?.sync_all()?;
         Ok((Self { inner: Arc::new(Mutex::new(inner)), path }, before))
+    }
+
+    /// What the file says, without making or opening it for writing. `None`: there is none, or nothing can be read of it.
+    pub fn peek(directory: &Path) -> io::Result<Option<Mark>> {
+        match File::open(directory.join("rebilld.mark")) {
+            Ok(file) => Ok(read(&file)?.1),
+            Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(why) => Err(why),
+        }
     }
 
     /// Writes a mark for an incarnation, whatever stood there: an operator has looked.
@@ -105,7 +115,9 @@ impl Inner {
         bytes.push(b'\n');
         for _ in 0..if self.both { 2 } else { 1 } {
             self.file.write_all_at(&bytes, self.next_slot * SLOT as u64)?;
+            crash::point("mark ", "written");
             self.file.sync_data()?;
+            crash::point("mark ", "durable");
             self.next_slot = 1 - self.next_slot;
         }
         self.both = false;

@@ -1,5 +1,7 @@
 //! The schema's versions, embedded in the binary.
 
+use std::collections::BTreeSet;
+
 use sqlx::Connection;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::SqliteConnection;
@@ -43,7 +45,39 @@ const VERSIONS: &[Version] = &[
     version!(12, "0012", "journal"),
     version!(13, "0013", "findings"),
     version!(14, "0014", "import_holds"),
+    version!(15, "0015", "webhooks"),
+    version!(16, "0016", "alarms"),
 ];
+
+/// The names of all indexes, triggers and constraints that the migrations leave behind.
+pub(super) fn rules(postgres: bool) -> BTreeSet<String> {
+    let mut rules = BTreeSet::new();
+    for version in VERSIONS {
+        let text = if postgres { version.postgres } else { version.sqlite };
+        let words: Vec<String> = text
+            .lines()
+            .map(|line| line.split("--").next().unwrap_or_default())
+            .flat_map(|line| line.split(|char: char| !char.is_alphanumeric() && char != '_'))
+            .filter(|word| !word.is_empty())
+            .map(str::to_lowercase)
+            .collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        for at in 0..words.len() {
+            match words[at..] {
+                ["create", "index" | "trigger", name, ..]
+                | ["create", "unique", "index", name, ..]
+                | ["add", "constraint", name, ..] => {
+                    rules.insert(name.to_owned());
+                }
+                ["drop", "index" | "trigger" | "constraint", name, ..] => {
+                    rules.remove(name);
+                }
+                _ => {}
+            }
+        }
+    }
+    rules
+}
 
 /// The newest version that this binary knows.
 fn newest() -> i64 {

@@ -4,6 +4,8 @@
 //! [`sql`], by name, in both spellings. Writes come in batches: a batch is columns on Postgres and one JSON text on SQLite ([`batch`]), so that the number of statements
 //! in a transaction does not grow with the number of charges.
 
+mod alarms;
+mod backup;
 mod batch;
 mod begin;
 pub mod books;
@@ -15,9 +17,11 @@ pub mod codec;
 mod copy;
 pub mod db;
 pub mod desk;
+mod figures;
 mod fuse;
 mod group;
 pub mod identity;
+mod inbox;
 mod listen;
 pub mod mark;
 mod migrations;
@@ -30,6 +34,7 @@ mod port;
 mod record;
 mod rehearse;
 mod rows;
+mod rules;
 mod schedules;
 mod session;
 pub mod sql;
@@ -45,10 +50,15 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::sync::OnceCell;
 
 use crate::domain::attempt::Tag;
+use crate::ports::metrics::DatabaseTimes;
+pub use alarms::Watch;
+pub use backup::{BackupError, Copied};
 pub use chores::{Taken, Undecided};
 use codec::{Param, Row};
 pub use copy::ResultRow;
 use db::{Db, Fault};
+pub use figures::{AccountFigures, Figures};
+pub use inbox::{Hinted, WebhookToken};
 use open::Target;
 pub use open::{DaemonLock, OpenError, OpenOptions};
 pub use plans::{PlanRows, UNREADABLE};
@@ -68,6 +78,8 @@ pub struct Database {
     tag: Arc<OnceCell<Tag>>,
     /// Looks at schedules that are still to read past rows which another session holds.
     reads_past: Arc<AtomicU32>,
+    /// How long the worker's calls take.
+    pub times: Arc<DatabaseTimes>,
 }
 
 impl Database {
@@ -87,7 +99,8 @@ impl Database {
             (None, Target::Postgres(connect)) if !options.pooled => Some(connect.clone()),
             _ => None,
         };
-        Ok(Self { db, target, listens_at, endpoints: options.endpoints.into(), tag: Arc::default(), reads_past: Arc::default() })
+        let (endpoints, tag) = (options.endpoints.into(), Arc::default());
+        Ok(Self { db, target, listens_at, endpoints, tag, reads_past: Arc::default(), times: Arc::default() })
     }
 
     pub fn is_postgres(&self) -> bool {

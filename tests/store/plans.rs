@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rebilld::ports::store::Store;
-use rebilld::store::sql::{Statement, cards, charges, chores, fuse, missed, outlook, schedules, states, writes};
+use rebilld::store::sql::{
+    Statement, alarms, cards, charges, chores, figures, fuse, inbox, missed, outlook, schedules, states, writes,
+};
 
 use super::rig::{Engine, World, now};
 
@@ -18,7 +20,11 @@ const HOT: &[(&Statement, &str)] = &[
     (&missed::MISSED, "schedules_lost"),
     (&missed::MISSED, "schedules_blocked"),
     (&missed::MISSED, "import_holds_waiting"),
+    (&missed::MISSED_BY_ACCOUNT, "charges_unresolved"),
     (&missed::FRESH, "charges_send"),
+    (&figures::ACCOUNTS, "charges_send"),
+    (&figures::ACCOUNTS, "charges_look_up"),
+    (&figures::OUTBOX, "deliveries_next"),
     (&missed::UNSCHEDULED, "schedules"),
     (&charges::BOOKED, "charges_paid"),
     (&schedules::DUE_SCHEDULES, "schedules_next"),
@@ -44,6 +50,12 @@ const HOT: &[(&Statement, &str)] = &[
     (&writes::UPDATE_CHARGES, "charges"),
     (&writes::UPDATE_ATTEMPTS, "attempts"),
     (&writes::END_SENDS, "sends"),
+    (&inbox::HINTED, "merchant_uid"),
+    (&inbox::LOOK_UP_SOON, "charges"),
+    (&alarms::INCIDENTS, "incidents_open"),
+    (&alarms::UNRESOLVED, "charges_troubled"),
+    (&alarms::OLDEST, "charges_troubled"),
+    (&alarms::STANDING, "alarms_standing"),
 ];
 
 async fn explained(world: &World, statement: &Statement) -> String {

@@ -9,11 +9,14 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use jiff::Timestamp;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue};
 use reqwest::{Client, Method, Url, redirect, retry};
+use tokio::time::Instant;
 
 use super::{ConfigError, PortOneConfig};
 use crate::ports::gateway::Unavailable;
+use crate::ports::metrics::{Call, GatewayTimes};
 
 /// The largest answer to a charge or a token call (docs/protocol.md, What an answer means).
 pub(super) const SMALL_ANSWER: usize = 256 * 1024;
@@ -34,6 +37,8 @@ const IDLE: Duration = Duration::from_secs(4);
 pub(super) struct Reply {
     pub status: u16,
     pub body: Vec<u8>,
+    /// The answer's `Date` header, if it can be read.
+    pub date: Option<Timestamp>,
 }
 
 impl Reply {
@@ -70,6 +75,8 @@ impl From<Failure> for Unavailable {
 
 /// A request to be sent once.
 pub(super) struct Request<'a> {
+    /// What it is measured as.
+    pub call: Call,
     pub method: Method,
     pub url: Url,
     pub token: Option<&'a HeaderValue>,
@@ -84,6 +91,7 @@ pub(super) struct Http {
     client: Client,
     base: Url,
     tier: Option<HeaderValue>,
+    pub times: GatewayTimes,
 }
 
 impl Http {
@@ -105,7 +113,7 @@ impl Http {
             .user_agent(&config.user_agent)
             .build()
             .map_err(|error| ConfigError::Http(describe(error)))?;
-        Ok(Self { client, base, tier })
+        Ok(Self { client, base, tier, times: GatewayTimes::default() })
     }
 
     /// `base/segment/segment?name=value`, everything escaped.
@@ -123,6 +131,13 @@ impl Http {
 
     /// Sends once and reads the whole answer, all within the request's timeout.
     pub async fn exchange(&self, request: Request<'_>) -> Result<Reply, Failure> {
+        let (call, began) = (request.call, Instant::now());
+        let came = self.exchange_unmeasured(request).await;
+        self.times.took(call, began.elapsed());
+        came
+    }
+
+    async fn exchange_unmeasured(&self, request: Request<'_>) -> Result<Reply, Failure> {
         let mut headers = HeaderMap::new();
         if let Some(token) = request.token {
             headers.insert(AUTHORIZATION, token.clone());
@@ -142,6 +157,7 @@ impl Http {
             false => Failure::Broken { status: None, why: describe(error) },
         })?;
         let status = response.status().as_u16();
+        let date = response.headers().get(DATE).and_then(|date| date.to_str().ok()).and_then(date_of);
         let mut body = Vec::new();
         while let Some(chunk) =
             response.chunk().await.map_err(|error| Failure::Broken { status: Some(status), why: describe(error) })?
@@ -151,8 +167,13 @@ impl Http {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Reply { status, body })
+        Ok(Reply { status, body, date })
     }
+}
+
+/// `Sun, 22 Nov 2026 17:00:00 GMT`.
+fn date_of(text: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
 }
 
 /// The error and its causes, without the URL.
@@ -212,6 +233,13 @@ mod tests {
         let expected = "https://api.iamport.kr/payments/a%2Fb%3Fc%23d%20e?merchant_uid%5B%5D=x%26y%3D%ED%95%9C";
         assert_eq!(url.as_str(), expected);
         assert_eq!(http.url(&["users", "getToken"], []).as_str(), "https://api.iamport.kr/users/getToken");
+    }
+
+    #[test]
+    fn a_date_is_read_as_http_writes_it() {
+        let date = date_of("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        assert_eq!(date.to_string(), "1994-11-06T08:49:37Z");
+        assert_eq!(date_of("yesterday"), None);
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub fn judge(attempt: &DurableAttempt, came: Wire<'_>, token: u64) -> Answer {
         declines: &declines,
     };
     let came = match came {
-        Wire::Answer(status, body) => Ok(Reply { status, body: body.to_vec() }),
+        Wire::Answer(status, body) => Ok(Reply { status, body: body.to_vec(), date: None }),
         Wire::Broken(why) => Err(Failure::Broken { status: None, why: why.to_owned() }),
         Wire::Unreachable(why) => Err(Failure::NotSent(why.to_owned())),
     };

@@ -97,6 +97,11 @@ impl Gateway {
             late: BTreeMap::new(),
         };
         gateway.resume();
+        if options.webhook_file.is_some() {
+            // what the file holds was told by whoever wrote it
+            gateway.now();
+            gateway.ledger.tell();
+        }
         Ok(gateway)
     }
 

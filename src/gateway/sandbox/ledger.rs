@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cards::CardBehaviour;
 use super::schedules::BookingRecord;
+use super::webhooks::Told;
 use super::{Endpoint, Fault};
 use crate::domain::money::Money;
 use crate::domain::proof;
@@ -270,6 +271,8 @@ pub(super) struct Ledger {
     scopes: Vec<Scope>,
     /// Payments that no look-up shows yet, by when one will; with their scope.
     hidden: BTreeSet<(Timestamp, usize, usize)>,
+    /// What webhooks are still to be sent for; `None`: nobody wants any.
+    told: Option<Vec<Told>>,
 }
 
 impl Ledger {
@@ -363,7 +366,21 @@ impl Ledger {
             for (shelf, second) in keys(&self.payments[number]) {
                 self.scopes[scope].by_time.insert(shelf, (second, number));
             }
+            let payment = &self.payments[number];
+            if let Some(told) = self.told.as_mut().filter(|_| payment.status == PaymentStatus::Paid) {
+                told.push(Told { imp_uid: payment.imp_uid.clone(), merchant_uid: payment.merchant_uid.clone() });
+            }
         }
+    }
+
+    /// From now on, what is paid is told by a webhook as soon as it is visible.
+    pub fn tell(&mut self) {
+        self.told = Some(Vec::new());
+    }
+
+    /// What has to be told, once.
+    pub fn take_told(&mut self) -> Vec<Told> {
+        self.told.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Every record of a merchant_uid, oldest first, visible or not.

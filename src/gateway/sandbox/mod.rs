@@ -7,6 +7,8 @@
 //! What PortOne does not document is answered in the way that is harder for the daemon: a merchant_uid with only failed or
 //! `ready` records is accepted again, and a card that is not registered is refused before a duplicate is.
 //!
+//! With [`SandboxOptions::webhook_file`] it also sends webhooks, as PortOne does: unsigned, once, and for nothing that failed.
+//!
 //! `/_sandbox/ledger`, `/_sandbox/faults` and `/_sandbox/customers` are the sandbox's own calls and need no token: it belongs
 //! on loopback.
 
@@ -24,6 +26,7 @@ mod mix;
 mod schedules;
 mod server;
 mod tokens;
+mod webhooks;
 mod wire;
 
 use std::fmt;
@@ -36,7 +39,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 pub use call::Endpoint;
 pub use cards::{CardBehaviour, Decline};
@@ -110,6 +113,8 @@ pub struct SandboxOptions {
     pub sandbox: bool,
     /// Which look-ups show them.
     pub records: SandboxRecords,
+    /// A webhook is sent to the URL in this file (on this machine) for each payment that becomes visible. It is read each time.
+    pub webhook_file: Option<PathBuf>,
 }
 
 impl SandboxOptions {
@@ -124,6 +129,7 @@ impl SandboxOptions {
             prefixes: true,
             sandbox: true,
             records: SandboxRecords::default(),
+            webhook_file: None,
         }
     }
 }
@@ -134,6 +140,8 @@ pub struct Sandbox {
     shared: Arc<Shared>,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
+    /// Sends webhooks; ends when it is dropped.
+    _teller: JoinSet<()>,
 }
 
 impl Sandbox {
@@ -145,9 +153,14 @@ impl Sandbox {
         let listener = TcpListener::bind(options.bind).await?;
         let address = listener.local_addr()?;
         let (stop, stopped) = watch::channel(false);
+        let webhook_file = options.webhook_file.clone();
         let shared = Arc::new(Shared { gateway: Mutex::new(Gateway::new(options)?), stop: stopped });
         let server = tokio::spawn(server::run(Gate(listener), Arc::clone(&shared)));
-        Ok(Self { address, shared, stop, server })
+        let mut teller = JoinSet::new();
+        if let Some(file) = webhook_file {
+            teller.spawn(webhooks::run(Arc::clone(&shared), file.into()));
+        }
+        Ok(Self { address, shared, stop, server, _teller: teller })
     }
 
     /// Where PortOne's paths begin, e.g. `http://127.0.0.1:41234`.

@@ -7,6 +7,7 @@ pub const ALL: &[&Statement] = &[
     &SYSTEM_IDENTIFIER,
     &DURABILITY,
     &TRY_TO_WRITE,
+    &RULES,
     &MIGRATIONS_TABLE,
     &APPLIED_MIGRATIONS,
     &SETTINGS,
@@ -53,6 +54,18 @@ pub const DURABILITY: Statement = Statement::two(
 
 /// Writes to the file's header, for a transaction that is rolled back. Differs because Postgres refuses to begin one that writes.
 pub const TRY_TO_WRITE: Statement = Statement::two("try to write", "PRAGMA user_version = 1", "SELECT 1 AS written");
+
+/// Indexes and triggers that are at work. Differs because each engine keeps its own catalog, and only Postgres can switch a trigger off or
+/// have an index that is not valid.
+pub const RULES: Statement = Statement::two(
+    "rules",
+    "SELECT name FROM sqlite_schema WHERE type IN ('index', 'trigger')",
+    "SELECT CAST(c.relname AS TEXT) AS name FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+        WHERE i.indisvalid AND i.indisready AND pg_table_is_visible(c.oid)
+    UNION SELECT CAST(t.tgname AS TEXT) FROM pg_trigger t
+        WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' AND pg_table_is_visible(t.tgrelid)
+    UNION SELECT CAST(k.conname AS TEXT) FROM pg_constraint k WHERE pg_table_is_visible(k.conrelid)",
+);
 
 /// Differs because each engine keeps its own catalog.
 pub const MIGRATIONS_TABLE: Statement = Statement::two(

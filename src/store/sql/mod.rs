@@ -3,12 +3,15 @@
 //! Parameters are `$1`, `$2`, … on both. Where the two texts differ, the comment starts "Differs because".
 
 pub mod accounts;
+pub mod alarms;
 pub mod cards;
 pub mod charges;
 pub mod chores;
 pub mod copy;
+pub mod figures;
 pub mod fuse;
 pub mod imports;
+pub mod inbox;
 pub mod missed;
 pub mod outbox;
 pub mod outlook;
@@ -42,10 +45,13 @@ impl Statement {
 /// All statements, by the file that they stand in.
 pub const ALL: &[&[&Statement]] = &[
     accounts::ALL,
+    alarms::ALL,
     cards::ALL,
     charges::ALL,
+    figures::ALL,
     fuse::ALL,
     imports::ALL,
+    inbox::ALL,
     missed::ALL,
     schedules::ALL,
     states::ALL,

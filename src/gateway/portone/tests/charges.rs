@@ -23,7 +23,7 @@ fn judge(status: u16, body: &[u8]) -> Answer {
     let uid = MerchantUid::stored(UID);
     let declines = Rules::default();
     let asked = Asked { merchant_uid: &uid, customer_uid: "cus-0001", amount: Money::krw(9900), token: 7, declines: &declines };
-    answer(&asked, Ok(Reply { status, body: body.to_vec() }))
+    answer(&asked, Ok(Reply { status, body: body.to_vec(), date: None }))
 }
 
 fn outcome(body: &Value) -> Outcome {

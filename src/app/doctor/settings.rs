@@ -1,0 +1,82 @@
+//! The config and the secrets.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use super::Report;
+use crate::config::{Loaded, Problem, SecretSource, Secrets};
+
+pub(super) fn problems(report: &mut Report, problems: Vec<Problem>) {
+    for problem in problems {
+        report.wrong(
+            "config",
+            problem.origin.to_string(),
+            problem.text,
+            "put it right; `rebilld config reference` explains each key",
+        );
+    }
+}
+
+pub(super) fn config(report: &mut Report, loaded: &Loaded, mut found: Vec<Problem>) {
+    found.extend(loaded.runnable().err().map(|errors| errors.0).unwrap_or_default());
+    let sound = found.is_empty();
+    problems(report, found);
+    for note in &loaded.notes {
+        report.warn("config", "environment", note, "take it out of the environment, or write it as the reference does");
+    }
+    for file in &loaded.files {
+        let mode = std::fs::metadata(file).map_or(0, |meta| meta.permissions().mode() & 0o777);
+        if mode & 0o002 != 0 {
+            let what = format!("everybody on this machine can write it (mode {mode:03o})");
+            report.wrong("config", file, what, format!("chmod o-w {file}"));
+        }
+    }
+    if sound {
+        let settings = &loaded.settings;
+        let files = if loaded.files.is_empty() { "the environment alone".to_owned() } else { loaded.files.join(", ") };
+        let what = format!("{} accounts, {} plans, tag {}", settings.accounts.len(), settings.plans.len(), settings.tag);
+        report.ok("config", files, what);
+    }
+}
+
+/// What can be read of them is used further on.
+pub(super) fn secrets(report: &mut Report, loaded: &Loaded) -> Secrets {
+    let (secrets, problems) = loaded.secrets_in_spite();
+    let sound = problems.is_empty();
+    for problem in problems {
+        // the text names the file and the way out, and never what is in it
+        report.wrong(
+            "secrets",
+            problem.origin.to_string(),
+            problem.text,
+            "see what is wrong; a secret has a file of mode 0600 or 0640, or is a systemd credential",
+        );
+    }
+    let settings = &loaded.settings;
+    let keys = settings.accounts.values().flat_map(|account| [&account.imp_key, &account.imp_secret]);
+    let sources = keys.chain(settings.webhooks.iter().map(|webhook| &webhook.secret));
+    for source in sources {
+        if let SecretSource::File(path) = source {
+            guarded(report, path);
+        }
+    }
+    if sound {
+        let count = secrets.accounts.len() * 2 + secrets.webhooks.len();
+        report.ok("secrets", "", format!("{count} can be read, and not by everybody"));
+    }
+    secrets
+}
+
+/// Who may write a secret may put another one in its place.
+fn guarded(report: &mut Report, path: &Path) {
+    let Ok(meta) = std::fs::metadata(path) else { return };
+    let (shown, mode) = (path.display().to_string(), meta.permissions().mode() & 0o777);
+    let ours = rustix::process::geteuid().as_raw();
+    if mode & 0o022 != 0 {
+        report.warn("secrets", &shown, format!("others may write it (mode {mode:03o})"), format!("chmod go-w {shown}"));
+    }
+    if ours != 0 && meta.uid() != ours && meta.uid() != 0 {
+        let what = format!("it belongs to user {}, who is neither root nor the one who runs this", meta.uid());
+        report.warn("secrets", &shown, what, format!("chown root {shown}, with a group that may read it"));
+    }
+}
