@@ -40,3 +40,32 @@ pub(super) fn database_of(raw: &Raw, url: DatabaseUrl, wrong: &mut Wrong<'_>) ->
         answer_timeout: span(&raw.answer_timeout),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use crate::config::{ConfigErrors, Environment, Loaded, Sources, load};
+
+    fn load_text(text: &str) -> Result<Loaded, ConfigErrors> {
+        let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        load(&Sources { files: vec![file.path().to_path_buf()], environment: Environment::default(), options: Vec::new() })
+    }
+
+    #[test]
+    fn poolers_belong_to_postgres_and_the_url_past_them_is_hidden_too() {
+        let of = "[database]\nurl = \"sqlite:a.db\"\npooled = true\nlisten_url = \"postgres://db/a\"\n";
+        let wrong = load_text(of).unwrap_err().0;
+        assert_eq!(wrong.len(), 2, "{wrong:?}");
+        assert!(wrong[0].text.contains("no pooler before a SQLite file"), "{wrong:?}");
+        assert!(wrong[1].text.contains("only PostgreSQL tells of rows"), "{wrong:?}");
+        let of = "[database]\nurl = \"postgres://db/a\"\npooled = true\nlisten_url = \"postgres://me:hunter2@db/a\"\n";
+        let loaded = load_text(of).unwrap();
+        assert!(loaded.settings.database.pooled);
+        assert_eq!(loaded.settings.listen_url().unwrap().as_deref(), Some("postgres://me:hunter2@db/a"));
+        for shown in [loaded.toml(), loaded.json().to_string(), format!("{:?}", loaded.settings)] {
+            assert!(shown.contains("me:***@db") && !shown.contains("hunter2"), "{shown}");
+        }
+    }
+}

@@ -112,9 +112,8 @@ pub const KEYS: &[Key] = &[
         "Where PostgreSQL itself is, past the pooler, for the one connection that hears at once of rows written by others \
          (`LISTEN`). Hidden as `url` is."),
     key("database.answer_timeout", Kind::Span { least: "1s", most: "10m" }, Default::Is("\"15s\""),
-        "How long the daemon waits for one answer of PostgreSQL. A connection that is silent for longer is closed, and what it was \
-         asked last may have been done or not: nothing is sent on the strength of it, and what is open is looked up. What reads very \
-         much at once is waited for 65 s at least."),
+        "How long the daemon waits for one answer of PostgreSQL. A connection that is silent for longer is closed, and what it was asked \
+         last is unknown: it may have been done or not (docs/scaling.md). What reads very much at once is waited for 65 s at least."),
     key("state_dir", Kind::Path, Default::None("`$STATE_DIRECTORY`, else beside the SQLite file, else the working directory"),
         "Where the high-water mark lives that tells a restored database from the one that last sent. It must not be \
          restored together with the database."),

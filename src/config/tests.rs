@@ -600,18 +600,3 @@ fn a_ladder_that_could_not_be_kept_is_named() {
         assert!(problems.iter().any(|problem| problem.contains(said)), "{text}: {problems:#?}");
     }
 }
-
-#[test]
-fn poolers_belong_to_postgres_and_the_url_past_them_is_hidden_too() {
-    let pooled = wrong("[database]\nurl = \"sqlite:a.db\"\npooled = true\nlisten_url = \"postgres://db/a\"\n");
-    assert_eq!(pooled.len(), 2, "{pooled:?}");
-    assert!(pooled[0].starts_with("3: ") && pooled[0].contains("no pooler before a SQLite file"), "{pooled:?}");
-    assert!(pooled[1].starts_with("4: ") && pooled[1].contains("only PostgreSQL tells of rows"), "{pooled:?}");
-    let of = "[database]\nurl = \"postgres://db/a\"\npooled = true\nlisten_url = \"postgres://me:hunter2@db/a\"\n";
-    let loaded = load_text(of).unwrap();
-    assert!(loaded.settings.database.pooled);
-    assert_eq!(loaded.settings.listen_url().unwrap().as_deref(), Some("postgres://me:hunter2@db/a"));
-    for shown in [loaded.toml(), loaded.json().to_string(), format!("{:?}", loaded.settings)] {
-        assert!(shown.contains("me:***@db") && !shown.contains("hunter2"), "{shown}");
-    }
-}

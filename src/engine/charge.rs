@@ -223,8 +223,7 @@ impl Engine {
             Ok(mark) => mark,
             Err(why) => {
                 warn!(%why, charges = charges.len(), "it is not known what the database knows: nothing is sent");
-                self.give_back(token, &charges).await;
-                return;
+                return self.give_back(token, &charges).await;
             }
         };
         let before = self.clock.boot();
