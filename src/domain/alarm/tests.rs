@@ -168,7 +168,7 @@ fn an_alarm_is_raised_once_repeated_while_it_lasts_and_resolved_once() {
     assert_eq!(turns(&[told(hold, 4)], &[held(hold)]), [(hold, Turn::Repeated, Some(ago(4)))]);
     assert_eq!(turns(&[told(hold, 1)], &[]), [(hold, Turn::Resolved, Some(ago(1)))]);
     let over = Standing { turn: Turn::Resolved, ..told(hold, 1) };
-    assert_eq!(turns(&[over.clone()], &[]), []);
+    assert_eq!(turns(std::slice::from_ref(&over), &[]), []);
     assert_eq!(turns(&[over], &[held(hold)]), [(hold, Turn::Raised, None)], "it is wrong again");
     let both = turns(&[told(hold, 1)], &[held(AlarmKind::Fuse)]);
     assert_eq!(both, [(AlarmKind::Fuse, Turn::Raised, None), (hold, Turn::Resolved, Some(ago(1)))]);
