@@ -18,6 +18,7 @@ mod events;
 mod explain;
 mod failure;
 mod forecast;
+mod generate;
 mod imports;
 mod incidents;
 mod journal;
@@ -137,6 +138,9 @@ enum Command {
     /// What operators changed
     #[command(subcommand)]
     Journal(journal::Journal),
+    /// Writes what packages bring along
+    #[command(subcommand, hide = true)]
+    Generate(generate::Generate),
 }
 
 /// Runs the command line of this process.
@@ -201,6 +205,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Incidents(command) => command.run(context).await,
         Command::Events(command) => command.run(context).await,
         Command::Journal(command) => command.run(context).await,
+        Command::Generate(command) => command.run(),
     }
 }
 

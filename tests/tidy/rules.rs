@@ -74,6 +74,8 @@ pub const HOMES: &[Home] = &[
     Home { krate: "axum", places: &["src/http", "src/gateway/sandbox"] },
     Home { krate: "config", places: &["src/config"] },
     Home { krate: "clap", places: &["src/cli", "src/main"] },
+    Home { krate: "clap_mangen", places: &["src/cli/generate"] },
+    Home { krate: "clap_complete", places: &["src/cli/generate"] },
     Home { krate: "comfy_table", places: &["src/cli"] },
     Home { krate: "indicatif", places: &["src/cli"] },
 ];
