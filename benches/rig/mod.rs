@@ -93,6 +93,8 @@ charge_time = "00:00"
 [windows]
 hours = "00:00-24:00"
 blackouts = ""
+[http]
+listen = "off"
 [log]
 level = "warn"
 {extra}

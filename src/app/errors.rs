@@ -36,6 +36,9 @@ pub enum AppError {
     Store(#[from] StoreError),
     #[error("{path} cannot be used: {why}. Set `state_dir`, or make it writable for this user")]
     StateDir { path: String, why: std::io::Error },
+    /// Another program listens there, or this one may not.
+    #[error("cannot listen on {address}: {why}. Name another `ADDRESS:PORT` in `http.listen`, or \"off\"")]
+    Listen { address: std::net::SocketAddr, why: std::io::Error },
     /// The gateway cannot be reached.
     #[error("{0}")]
     Unavailable(String),

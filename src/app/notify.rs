@@ -20,6 +20,8 @@ use crate::ports::store::{NotBegun, StoreError};
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Between two looks at what is to be said. Each may read the brakes, so an idle daemon does not look more often.
 const EVERY: Duration = Duration::from_secs(2);
+/// The loop beats at least this often, whatever the watchdog asks for: `/livez` goes by it.
+const BEAT: Duration = Duration::from_secs(10);
 /// Accounts that a status names; the rest are counted.
 const NAMED: usize = 5;
 
@@ -66,7 +68,10 @@ impl Supervisor {
             let supervisor = Arc::clone(self);
             // a ping that is lost is followed by another one in time
             let ping: Beat = Box::new(move || drop(supervisor.send("WATCHDOG=1")));
-            engine.pulse.feed(within / 2, Arc::clone(&engine.clock), ping);
+            engine.pulse.feed((within / 2).min(BEAT), Arc::clone(&engine.clock), ping);
+        } else {
+            // without a watchdog it beats for `/livez` alone
+            engine.pulse.feed(BEAT, Arc::clone(&engine.clock), Box::new(|| {}));
         }
     }
 
@@ -110,6 +115,11 @@ impl Supervisor {
         self.refused.store(refused, Ordering::Relaxed);
     }
 
+    /// What [`Supervisor::refused`] was told last.
+    pub fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+
     /// From now on nothing but the end is told.
     pub fn stopping(&self) {
         *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = Phase::Stopping;
@@ -118,7 +128,7 @@ impl Supervisor {
 
     async fn status(&self, engine: &Engine) -> String {
         let mut text = describe(&engine.stops().await, &engine.breakers());
-        if self.refused.load(Ordering::Relaxed) {
+        if self.is_refused() {
             text.push_str("; the config that was read last is not taken (`rebilld config show --running`)");
         }
         text

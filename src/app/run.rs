@@ -15,6 +15,9 @@ use super::reload::{Reloader, confirmed, instance};
 use super::switch::Watch;
 use crate::config::{Loaded, Sources};
 use crate::engine::{Account, worker};
+use crate::http::health::Health;
+use crate::http::listener::{Listener, Serving};
+use crate::http::scrape::Scrape;
 use crate::ports::clock::Clock;
 use crate::ports::store::Store;
 use crate::store::Database;
@@ -32,11 +35,14 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     supervisor.starting("opening the database");
     let database = open(&loaded.settings, true).await?;
     let lock = database.lock_for_daemon()?;
+    let clock = Arc::new(SystemClock::new());
+    let health = Health::new(Arc::clone(&clock) as Arc<dyn Clock>);
+    // before the migrations, which may take long: whoever watches this process sees that it lives
+    let serving = serve(&loaded, &health).await?;
     supervisor.starting("bringing the database's schema up to date");
     database.migrate().await?;
     supervisor.starting("looking at accounts and channels");
     confirmed(&database, &loaded).await?;
-    let clock = Arc::new(SystemClock::new());
     clock.set(database.clock().await?);
     let assembled = assemble(&loaded, database, Arc::clone(&clock) as Arc<dyn Clock>, true, |_| {}).await?;
     let (engine, wake) = (Arc::clone(&assembled.engine), assembled.wake.clone());
@@ -72,6 +78,12 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     // before the loop begins: its first beat is the first ping
     supervisor.watch(&engine);
     let telling = tokio::spawn(Arc::clone(&supervisor).keep(Arc::clone(&engine)));
+    health.up(Arc::clone(&engine));
+    if let Some(serving) = &serving {
+        let moved = assembled.moved.iter().map(|account| account.name.clone()).collect();
+        let supervisor = Arc::clone(&supervisor);
+        serving.add(Scrape::new(Arc::clone(&engine), Arc::clone(&database), moved, move || supervisor.is_refused()).routes());
+    }
     let mut worker = tokio::spawn(worker::run(Arc::clone(&engine)));
     let (mut terminate, mut interrupt) = (listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?);
     tokio::select! {
@@ -81,6 +93,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
             return Err(AppError::Internal(format!("the worker ended by itself: {ended:?}")));
         }
     }
+    health.draining();
     supervisor.stopping();
     telling.abort();
     engine.stop();
@@ -98,6 +111,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     };
     worker.abort();
     listener.abort();
+    drop(serving);
     database.close().await;
     drop(lock);
     if drained {
@@ -117,6 +131,18 @@ async fn unarmed(database: &Database, accounts: &[Arc<Account>]) -> Result<Vec<S
     let brakes = database.brakes().await?;
     let armed = |account: &Account| brakes.accounts.get(&account.id).is_some_and(|of_account| of_account.armed);
     Ok(accounts.iter().filter(|account| !armed(account)).map(|account| account.name.clone()).collect())
+}
+
+/// Listens as the config says, and answers what can be answered before the daemon is up. `None`: it does not listen.
+async fn serve(loaded: &Loaded, health: &Health) -> Result<Option<Serving>, AppError> {
+    let Some(address) = loaded.settings.http.listen else { return Ok(None) };
+    let listener = Listener::bind(address).await.map_err(|why| AppError::Listen { address, why })?;
+    let address = listener.address();
+    info!(%address, "health and metrics are answered");
+    if !address.ip().is_loopback() {
+        warn!(%address, "`http.listen` is no loopback address: whoever reaches it sees health and metrics, and there is no password");
+    }
+    Ok(Some(listener.serve(health.routes())))
 }
 
 /// What is said once it is up.

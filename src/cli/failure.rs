@@ -102,6 +102,9 @@ impl From<AppError> for Failure {
             AppError::Account { .. } | AppError::Webhook(_) | AppError::Ticks(_) | AppError::Quiet | AppError::NoAccount(_) => {
                 Code::Config
             }
+            // the daemon before this one may still be on its way out
+            AppError::Listen { ref why, .. } if why.kind() == std::io::ErrorKind::AddrInUse => Code::Unavailable,
+            AppError::Listen { .. } => Code::Config,
             AppError::StateDir { .. } | AppError::Unconfirmed { .. } => Code::Config,
             AppError::Unavailable(_) => Code::Unavailable,
             AppError::TryLater(_) | AppError::NotDrained(_) => Code::TryLater,

@@ -19,10 +19,12 @@ mod explain;
 mod failure;
 mod forecast;
 mod generate;
+mod healthcheck;
 mod imports;
 mod incidents;
 mod journal;
 mod logging;
+mod metrics;
 mod migrate;
 mod output;
 mod plans;
@@ -77,6 +79,11 @@ enum Command {
     Demo(demo::Demo),
     /// Runs a gateway on this machine that answers as PortOne does and charges nobody
     Sandbox(sandbox::Sandbox),
+    /// Asks the running daemon of this config whether it is well: exit code 0, or 69
+    Healthcheck(healthcheck::Healthcheck),
+    /// What the daemon tells at /metrics
+    #[command(subcommand)]
+    Metrics(metrics::Metrics),
     /// Brings the database up to date
     Migrate(migrate::Migrate),
     /// Lists when periods start and fall due: month ends, billing days, cron, zones, trials, banking days
@@ -182,6 +189,8 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Run(command) => command.run(context).await,
         Command::Demo(command) => command.run(context).await,
         Command::Sandbox(command) => command.run(context).await,
+        Command::Healthcheck(command) => command.run(context).await,
+        Command::Metrics(command) => command.run(context),
         Command::Migrate(command) => command.run(context).await,
         Command::Calendar(command) => command.run(context),
         Command::Config(command) => command.run(context).await,

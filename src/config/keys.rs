@@ -1,7 +1,10 @@
 //! Every key of the config: the one source for unknown-key checks, defaults and the reference.
 
-use jiff::civil::{Date, Time};
-use jiff::tz::TimeZone;
+mod checks;
+
+use jiff::civil::Date;
+
+pub use checks::{blackouts, shown, thousandths, time_of_day, zone};
 
 use super::cron;
 use super::span::Span;
@@ -14,7 +17,7 @@ use crate::domain::money::Currency;
 use crate::domain::period::Every;
 use crate::domain::plan::{Resume, TrialAnchor};
 use crate::domain::recurrence::BillingDay;
-use crate::domain::window::{Blackout, Hours, NotHours};
+use crate::domain::window::Hours;
 
 /// A key. In a path, `*` stands for a name that the operator gives, `[]` for an entry of a list.
 #[derive(Debug)]
@@ -78,6 +81,8 @@ pub enum Kind {
     DatabaseUrl,
     /// `https://`, or `http://` on loopback.
     HttpUrl,
+    /// Where to listen: an IP address and a port, or `off`.
+    Listen,
     LogFilter,
 }
 
@@ -349,6 +354,10 @@ pub const KEYS: &[Key] = &[
     key("webhooks[].timeout", Kind::Span { least: "1s", most: "60s" }, Default::Is("\"15s\""),
         "How long an endpoint may take to answer."),
 
+    key("http.listen", Kind::Listen, Default::Is("\"127.0.0.1:9610\""),
+        "Where health, metrics and the gateway's webhooks are answered: `ADDRESS:PORT`, or `off`. Port 0 takes any that is free. \
+         There is no password: beyond loopback, let only those reach it who may see it (docs/operating.md)."),
+
     key("log.format", Kind::Choice(&["auto", "text", "json"]), Default::Is("\"auto\""),
         "`auto`: text on a terminal, JSON otherwise."),
     key("log.level", Kind::LogFilter, Default::Is("\"info\""),
@@ -424,6 +433,7 @@ impl Kind {
             Self::Name => "name".into(),
             Self::DatabaseUrl => "database URL".into(),
             Self::HttpUrl => "URL".into(),
+            Self::Listen => "address and port, or \"off\"".into(),
         }
     }
 
@@ -505,81 +515,21 @@ impl Kind {
                     say(fits, "has to begin with `sqlite:` (a file) or `postgres://`")
                 }
             },
-            Self::HttpUrl => http_url(value),
+            Self::HttpUrl => checks::http_url(value),
+            Self::Listen => {
+                let fits = value == "off" || value.parse::<std::net::SocketAddr>().is_ok();
+                let text = format!(
+                    "`{}` is no address and port such as \"127.0.0.1:9610\" or \"[::1]:9610\", nor \"off\"",
+                    shown(value)
+                );
+                say(fits, &text)
+            }
             Self::LogFilter => {
                 let parsed = tracing_subscriber::EnvFilter::builder().parse(value);
                 parsed.err().map(|_| format!("`{}` is no log level: error, warn, info, debug or trace", shown(value)))
             }
         }
     }
-}
-
-/// A decimal number in thousandths; `None` if it is none, is negative, or has more than three decimals.
-pub fn thousandths(text: &str) -> Option<u32> {
-    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
-    let digits = |text: &str| !text.is_empty() && text.len() <= 6 && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(part) || part.len() > 3 {
-        return None;
-    }
-    let scale = [1000, 100, 10, 1].get(part.len())?;
-    Some(whole.parse::<u32>().ok()?.checked_mul(1000)? + part.parse::<u32>().ok()? * scale)
-}
-
-/// The beginning of a value, for a message.
-pub fn shown(value: &str) -> String {
-    let start: String = value.chars().take(40).collect();
-    if start.len() < value.len() { format!("{start}…") } else { start }
-}
-
-pub fn time_of_day(text: &str) -> Option<Time> {
-    let bytes = text.as_bytes();
-    // one form only, so that config and database agree
-    (bytes.len() == 5 && bytes[2] == b':').then(|| text.parse().ok()).flatten()
-}
-
-/// The zone of that name, or what is wrong with it.
-pub fn zone(name: &str) -> Result<TimeZone, String> {
-    TimeZone::get(name).map_err(|_| {
-        let names: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
-        let meant = super::suggest::closest(name, names.iter().map(String::as_str));
-        let meant = meant.map_or_else(String::new, |meant| format!(": did you mean \"{meant}\"?"));
-        format!("there is no time zone `{}`{meant}", shown(name))
-    })
-}
-
-/// `23:30-00:40 Asia/Seoul, 03:00-04:00 Europe/London`, or what is wrong with it.
-pub fn blackouts(text: &str) -> Result<Vec<Blackout>, String> {
-    let spans = text.split(',').map(str::trim).filter(|span| !span.is_empty());
-    spans
-        .map(|span| {
-            let (hours, name) =
-                span.split_once(' ').ok_or_else(|| format!("`{}` has no zone: write \"23:30-00:40 Asia/Seoul\"", shown(span)))?;
-            let hours = hours.parse().map_err(|wrong: NotHours| wrong.to_string())?;
-            Ok(Blackout { hours, zone: zone(name.trim())? })
-        })
-        .collect()
-}
-
-/// What is wrong with a URL that secrets or payments go to. The text never repeats it: a path may be a secret.
-fn http_url(value: &str) -> Option<String> {
-    let (secure, rest) = match (value.strip_prefix("https://"), value.strip_prefix("http://")) {
-        (Some(rest), _) => (true, rest),
-        (None, Some(rest)) => (false, rest),
-        (None, None) => return Some("has to begin with `https://`".into()),
-    };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    if authority.contains('@') {
-        return Some("must not hold a user name or password".into());
-    }
-    if authority.is_empty() || value.chars().any(|char| char.is_whitespace() || char.is_control()) {
-        return Some("is no URL".into());
-    }
-    let host = match authority.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
-    };
-    let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-    (!secure && !loopback).then(|| "has to begin with `https://`: `http://` is for loopback only".into())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 pub mod cron;
 mod database_plans;
+mod database_url;
 mod dunning;
 mod environment;
 mod fuse;
@@ -23,6 +24,7 @@ mod version;
 use std::collections::BTreeMap;
 
 pub use database_plans::DatabasePlans;
+pub use database_url::DatabaseUrl;
 pub use environment::Environment;
 pub use keys::{time_of_day, zone};
 pub use layers::{Sources, USUAL_FILES};
@@ -30,7 +32,7 @@ pub use problem::{ConfigErrors, Origin, Problem};
 pub use reference::reference;
 pub use secret::{NoSecret, Secret, SecretSource};
 pub use settings::{
-    Account, AccountKeys, Database, DatabaseUrl, Jobs, Log, LogFormat, Reload, Retention, Secrets, Settings, Webhook, Worker,
+    Account, AccountKeys, Database, Http, Jobs, Log, LogFormat, Reload, Retention, Secrets, Settings, Webhook, Worker,
 };
 pub use suggest::closest;
 pub use version::{Version, revive};

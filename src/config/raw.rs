@@ -27,6 +27,7 @@ pub struct Raw {
     pub retention: RawRetention,
     pub worker: RawWorker,
     pub webhooks: Vec<RawWebhook>,
+    pub http: RawHttp,
     pub log: RawLog,
 }
 
@@ -205,6 +206,12 @@ pub struct RawWebhook {
     pub secret_credential: Option<String>,
     pub allow_private: bool,
     pub timeout: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawHttp {
+    pub listen: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

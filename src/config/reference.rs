@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::keys::{Default, KEYS};
 
 /// Sections in their order, with what has to be said once for all their keys.
-const SECTIONS: [(&str, &str); 14] = [
+const SECTIONS: [(&str, &str); 15] = [
     ("", "At the top of the file, before the first section."),
     ("database", "SQLite for one process on one machine; PostgreSQL for several."),
     (
@@ -43,6 +43,10 @@ const SECTIONS: [(&str, &str); 14] = [
     ("retention", "How long what is not money is kept. Charges and all that belongs to them are never removed."),
     ("worker", "How the worker works. The defaults suit most."),
     ("webhooks", "Where events go; any number of `[[webhooks]]`. What an event holds is described in docs/events."),
+    (
+        "http",
+        "What the daemon answers itself: `/livez`, `/readyz`, `/metrics` and `/version` (docs/operating.md). Read when the daemon starts.",
+    ),
     ("log", "Logs go to standard error. They hold no secrets and no personal data."),
 ];
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+use super::database_url::DatabaseUrl;
 use super::dunning::{dunnings_of, rules_of};
 use super::environment::Environment;
 use super::fuse::fuse_of;
@@ -57,6 +59,7 @@ pub struct Settings {
     pub retention: Retention,
     pub worker: Worker,
     pub webhooks: Vec<Webhook>,
+    pub http: Http,
     pub log: Log,
     pub(super) environment: Environment,
 }
@@ -72,52 +75,6 @@ impl fmt::Debug for Environment {
 pub struct Database {
     pub url: DatabaseUrl,
     pub max_connections: u32,
-}
-
-/// A database URL whose password is not shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct DatabaseUrl(String);
-
-impl DatabaseUrl {
-    pub fn new(url: impl Into<String>) -> Self {
-        Self(url.into())
-    }
-
-    /// With the password, for whoever connects.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-
-    /// The file of a SQLite URL.
-    pub fn sqlite_path(&self) -> Option<&Path> {
-        let path = self.0.strip_prefix("sqlite:")?;
-        let path = path.strip_prefix("//").unwrap_or(path);
-        Some(Path::new(path))
-    }
-}
-
-impl fmt::Display for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // parameters may hold a password too
-        let (main, parameters) = match self.0.split_once('?') {
-            Some((main, _)) if !self.0.starts_with("sqlite:") => (main, "?***"),
-            _ => (self.0.as_str(), ""),
-        };
-        let user_info = main.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?)));
-        match user_info {
-            Some((scheme, (user, rest))) if user.contains(':') => {
-                let user = user.split(':').next().unwrap_or_default();
-                write!(f, "{scheme}://{user}:***@{rest}{parameters}")
-            }
-            _ => write!(f, "{main}{parameters}"),
-        }
-    }
-}
-
-impl fmt::Debug for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
 }
 
 /// One PortOne merchant.
@@ -209,6 +166,13 @@ pub struct Webhook {
     pub timeout: Duration,
 }
 
+/// What the daemon answers itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// `None`: nothing is answered.
+    pub listen: Option<SocketAddr>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     pub format: LogFormat,
@@ -294,6 +258,8 @@ impl Settings {
                 shutdown_grace: span(&raw.worker.shutdown_grace),
             },
             webhooks: webhooks_of(&raw.webhooks, wrong),
+            // a text that is neither an address nor `off` has been named already
+            http: Http { listen: raw.http.listen.parse().ok() },
             log: Log {
                 format: match raw.log.format.as_str() {
                     "text" => LogFormat::Text,
@@ -552,31 +518,4 @@ fn webhooks_of(raw: &[RawWebhook], wrong: &mut Wrong<'_>) -> Vec<Webhook> {
         });
     }
     webhooks
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_password_in_a_database_url_is_not_shown() {
-        for (url, shown) in [
-            ("postgres://rebilld:hunter2@db/rebilld", "postgres://rebilld:***@db/rebilld"),
-            ("postgres://rebilld:h@nter2@db/rebilld", "postgres://rebilld:***@db/rebilld"),
-            ("postgres://db/rebilld?user=x&password=hunter2", "postgres://db/rebilld?***"),
-            ("postgres://rebilld@db/rebilld", "postgres://rebilld@db/rebilld"),
-            ("sqlite:rebilld.db", "sqlite:rebilld.db"),
-        ] {
-            assert_eq!(DatabaseUrl::new(url).to_string(), shown);
-        }
-    }
-
-    #[test]
-    fn a_sqlite_url_names_its_file() {
-        for (url, path) in
-            [("sqlite:a/b.db", Some("a/b.db")), ("sqlite:///var/b.db", Some("/var/b.db")), ("postgres://x/y", None)]
-        {
-            assert_eq!(DatabaseUrl::new(url).sqlite_path(), path.map(Path::new), "{url}");
-        }
-    }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value as Json;
 
 use super::Loaded;
-use super::settings::DatabaseUrl;
+use super::database_url::DatabaseUrl;
 
 impl Loaded {
     /// As JSON: every key that has a value.

@@ -17,11 +17,11 @@ pub struct Version {
 }
 
 /// Sections that say where this process is and not what it charges.
-const LOCAL: [&str; 5] = ["database", "state_dir", "kill_file", "log", "webhooks"];
+const LOCAL: [&str; 6] = ["database", "state_dir", "kill_file", "log", "webhooks", "http"];
 /// Of an account: where its keys are.
 const KEYS: [&str; 4] = ["imp_key_file", "imp_secret_file", "imp_key_credential", "imp_secret_credential"];
 /// What only a restart can change, beside accounts that come or go.
-const FIXED: [&str; 7] = ["declines", "database", "state_dir", "kill_file", "tag", "log", "webhooks"];
+const FIXED: [&str; 8] = ["declines", "database", "state_dir", "kill_file", "tag", "log", "webhooks", "http"];
 /// Of an account: where it sends, and what its client is built with.
 const FIXED_OF_ACCOUNT: [&str; 8] = [
     "base_url",

@@ -220,9 +220,11 @@ impl Engine {
             }
             let settles = decision.charge.state == ChargeState::Paid && charge.state != ChargeState::Paid;
             let fence = Fence::Version(charge.version);
+            let decided = decision.clone();
             let entry = Entry { charge: id, fence, observation: Some(observation), decision: Some(decision) };
             match self.store.record(self.now(), &[entry]).await?.first() {
                 Some(Recorded::Written) => {
+                    self.count_ends(&charge, &decided);
                     report.incidents += incidents;
                     if settles {
                         report.settled += 1;

@@ -322,6 +322,7 @@ impl Engine {
             Some(why) => Answer { outcome: Outcome::NotSent(NotSent::Gate(why)), kept: note(why) },
             None => {
                 self.stats.sends.add(1);
+                account.meters.sent(&charge, self.now());
                 let answer = account.account.gateway.charge(attempt).await;
                 account.limits.took(self.clock.boot().saturating_sub(before));
                 answer
@@ -358,9 +359,14 @@ impl Engine {
     /// What stops sends of an account, read at most a second ago.
     pub(crate) async fn brakes_for(&self, account: &AccountRuntime) -> Result<Option<NotBegun>, StoreError> {
         // both are read, each time: the one knows nothing of what the other does
-        let outside = self.killed_here.load(Ordering::Acquire) || self.switched_off(account).await;
+        let outside = self.killed_outside(account).await;
         let inside = self.brakes_inside(account).await?;
         Ok(if outside { Some(NotBegun::Killed) } else { inside })
+    }
+
+    /// Whether this process is stopped by something else than the database.
+    pub(crate) async fn killed_outside(&self, account: &AccountRuntime) -> bool {
+        self.killed_here.load(Ordering::Acquire) || self.switched_off(account).await
     }
 
     /// The same, by the database alone.

@@ -4,6 +4,7 @@
 //! A process counts its hold by CLOCK_BOOTTIME, which no jump moves. What outlives it is a moment by the database clock: the next
 //! process reads how much is left of it, never believes more than Q, and counts on by its own CLOCK_BOOTTIME.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -63,6 +64,9 @@ impl Engine {
             return Ok(false);
         }
         let middle = before + (after - before) / 2;
+        let half = SignedDuration::try_from((after - before) / 2).unwrap_or(SignedDuration::ZERO);
+        let offset = database.duration_since(self.clock.wall()).saturating_add(half);
+        self.stats.clock_offset.store(i64::try_from(offset.as_micros()).unwrap_or(i64::MAX), Ordering::Relaxed);
         let hold_for = self.in_force().tuning.policy.quiet().unsigned_abs();
         let moved = self.steady.check(database.as_microsecond(), middle, hold_for);
         if let Some(moved) = moved {

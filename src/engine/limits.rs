@@ -61,7 +61,8 @@ impl AccountLimits {
         }
     }
 
-    fn rate(&self) -> Option<u32> {
+    /// Sends a second; `None`: no bound.
+    pub fn rate(&self) -> Option<u32> {
         Some(self.rate.load(Ordering::Relaxed)).filter(|rate| *rate > 0)
     }
 

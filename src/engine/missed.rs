@@ -2,13 +2,13 @@
 //! the count itself is old.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use tracing::{error, warn};
 
-use super::Engine;
+use super::{AccountRuntime, Engine};
 use crate::domain::charge::SubscriptionId;
 use crate::ports::store::{Fresh, StoreError};
 
@@ -101,6 +101,7 @@ impl Engine {
         let total = sends + look_ups + schedules;
         self.missed.counted(self.clock.boot());
         self.stats.missed.set(total);
+        self.tell_missed_apart(total).await?;
         self.stats.missed_counted.set(self.clock.boot().as_secs());
         if total > 0 {
             error!(sends, look_ups, schedules, "charges are past due by two hours and wait for nothing that is shown");
@@ -114,6 +115,19 @@ impl Engine {
         if missed.braked > 0 {
             warn!(charges = missed.braked, "charges are past due by two hours: a brake holds them (`rebilld hold status`)");
         }
+        Ok(())
+    }
+
+    /// Keeps whose they are; asks only if there are any.
+    async fn tell_missed_apart(&self, total: u64) -> Result<(), StoreError> {
+        let found = if total == 0 { BTreeMap::new() } else { self.store.missed_by_account(self.now(), MISSED_AFTER).await? };
+        let of = |account: &Arc<AccountRuntime>| found.get(&account.account.id).copied().unwrap_or_default();
+        let mut by: BTreeMap<String, u64> =
+            self.accounts.iter().map(|account| (account.account.name.clone(), of(account))).collect();
+        if let Some(rest) = total.checked_sub(by.values().sum()).filter(|rest| *rest > 0) {
+            by.insert("unknown".to_owned(), rest);
+        }
+        *self.stats.missed_by.lock().unwrap_or_else(PoisonError::into_inner) = by;
         Ok(())
     }
 

@@ -13,6 +13,7 @@ pub mod force;
 pub mod forecast;
 pub mod limits;
 pub mod look;
+pub mod meters;
 pub mod missed;
 pub mod open;
 pub mod outlook;
@@ -47,6 +48,7 @@ use crate::domain::window::Windows;
 use crate::ports::clock::Clock;
 use crate::ports::courier::Courier;
 use crate::ports::gateway::Gateway;
+use crate::ports::metrics::Metrics;
 use crate::ports::store::{ClaimToken, NotBegun, Store, StoreError};
 use crate::ports::switch::KillSwitch;
 use crate::ports::wake::Wake;
@@ -166,6 +168,8 @@ pub struct Engine {
     tokens: Box<dyn Fn() -> String + Send + Sync>,
     delivery_delay: DeliveryDelay,
     pub stats: Arc<Stats>,
+    /// What faces count.
+    pub metrics: Arc<Metrics>,
     recorder: Recorder,
     brakes: limits::BrakeCache,
     /// The same of the switch outside of the database: W2 reads the database's brakes anew, and not this one.
@@ -183,8 +187,16 @@ pub(crate) struct AccountRuntime {
     pub account: Account,
     pub limits: AccountLimits,
     pub rates: rates::Rates,
+    pub meters: meters::Meters,
     /// Still to be audited by this process before its first send.
     pub unaudited: AtomicBool,
+}
+
+impl AccountRuntime {
+    /// Everything that was due to be looked up at `at` has been, or nothing was.
+    pub(crate) fn reconciled(&self, at: Timestamp) {
+        self.meters.reconciled.set(u64::try_from(at.as_microsecond()).unwrap_or_default());
+    }
 }
 
 impl Engine {
@@ -198,7 +210,7 @@ impl Engine {
             .map(|account| {
                 let limits = AccountLimits::new(account.rate, account.in_flight, parts.tuning.batch as usize);
                 let (rates, unaudited) = (rates::Rates::default(), AtomicBool::new(parts.audit_first));
-                Arc::new(AccountRuntime { account, limits, rates, unaudited })
+                Arc::new(AccountRuntime { account, limits, rates, meters: meters::Meters::default(), unaudited })
             })
             .collect();
         let first = InForce {
@@ -223,6 +235,7 @@ impl Engine {
             tokens: parts.tokens,
             delivery_delay: parts.delivery_delay,
             stats,
+            metrics: Arc::default(),
             recorder,
             brakes: limits::BrakeCache::default(),
             switches: limits::BrakeCache::default(),
@@ -277,6 +290,11 @@ impl Engine {
     pub fn look_at_audits(&self) {
         self.audit_wanted.store(true, Ordering::Release);
         self.wake.ring();
+    }
+
+    /// Whether the database is read to know what stops sends: not before each account's first audit.
+    pub(crate) fn reads_brakes(&self) -> bool {
+        self.accounts.iter().any(|account| !account.unaudited.load(Ordering::Acquire))
     }
 
     pub(crate) fn token(&self) -> ClaimToken {

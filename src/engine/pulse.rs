@@ -40,6 +40,12 @@ impl Pulse {
         let _ = self.heard.set(Heard { every: within / 2, clock, beat });
     }
 
+    /// How long ago it last beat; `None`: never, or it is fed to nobody.
+    pub fn age(&self, boot: Duration) -> Option<Duration> {
+        let (last, _) = (*self.times())?;
+        Some(boot.saturating_sub(last))
+    }
+
     /// Ends once the loop has looked at everything once, and the database has answered.
     pub async fn looked(&self) {
         // it fails only without a sender, and that is this pulse itself

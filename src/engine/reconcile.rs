@@ -102,6 +102,9 @@ impl Engine {
             warn!(account = %account.account.name, %why, "a look-up failed: nothing is concluded from it");
             self.heed_failure(&account, why).await;
         }
+        if bulk.failed.is_empty() {
+            account.reconciled(began_at);
+        }
         // R2's "not paid" is not believed for Q after a clock jump: such a look-up counts as one that began long ago
         let believed_from = if self.trusts_time() { began_at } else { Timestamp::UNIX_EPOCH };
         // each is judged as soon as it is clear: waiting for the slowest would outlast the claim of all

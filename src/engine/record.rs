@@ -7,9 +7,11 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use super::Engine;
+use super::meters::End;
 use crate::domain::attempt::AttemptState;
 use crate::domain::charge::{Charge, ChargeState};
 use crate::domain::decide::{Decision, Fact, LiveChange, decide};
+use crate::domain::decline::Class;
 use crate::domain::outcome::{DoubtCause, Mismatch, Outcome};
 use crate::ports::store::{ClaimToken, Entry, Fence, Observation, Recorded, StoreError};
 
@@ -143,6 +145,21 @@ impl Engine {
         warn!(charge = %charge.id, "a fact could not be written; the next look-up finds it again");
     }
 
+    /// Counts what a written decision came to, by account, class and plan.
+    pub(super) fn count_ends(&self, before: &Charge, decision: &Decision) {
+        let charge = &decision.charge;
+        let Some(account) = self.accounts.iter().find(|account| account.account.id == charge.account) else { return };
+        let adopted = decision.adopt.iter().any(|adopted| adopted.state == AttemptState::Declined);
+        let ended = matches!(&decision.live, LiveChange::End { state: AttemptState::Declined, .. });
+        if decision.refusal.is_some() || adopted || ended {
+            let class = decision.refusal.unwrap_or(Class::Unknown);
+            account.meters.count(&charge.plan, End::Declined(class), charge.amount);
+        }
+        if let Some(end) = End::of(charge.state).filter(|_| before.state != charge.state) {
+            account.meters.count(&charge.plan, end, charge.amount);
+        }
+    }
+
     /// Counts and logs a change of state, once it is written.
     fn tell(&self, before: &Charge, decision: &Decision) {
         let charge = &decision.charge;
@@ -155,6 +172,7 @@ impl Engine {
         {
             stats.declined.add(1);
         }
+        self.count_ends(before, decision);
         if let Some(why) = &decision.pause {
             self.brakes.forget();
             error!(account = %charge.account_name, charge = %charge.id, %why, "the account is paused: nobody is charged");

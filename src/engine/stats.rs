@@ -1,34 +1,10 @@
-//! Counters of what this process did, for progress displays and (later) metrics.
+//! Counters of what this process did, for progress displays and metrics.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, Ordering};
 
-/// One counter.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    pub fn add(&self, n: u64) {
-        self.0.fetch_add(n, Ordering::Relaxed);
-    }
-
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// A number that goes up and down.
-#[derive(Debug, Default)]
-pub struct Gauge(AtomicU64);
-
-impl Gauge {
-    pub fn set(&self, to: u64) {
-        self.0.store(to, Ordering::Relaxed);
-    }
-
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+pub use crate::ports::metrics::{Counter, Gauge};
 
 /// What this process did since it started.
 #[derive(Debug, Default)]
@@ -52,6 +28,10 @@ pub struct Stats {
     pub missed: Gauge,
     /// When they were last counted, in seconds of CLOCK_BOOTTIME; 0: not yet.
     pub missed_counted: Gauge,
+    /// The same by account, as far as an account is concerned; as many as all missed together, with `unknown`.
+    pub missed_by: Mutex<BTreeMap<String, u64>>,
+    /// The database's clock minus this machine's wall clock, in microseconds, when last compared.
+    pub clock_offset: AtomicI64,
     in_doubt: AtomicI64,
     /// Minor units charged, all currencies added up: for a display of one currency.
     pub amount: AtomicI64,

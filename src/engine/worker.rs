@@ -203,8 +203,9 @@ impl Loop {
         }
         for account in &engine.accounts {
             engine.pulse.step(Duration::ZERO);
-            if is_due(self.due.look_up, now) {
-                take(self.dispatch_look_ups(account).await);
+            match is_due(self.due.look_up, now) {
+                true => take(self.dispatch_look_ups(account).await),
+                false => account.reconciled(now),
             }
             take(self.dispatch_audit(account, boot, ring).await.map(|()| false));
         }
@@ -317,7 +318,10 @@ impl Loop {
             return Ok(false);
         }
         let engine = Arc::clone(&self.engine);
-        let Some(batch) = engine.claim_look_ups(account).await? else { return Ok(false) };
+        let Some(batch) = engine.claim_look_ups(account).await? else {
+            account.reconciled(engine.now());
+            return Ok(false);
+        };
         self.start(flight, look_up(engine, batch));
         Ok(true)
     }

@@ -14,6 +14,11 @@ pub trait Clock: Send + Sync + 'static {
     /// Time since boot that no operator and no NTP step moves, sleep included (CLOCK_BOOTTIME).
     fn boot(&self) -> Duration;
 
+    /// This machine's wall clock as it is, whatever the database says: to tell how far apart they are.
+    fn wall(&self) -> Timestamp {
+        self.now()
+    }
+
     /// Takes over what the database clock says. A simulated clock, which nothing moves but waiting, ignores it.
     fn correct(&self, database: Timestamp) {
         let _ = database;

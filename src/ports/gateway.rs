@@ -8,6 +8,7 @@ use crate::domain::charge::ChargeId;
 use crate::domain::money::Money;
 use crate::domain::outcome::{Outcome, Record};
 use crate::domain::subscription::ChargeOptions;
+use crate::ports::metrics::GatewayTimes;
 
 /// A charge as it will be asked for, before anything is committed.
 #[derive(Debug, Clone, PartialEq)]
@@ -175,6 +176,11 @@ pub trait Gateway: Send + Sync + 'static {
     /// says it took; 0: there were none.
     async fn unschedule(&self, _customer_uid: &str) -> Result<u64, Unavailable> {
         Err(Unavailable::Nonsense("this gateway has no schedule of its own".to_owned()))
+    }
+
+    /// How long its calls take, where that is measured.
+    fn times(&self) -> Option<&GatewayTimes> {
+        None
     }
 
     /// A channel whose payments the look-ups of this account may read as absent, if there is one: then nothing may be sent.

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod courier;
 pub mod gateway;
+pub mod metrics;
 pub mod missed;
 pub mod rehearsal;
 pub mod retry;

@@ -511,6 +511,15 @@ pub trait Store: Send + Sync + 'static {
     /// Counts what is past due by more than `grace` and neither final nor visibly waiting.
     async fn missed(&self, now: Timestamp, grace: jiff::SignedDuration) -> Result<Missed, StoreError>;
 
+    /// The same by account, for a count that was not 0. What belongs to no account is left out.
+    async fn missed_by_account(
+        &self,
+        _now: Timestamp,
+        _grace: jiff::SignedDuration,
+    ) -> Result<BTreeMap<AccountId, u64>, StoreError> {
+        Ok(BTreeMap::new())
+    }
+
     /// Subscriptions that no schedule serves, in the page of `limit` that comes after one. All pages together read all
     /// subscriptions.
     async fn unscheduled(&self, after: SubscriptionId, limit: u32) -> Result<Unscheduled, StoreError>;

@@ -1,11 +1,13 @@
 //! What is past due and waits for nothing that is shown.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use super::Database;
 use super::db::Fault;
 use super::sql::missed;
-use crate::domain::charge::{ChargeId, SubscriptionId};
+use crate::domain::charge::{AccountId, ChargeId, SubscriptionId};
 use crate::ports::store::{Fresh, Missed, Unscheduled};
 
 impl Database {
@@ -28,6 +30,16 @@ impl Database {
             });
         }
         Ok(missed)
+    }
+
+    pub(super) async fn whose_are_missed(
+        &self,
+        now: Timestamp,
+        due_before: Timestamp,
+    ) -> Result<BTreeMap<AccountId, u64>, Fault> {
+        let rows =
+            self.db.read(&missed::MISSED_BY_ACCOUNT, &[now.into(), due_before.into(), Timestamp::UNIX_EPOCH.into()]).await?;
+        rows.iter().map(|row| Ok((AccountId(row.int("account_id")?), row.small("missed")?))).collect()
     }
 
     pub(super) async fn unscheduled_page(&self, after: SubscriptionId, limit: u32) -> Result<Unscheduled, Fault> {

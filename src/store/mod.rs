@@ -15,6 +15,7 @@ pub mod codec;
 mod copy;
 pub mod db;
 pub mod desk;
+mod figures;
 mod fuse;
 mod group;
 pub mod identity;
@@ -43,10 +44,12 @@ use std::sync::atomic::AtomicU32;
 use tokio::sync::OnceCell;
 
 use crate::domain::attempt::Tag;
+use crate::ports::metrics::DatabaseTimes;
 pub use chores::{Taken, Undecided};
 use codec::{Param, Row};
 pub use copy::ResultRow;
 use db::{Db, Fault};
+pub use figures::{AccountFigures, Figures};
 use open::Target;
 pub use open::{DaemonLock, OpenError, OpenOptions};
 pub use plans::{PlanRows, UNREADABLE};
@@ -64,6 +67,8 @@ pub struct Database {
     tag: Arc<OnceCell<Tag>>,
     /// Looks at schedules that are still to read past rows which another session holds.
     reads_past: Arc<AtomicU32>,
+    /// How long the worker's calls take.
+    pub times: Arc<DatabaseTimes>,
 }
 
 impl Database {
@@ -75,7 +80,8 @@ impl Database {
             Target::Postgres(connect) => open::postgres(connect, &options).await?,
         };
         migrations::applied(&db).await?;
-        Ok(Self { db, target, endpoints: options.endpoints.into(), tag: Arc::default(), reads_past: Arc::default() })
+        let endpoints = options.endpoints.into();
+        Ok(Self { db, target, endpoints, tag: Arc::default(), reads_past: Arc::default(), times: Arc::default() })
     }
 
     pub fn is_postgres(&self) -> bool {

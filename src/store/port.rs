@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 
 use super::Database;
 use super::db::Fault;
@@ -11,6 +12,7 @@ use super::sql::accounts;
 use crate::domain::charge::{AccountId, Charge, ChargeId, SubscriptionId};
 use crate::domain::decide::Incident;
 use crate::domain::event::Event;
+use crate::ports::metrics::Operation;
 use crate::ports::store::{
     AuditResult, Begin, Begun, Booked, Brakes, Claim, ClaimToken, Claimed, Delivered, Delivery, DueSchedule, DueWave, Entry,
     IncidentState, Missed, NextDue, PastAttempt, Recorded, ScheduleStep, StateFacts, StateStep, Stepped, Store, StoreError,
@@ -18,6 +20,15 @@ use crate::ports::store::{
 };
 
 type Result<T> = std::result::Result<T, StoreError>;
+
+impl Database {
+    async fn timed<T>(&self, operation: Operation, call: impl Future<Output = T>) -> T {
+        let began = Instant::now();
+        let done = call.await;
+        self.times.took(operation, began.elapsed());
+        done
+    }
+}
 
 #[async_trait]
 impl Store for Database {
@@ -28,19 +39,19 @@ impl Store for Database {
     }
 
     async fn next_due(&self, now: Timestamp) -> Result<NextDue> {
-        Ok(self.first_due(now).await?)
+        Ok(self.timed(Operation::Look, self.first_due(now)).await?)
     }
 
     async fn due_schedules(&self, now: Timestamp, limit: u32) -> Result<Vec<DueSchedule>> {
-        Ok(self.schedules_due(now, limit).await?)
+        Ok(self.timed(Operation::Open, self.schedules_due(now, limit)).await?)
     }
 
     async fn step_schedules(&self, now: Timestamp, steps: &[ScheduleStep]) -> Result<Vec<Stepped>> {
-        Ok(self.step_batch(now, steps).await?)
+        Ok(self.timed(Operation::Open, self.step_batch(now, steps)).await?)
     }
 
     async fn claim(&self, claim: &Claim) -> Result<Vec<Claimed>> {
-        Ok(self.claim_charges(claim).await?)
+        Ok(self.timed(Operation::Claim, self.claim_charges(claim)).await?)
     }
 
     async fn claim_one(&self, charge: ChargeId, token: &ClaimToken, now: Timestamp, until: Timestamp) -> Result<Option<Claimed>> {
@@ -52,39 +63,39 @@ impl Store for Database {
     }
 
     async fn attempts_of(&self, charges: &[ChargeId]) -> Result<Vec<PastAttempt>> {
-        Ok(self.past_attempts(charges).await?)
+        Ok(self.timed(Operation::Other, self.past_attempts(charges)).await?)
     }
 
     async fn load(&self, charges: &[ChargeId]) -> Result<Vec<Charge>> {
-        Ok(self.load_charges(charges).await?)
+        Ok(self.timed(Operation::Other, self.load_charges(charges)).await?)
     }
 
     async fn measure(&self, wave: &DueWave<'_>) -> Result<bool> {
-        Ok(self.measure_wave(wave).await?)
+        Ok(self.timed(Operation::Other, self.measure_wave(wave)).await?)
     }
 
     async fn begin(&self, batch: Begin) -> Result<Begun> {
-        Ok(self.begin_batch(batch).await?)
+        Ok(self.timed(Operation::Begin, self.begin_batch(batch)).await?)
     }
 
     async fn record(&self, now: Timestamp, entries: &[Entry]) -> Result<Vec<Recorded>> {
-        Ok(self.record_batch(now, entries).await?)
+        Ok(self.timed(Operation::Record, self.record_batch(now, entries)).await?)
     }
 
     async fn due_states(&self, now: Timestamp, limit: u32) -> Result<Vec<StateFacts>> {
-        Ok(self.states_due(now, limit).await?)
+        Ok(self.timed(Operation::Other, self.states_due(now, limit)).await?)
     }
 
     async fn keep_states(&self, now: Timestamp, steps: &[StateStep]) -> Result<u64> {
-        Ok(self.keep(now, steps).await?)
+        Ok(self.timed(Operation::Other, self.keep(now, steps)).await?)
     }
 
     async fn adopt_interrupted(&self, now: Timestamp, limit: u32) -> Result<u64> {
-        Ok(self.doubt_interrupted(now, limit).await?)
+        Ok(self.timed(Operation::Other, self.doubt_interrupted(now, limit)).await?)
     }
 
     async fn brakes(&self) -> Result<Brakes> {
-        Ok(self.read_brakes().await?)
+        Ok(self.timed(Operation::Brakes, self.read_brakes()).await?)
     }
 
     async fn pause_account(&self, account: AccountId, now: Timestamp, why: &str) -> Result<()> {
@@ -105,7 +116,12 @@ impl Store for Database {
 
     async fn missed(&self, now: Timestamp, grace: SignedDuration) -> Result<Missed> {
         let due_before = now.checked_sub(grace).unwrap_or(Timestamp::MIN);
-        Ok(self.count_missed(now, due_before).await?)
+        Ok(self.timed(Operation::Other, self.count_missed(now, due_before)).await?)
+    }
+
+    async fn missed_by_account(&self, now: Timestamp, grace: SignedDuration) -> Result<BTreeMap<AccountId, u64>> {
+        let due_before = now.checked_sub(grace).unwrap_or(Timestamp::MIN);
+        Ok(self.whose_are_missed(now, due_before).await?)
     }
 
     async fn unscheduled(&self, after: SubscriptionId, limit: u32) -> Result<Unscheduled> {
@@ -113,7 +129,7 @@ impl Store for Database {
     }
 
     async fn charges_of(&self, uids: &[String]) -> Result<BTreeMap<String, ChargeId>> {
-        Ok(self.charges_of_uids(uids).await?)
+        Ok(self.timed(Operation::Other, self.charges_of_uids(uids)).await?)
     }
 
     async fn booked(
@@ -124,7 +140,7 @@ impl Store for Database {
         after: ChargeId,
         limit: u32,
     ) -> Result<Vec<Booked>> {
-        Ok(self.booked_payments(account, from, to, after, limit).await?)
+        Ok(self.timed(Operation::Other, self.booked_payments(account, from, to, after, limit)).await?)
     }
 
     async fn refunded(&self, now: Timestamp, charge: ChargeId, total: i64, event: Event) -> Result<bool> {
@@ -155,10 +171,10 @@ impl Store for Database {
     }
 
     async fn due_deliveries(&self, now: Timestamp, claim_until: Timestamp, limit: u32) -> Result<Vec<Delivery>> {
-        Ok(self.claim_deliveries(now, claim_until, limit).await?)
+        Ok(self.timed(Operation::Relay, self.claim_deliveries(now, claim_until, limit)).await?)
     }
 
     async fn delivered(&self, now: Timestamp, results: &[Delivered]) -> Result<()> {
-        Ok(self.end_deliveries(now, results).await?)
+        Ok(self.timed(Operation::Relay, self.end_deliveries(now, results)).await?)
     }
 }

@@ -53,6 +53,11 @@ impl Clock for SystemClock {
         Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
     }
 
+    fn wall(&self) -> Timestamp {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+        Timestamp::new(time.tv_sec, i32::try_from(time.tv_nsec).unwrap_or_default()).unwrap_or(Timestamp::MAX)
+    }
+
     fn correct(&self, database: Timestamp) {
         self.set(database);
     }

@@ -33,6 +33,8 @@ title = "Yearly"
 name = "crm"
 url = "https://crm.example.com/hook?token=hunter2"
 secret_file = "hook.secret"
+[http]
+listen = "off"
 "#;
 
 pub struct Rig {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rebilld::ports::store::Store;
-use rebilld::store::sql::{Statement, cards, charges, chores, fuse, missed, outlook, schedules, states, writes};
+use rebilld::store::sql::{Statement, cards, charges, chores, figures, fuse, missed, outlook, schedules, states, writes};
 
 use super::rig::{Engine, World, now};
 
@@ -18,7 +18,11 @@ const HOT: &[(&Statement, &str)] = &[
     (&missed::MISSED, "schedules_lost"),
     (&missed::MISSED, "schedules_blocked"),
     (&missed::MISSED, "import_holds_waiting"),
+    (&missed::MISSED_BY_ACCOUNT, "charges_unresolved"),
     (&missed::FRESH, "charges_send"),
+    (&figures::ACCOUNTS, "charges_send"),
+    (&figures::ACCOUNTS, "charges_look_up"),
+    (&figures::OUTBOX, "deliveries_next"),
     (&missed::UNSCHEDULED, "schedules"),
     (&charges::BOOKED, "charges_paid"),
     (&schedules::DUE_SCHEDULES, "schedules_next"),

@@ -343,6 +343,10 @@ charge = "* * * * * *"
 reconcile = "* * * * * *"
 relay = "* * * * * *"
 
+# Several daemons of a test would want the same port.
+[http]
+listen = "off"
+
 [log]
 format = "json"
 level = "info"

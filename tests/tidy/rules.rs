@@ -72,6 +72,8 @@ pub const HOMES: &[Home] = &[
     // the one dependency of the domain with a home: it reads cron expressions, and its search for instants is not used
     Home { krate: "croner", places: &["src/domain/cron"] },
     Home { krate: "axum", places: &["src/http", "src/gateway/sandbox"] },
+    Home { krate: "hyper", places: &["src/http"] },
+    Home { krate: "hyper_util", places: &["src/http"] },
     Home { krate: "config", places: &["src/config"] },
     Home { krate: "clap", places: &["src/cli", "src/main"] },
     Home { krate: "clap_mangen", places: &["src/cli/generate"] },

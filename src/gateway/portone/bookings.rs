@@ -9,6 +9,7 @@ use super::client::{Failure, Request, SMALL_ANSWER};
 use super::lookup::{SPAN, found, nonsense, segment};
 use super::wire::{self, Envelope};
 use crate::ports::gateway::{Booking, Unavailable};
+use crate::ports::metrics::Call;
 
 impl PortOne {
     /// `GET /subscribe/customers/{uid}/schedules`, of bookings that are still to come. A key that PortOne does not know has none.
@@ -19,7 +20,7 @@ impl PortOne {
         let (from, to) = (from.as_second().to_string(), to.as_second().to_string());
         let query = [("from", &*from), ("to", &*to), ("schedule-status", "scheduled")];
         let url = self.http.url(&["subscribe", "customers", segment(customer_uid)?, "schedules"], query);
-        let reply = self.get(url).await?;
+        let reply = self.get(Call::Other, url).await?;
         let Some(envelope) = found(&reply, &[200])? else { return Ok(Vec::new()) };
         Ok(wire::bookings(envelope.processed()?, customer_uid)?)
     }
@@ -28,6 +29,7 @@ impl PortOne {
     pub(super) async fn revoke(&self, customer_uid: &str) -> Result<u64, Unavailable> {
         let token = self.tokens.ensure().await?;
         let request = Request {
+            call: Call::Other,
             method: Method::POST,
             url: self.http.url(&["subscribe", "payments", "unschedule"], []),
             token: Some(&token.header),

@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, Method, Url, redirect, retry};
+use tokio::time::Instant;
 
 use super::{ConfigError, PortOneConfig};
 use crate::ports::gateway::Unavailable;
+use crate::ports::metrics::{Call, GatewayTimes};
 
 /// The largest answer to a charge or a token call (docs/protocol.md, What an answer means).
 pub(super) const SMALL_ANSWER: usize = 256 * 1024;
@@ -70,6 +72,8 @@ impl From<Failure> for Unavailable {
 
 /// A request to be sent once.
 pub(super) struct Request<'a> {
+    /// What it is measured as.
+    pub call: Call,
     pub method: Method,
     pub url: Url,
     pub token: Option<&'a HeaderValue>,
@@ -84,6 +88,7 @@ pub(super) struct Http {
     client: Client,
     base: Url,
     tier: Option<HeaderValue>,
+    pub times: GatewayTimes,
 }
 
 impl Http {
@@ -105,7 +110,7 @@ impl Http {
             .user_agent(&config.user_agent)
             .build()
             .map_err(|error| ConfigError::Http(describe(error)))?;
-        Ok(Self { client, base, tier })
+        Ok(Self { client, base, tier, times: GatewayTimes::default() })
     }
 
     /// `base/segment/segment?name=value`, everything escaped.
@@ -123,6 +128,13 @@ impl Http {
 
     /// Sends once and reads the whole answer, all within the request's timeout.
     pub async fn exchange(&self, request: Request<'_>) -> Result<Reply, Failure> {
+        let (call, began) = (request.call, Instant::now());
+        let came = self.exchange_unmeasured(request).await;
+        self.times.took(call, began.elapsed());
+        came
+    }
+
+    async fn exchange_unmeasured(&self, request: Request<'_>) -> Result<Reply, Failure> {
         let mut headers = HeaderMap::new();
         if let Some(token) = request.token {
             headers.insert(AUTHORIZATION, token.clone());

@@ -10,6 +10,7 @@ use super::wire::{self, Channel, Envelope, Nonsense, Page};
 use crate::domain::attempt::MerchantUid;
 use crate::domain::outcome::Record;
 use crate::ports::gateway::{ListPage, Unavailable};
+use crate::ports::metrics::Call;
 
 /// PortOne takes so many ids in one call.
 const IDS: usize = 100;
@@ -38,7 +39,7 @@ impl From<Nonsense> for Unavailable {
 impl PortOne {
     /// One payment by the gateway's own id; `None` if there is none.
     pub async fn find(&self, imp_uid: &str) -> Result<Option<Record>, Unavailable> {
-        let reply = self.get(self.lookup_url(&["payments", segment(imp_uid)?], &[])).await?;
+        let reply = self.get(Call::LookUp, self.lookup_url(&["payments", segment(imp_uid)?], &[])).await?;
         let Some(envelope) = found(&reply, &[200])? else { return Ok(None) };
         let record = wire::payment(envelope.processed()?)?;
         if record.imp_uid == imp_uid { Ok(Some(record)) } else { Err(nonsense("the answer is about another imp_uid")) }
@@ -46,7 +47,7 @@ impl PortOne {
 
     /// The payment channels of the account: a check at the start that it is the one that the operator means.
     pub async fn channels(&self) -> Result<Vec<Channel>, Unavailable> {
-        let reply = self.get(self.http.url(&["users", "pg"], [])).await?;
+        let reply = self.get(Call::Other, self.http.url(&["users", "pg"], [])).await?;
         let envelope = found(&reply, &[200])?.ok_or_else(|| nonsense("HTTP 404"))?;
         Ok(wire::channels(envelope.processed()?)?)
     }
@@ -55,7 +56,7 @@ impl PortOne {
         let mut records = Vec::new();
         for ids in ids.chunks(IDS) {
             let query: Vec<_> = ids.iter().map(|id| ("merchant_uid[]", id.as_str())).collect();
-            let reply = self.get(self.lookup_url(&["payments"], &query)).await?;
+            let reply = self.get(Call::LookUp, self.lookup_url(&["payments"], &query)).await?;
             // 207: some are absent; 404: all are
             let Some(envelope) = found(&reply, &[200, 207])? else { continue };
             let found = wire::payments(envelope.processed()?)?;
@@ -72,7 +73,7 @@ impl PortOne {
         for number in 1..=PAGES {
             let page_number = number.to_string();
             let query = [("page", page_number.as_str()), ("limit", PAGE), ("sorting", "started")];
-            let reply = self.get(self.lookup_url(&["payments", "findAll", segment(id.as_str())?], &query)).await?;
+            let reply = self.get(Call::LookUp, self.lookup_url(&["payments", "findAll", segment(id.as_str())?], &query)).await?;
             let page = match found(&reply, &[200])? {
                 Some(envelope) => wire::page(envelope.processed()?)?,
                 None if number == 1 => return Ok(records),
@@ -101,7 +102,7 @@ impl PortOne {
         let last = to.as_second() + i64::from(to.subsec_nanosecond() > 0);
         let (from, to, page) = (from.as_second().to_string(), last.to_string(), number.to_string());
         let query = [("from", &*from), ("to", &*to), ("page", &*page), ("limit", PAGE), ("sorting", "started")];
-        let reply = self.get(self.lookup_url(&["payments", "status", "all"], &query)).await?;
+        let reply = self.get(Call::List, self.lookup_url(&["payments", "status", "all"], &query)).await?;
         // This call has no 404. A 400 past the last page means that the list became shorter while it was read: ask again.
         let envelope = found(&reply, &[200])?.ok_or_else(|| nonsense("HTTP 404"))?;
         let page = wire::page(envelope.processed()?)?;
@@ -116,11 +117,12 @@ impl PortOne {
     }
 
     /// A complete answer that is neither 401, 429 nor 5xx.
-    pub(super) async fn get(&self, url: Url) -> Result<Reply, Unavailable> {
+    pub(super) async fn get(&self, measured_as: Call, url: Url) -> Result<Reply, Unavailable> {
         for _ in 0..2 {
             let token = self.tokens.ensure().await?;
             let call = || async {
                 let request = Request {
+                    call: measured_as,
                     method: Method::GET,
                     url: url.clone(),
                     token: Some(&token.header),

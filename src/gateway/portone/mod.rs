@@ -34,6 +34,7 @@ use crate::domain::classify::Rules;
 use crate::domain::outcome::{NotSent, Outcome, Record};
 use crate::ports::clock::Clock;
 use crate::ports::gateway::{Answer, Booking, ChargeRequest, DurableAttempt, Gateway, InvalidRequest, ListPage, Unavailable};
+use crate::ports::metrics::{Call, GatewayTimes};
 use crate::ports::retry::RetryPolicy;
 use crate::ports::secret::Secret;
 use classify::Asked;
@@ -145,6 +146,7 @@ impl Gateway for PortOne {
             Err(generation) => return classify::without_token(generation),
         };
         let request = Request {
+            call: Call::Charge,
             method: Method::POST,
             url: self.http.url(&["subscribe", "payments", "again"], []),
             token: Some(&token.header),
@@ -185,6 +187,10 @@ impl Gateway for PortOne {
 
     async fn unschedule(&self, customer_uid: &str) -> Result<u64, Unavailable> {
         self.revoke(customer_uid).await
+    }
+
+    fn times(&self) -> Option<&GatewayTimes> {
+        Some(&self.http.times)
     }
 
     async fn blind_spot(&self) -> Result<Option<String>, Unavailable> {

@@ -15,6 +15,7 @@ use super::client::{Http, Reply, Request, SMALL_ANSWER};
 use super::wire::{self, Envelope, Nonsense};
 use crate::ports::clock::Clock;
 use crate::ports::gateway::Unavailable;
+use crate::ports::metrics::Call;
 use crate::ports::retry::RetryPolicy;
 use crate::ports::secret::Secret;
 
@@ -76,6 +77,7 @@ impl Tokens {
         let mut state = self.state();
         if state.held.as_ref().is_some_and(|held| held.generation == generation) {
             state.held = None;
+            self.http.times.token(None);
         }
     }
 
@@ -100,6 +102,7 @@ impl Tokens {
         let mut state = self.state();
         state.ended += 1;
         state.last = granted.as_ref().err().cloned();
+        self.http.times.asked_for_token(granted.is_ok());
         granted
     }
 
@@ -135,6 +138,7 @@ impl Tokens {
         let body = json!({ "imp_key": self.keys.imp_key.reveal(), "imp_secret": self.keys.imp_secret.reveal() });
         let began = self.clock.now();
         let request = Request {
+            call: Call::Token,
             method: Method::POST,
             url: self.http.url(&["users", "getToken"], []),
             token: None,
@@ -154,6 +158,7 @@ impl Tokens {
         let extended = state.held.as_ref().is_some_and(|held| held.header == header);
         if !extended {
             state.generation += 1;
+            self.http.times.token(Some(self.clock.boot()));
         }
         let token = Token { header, generation: state.generation, expires_at };
         state.held = Some(token.clone());

@@ -2,7 +2,7 @@
 
 use super::Statement;
 
-pub const ALL: &[&Statement] = &[&MISSED, &FRESH, &UNSCHEDULED];
+pub const ALL: &[&Statement] = &[&MISSED, &MISSED_BY_ACCOUNT, &FRESH, &UNSCHEDULED];
 
 /// A brake that `rebilld hold status` shows. `$1` is now.
 macro_rules! stopped {
@@ -23,11 +23,11 @@ macro_rules! opens {
 /// Everything unresolved is read, whatever it is said to wait for: nothing is trusted but a moment that is still to come, a
 /// subscription that is paused, and a brake. `$2` is two hours ago, `$3` the epoch: what was written by hand a moment ago (see
 /// [`FRESH`]). The backoff's moment is always near, so twelve tries count as well: two hours of them.
-macro_rules! missed {
+macro_rules! late {
     ($index:literal) => {
         concat!(
             "WITH late AS (
-                SELECT c.state, ",
+                SELECT c.account_id, c.state, ",
             stopped!(),
             " AS stopped,
                     (a.held AND EXISTS (SELECT 1 FROM endpoints e WHERE e.account_id = a.id AND e.id <> a.endpoint_id)) AS moved
@@ -40,7 +40,16 @@ macro_rules! missed {
                         SELECT 1 FROM subscriptions p WHERE p.id = c.subscription_id AND p.status = 'paused')))
                     OR (c.state = 'due' AND c.waiting = 'backoff' AND c.not_sent >= 12 AND c.due_at < $2)
                 )
-            )
+            )"
+        )
+    };
+}
+
+macro_rules! missed {
+    ($index:literal) => {
+        concat!(
+            late!($index),
+            "
             SELECT count(*) FILTER (WHERE state = 'due' AND NOT stopped) AS sends,
                 count(*) FILTER (WHERE state <> 'due' AND NOT moved) AS look_ups,
                 count(*) FILTER (WHERE CASE WHEN state = 'due' THEN stopped ELSE moved END) AS braked,
@@ -61,6 +70,35 @@ macro_rules! missed {
 /// Independent of the indexes that the worker goes by. Differs because SQLite has to be told the index: after ANALYZE it would
 /// rather read the whole table.
 pub const MISSED: Statement = Statement::two("missed", missed!("INDEXED BY charges_unresolved"), missed!(""));
+
+macro_rules! missed_by_account {
+    ($index:literal) => {
+        concat!(
+            late!($index),
+            "
+            SELECT account_id, count(*) AS missed FROM (
+                SELECT account_id FROM late WHERE NOT CASE WHEN state = 'due' THEN stopped ELSE moved END
+                UNION ALL SELECT a.id FROM schedules h CROSS JOIN settings s
+                    JOIN subscriptions p ON p.id = h.subscription_id JOIN accounts a ON a.name = p.account
+                    WHERE h.next_look_at IS NOT NULL AND h.next_look_at > $3 AND h.next_look_at < $2 AND ",
+            opens!(),
+            "
+                UNION ALL SELECT a.id FROM schedules h
+                    JOIN subscriptions p ON p.id = h.subscription_id JOIN accounts a ON a.name = p.account
+                    WHERE h.parked IS NULL AND h.next_look_at IS NULL
+                UNION ALL SELECT a.id FROM schedules h
+                    JOIN subscriptions p ON p.id = h.subscription_id JOIN accounts a ON a.name = p.account
+                    WHERE h.parked = 'blocked' AND h.next_look_at IS NULL AND NOT EXISTS (
+                        SELECT 1 FROM charges c
+                            WHERE c.subscription_id = h.subscription_id AND c.state IN ('due', 'doubt', 'review'))
+            ) m GROUP BY account_id"
+        )
+    };
+}
+
+/// Whose they are: asked only when there are any. Differs as [`MISSED`] does.
+pub const MISSED_BY_ACCOUNT: Statement =
+    Statement::two("missed by account", missed_by_account!("INDEXED BY charges_unresolved"), missed_by_account!(""));
 
 /// What triggers have put at the epoch, which means "at once" and does not tell since when: the first of each lane. `$2` is the
 /// epoch. A lane that a brake stops is left out.

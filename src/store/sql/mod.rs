@@ -7,6 +7,7 @@ pub mod cards;
 pub mod charges;
 pub mod chores;
 pub mod copy;
+pub mod figures;
 pub mod fuse;
 pub mod imports;
 pub mod missed;
@@ -44,6 +45,7 @@ pub const ALL: &[&[&Statement]] = &[
     accounts::ALL,
     cards::ALL,
     charges::ALL,
+    figures::ALL,
     fuse::ALL,
     imports::ALL,
     missed::ALL,
