@@ -165,7 +165,7 @@ main_pid() { property MainPID; }
 # The line of /proc/PID/status of the daemon.
 of_process() { inside sed -n "s/^$1:[[:space:]]*//p" "/proc/$(main_pid)/status"; }
 
-journal() { inside journalctl --no-pager --quiet -o cat -u rebilld.service "$@"; }
+journal() { inside journalctl --no-pager --quiet -o cat -u rebilld.service; }
 
 # The keys of the sandbox in the place where the unit takes them from, and the sandbox as a service of the machine.
 install_sandbox() {
