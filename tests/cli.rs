@@ -18,6 +18,7 @@ mod cli {
     mod import;
     mod incidents;
     mod journal;
+    mod metrics;
     mod packages;
     mod plans;
     mod states;

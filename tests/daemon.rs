@@ -1,16 +1,24 @@
 //! The daemon as its user meets it: the real program, its exit codes and messages, its brakes, and what it does when something
 //! around it is down, full, copied or changed.
 
+#[path = "daemon/ask.rs"]
+mod ask;
 #[path = "daemon/brakes.rs"]
 mod brakes;
 #[path = "daemon/charges.rs"]
 mod charges;
 #[path = "daemon/dry_run.rs"]
 mod dry_run;
+#[path = "daemon/exposition.rs"]
+mod exposition;
 #[path = "daemon/fuse.rs"]
 mod fuse;
+#[path = "daemon/health.rs"]
+mod health;
 #[path = "daemon/kill.rs"]
 mod kill;
+#[path = "daemon/metrics.rs"]
+mod metrics;
 #[path = "daemon/notify.rs"]
 mod notify;
 #[path = "daemon/plans.rs"]

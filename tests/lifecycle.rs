@@ -7,6 +7,7 @@ mod lifecycle {
     pub mod catching_up;
     pub mod dunning;
     pub mod fuse;
+    pub mod health;
     pub mod ladders;
     pub mod lanes;
     pub mod late;

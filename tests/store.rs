@@ -7,6 +7,7 @@ mod store {
     pub mod books;
     pub mod cards;
     pub mod deeds;
+    pub mod figures;
     pub mod flow;
     pub mod fuse;
     pub mod journal;

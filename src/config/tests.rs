@@ -153,6 +153,8 @@ timeout = "3s"
 name = "other"
 url = "https://crm.example/"
 secret_credential = "other"
+[http]
+listen = "off"
 [log]
 format = "json"
 level = "debug"

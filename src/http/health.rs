@@ -174,8 +174,8 @@ async fn look(engine: &Engine) -> Readiness {
         (name, word)
     };
     let accounts: BTreeMap<String, &'static str> = stops.into_iter().map(word).collect();
-    let fit = |word: &&str| !["kill switch on", "on hold", "no access token"].contains(word);
-    let ready = accounts.values().any(|word| fit(word));
+    let fit = |word: &&'static str| !["kill switch on", "on hold", "no access token"].contains(word);
+    let ready = accounts.values().any(fit);
     let state = if ready { "ready" } else { "no account can be charged for" };
     Readiness { ready, state: state.to_owned(), database: Some("ok".to_owned()), accounts }
 }

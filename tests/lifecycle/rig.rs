@@ -347,7 +347,8 @@ impl World {
         .await;
     }
 
-    fn daemon(&self) -> Arc<Daemon> {
+    /// An engine that has not begun to work.
+    pub fn daemon(&self) -> Arc<Daemon> {
         let life = self.lives.fetch_add(1, Ordering::SeqCst);
         let account = Account {
             id: self.account.id,

@@ -1,3 +1,4 @@
+use super::checks::http_url;
 use super::*;
 
 fn path(text: &str) -> Vec<String> {

@@ -137,7 +137,8 @@ metrics! {
     SEND_LIMIT = "rebilld_send_limit", Kind::Gauge, "charges a second", ACCOUNT,
         "The account's `rate`: what one process sends a second, at most.";
     LATENESS = "rebilld_lateness_seconds", Kind::Histogram(LATENESS_BOUNDS), SECONDS, ACCOUNT,
-        "From when a charge was due, or its retry, to when it was sent.";
+        "From when a charge was due, or its retry, to when it was sent. A subscription that is added after its first due time counts \
+         from that time too.";
     GATEWAY_TIME = "rebilld_gateway_seconds", Kind::Histogram(GATEWAY_BOUNDS), SECONDS, ["account", "call"],
         "How long the gateway took to answer, or not to. `call`: charge, look_up, token or list.";
     TOKEN_AGE = "rebilld_token_age_seconds", Kind::Gauge, SECONDS, ACCOUNT,
