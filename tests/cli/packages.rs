@@ -150,7 +150,8 @@ fn plain(path: &Path) -> PathBuf {
 #[test]
 fn the_compose_file_names_only_files_that_exist_and_waits_for_charges() {
     let directory = Path::new(ROOT).join("deploy/docker");
-    let values = |key: &str| -> Vec<&str> { COMPOSE.lines().filter_map(|line| line.trim().strip_prefix(key)).map(str::trim).collect() };
+    let values =
+        |key: &str| -> Vec<&str> { COMPOSE.lines().filter_map(|line| line.trim().strip_prefix(key)).map(str::trim).collect() };
     let mounts: Vec<&str> = values("- ./").into_iter().map(|mount| mount.split(':').next().unwrap()).collect();
     assert_eq!(mounts, ["rebilld.toml"]);
     assert!(directory.join(mounts[0]).exists());
