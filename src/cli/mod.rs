@@ -23,6 +23,7 @@ mod events;
 mod explain;
 mod failure;
 mod forecast;
+mod generate;
 mod healthcheck;
 mod imports;
 mod incidents;
@@ -163,6 +164,9 @@ enum Command {
     Journal(journal::Journal),
     /// Copies a SQLite database while the daemon works
     Backup(backup::Backup),
+    /// Writes what packages bring along
+    #[command(subcommand, hide = true)]
+    Generate(generate::Generate),
 }
 
 /// Runs the command line of this process.
@@ -234,6 +238,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Webhooks(command) => command.run(context).await,
         Command::Journal(command) => command.run(context).await,
         Command::Backup(command) => command.run(context).await,
+        Command::Generate(command) => command.run(),
     }
 }
 

@@ -76,6 +76,8 @@ pub const HOMES: &[Home] = &[
     Home { krate: "hyper_util", places: &["src/http"] },
     Home { krate: "config", places: &["src/config"] },
     Home { krate: "clap", places: &["src/cli", "src/main"] },
+    Home { krate: "clap_mangen", places: &["src/cli/generate"] },
+    Home { krate: "clap_complete", places: &["src/cli/generate"] },
     Home { krate: "comfy_table", places: &["src/cli"] },
     Home { krate: "indicatif", places: &["src/cli"] },
 ];
