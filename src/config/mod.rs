@@ -32,6 +32,7 @@ pub use secret::{NoSecret, Secret, SecretSource};
 pub use settings::{
     Account, AccountKeys, Database, DatabaseUrl, Jobs, Log, LogFormat, Reload, Retention, Secrets, Settings, Webhook, Worker,
 };
+pub use span::{NotASpan, Span};
 pub use suggest::closest;
 pub use version::{Version, revive};
 
