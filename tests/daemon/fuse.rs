@@ -1,11 +1,16 @@
 //! The fuse of a real daemon, with an operator at the command line.
 
+use jiff::SignedDuration;
 use rebilld::gateway::sandbox::Fault;
+use rebilld::ports::clock::Clock;
+use rebilld::time::SystemClock;
 use serde_json::Value;
 
 use crate::processes::{Daemon, until};
 use crate::rig::{Rig, SOON};
 
+/// What was on its way as a process was killed arrives within it.
+const SKEW: SignedDuration = SignedDuration::from_millis(250);
 const KIM: [&str; 4] = ["--by", "kim", "--why", "they are all ours"];
 
 /// A rig whose account has a fuse of its own.
@@ -98,4 +103,40 @@ async fn too_many_doubts_pause_the_account() {
     until("the account is paused", SOON, async || (rig.status("account main")["state"] == "paused").then_some(())).await;
     let why = rig.status("account main")["why"].as_str().unwrap_or_default().to_owned();
     assert!(why.contains("sends in the last hour got no clear answer"), "{why}");
+}
+
+/// Half of the answers are lost: the account is paused with charges in doubt, and then the daemon is killed.
+#[tokio::test]
+async fn killed_while_paused_it_comes_up_paused_looks_up_what_is_in_doubt_and_sends_nothing() {
+    let mut rig = rig("doubt_rate = 0.3\nsample = 6\nday_from = 1000000");
+    rig.spoil(vec![Fault::DropResponse], None);
+    rig.insert(60).await;
+    let daemon = Daemon::start(&rig.home, "before");
+    until("the account is paused", SOON, async || (rig.status("account main")["state"] == "paused").then_some(())).await;
+    let why = rig.status("account main")["why"].clone();
+    daemon.kill();
+    rig.spoil(vec![], None);
+    let claimed = rig.home.sql("SELECT count(*) AS n FROM charges WHERE claim_token IS NOT NULL").await[0]
+        .int("n")
+        .expect("a count") as usize;
+    let started = SystemClock::new().now();
+    let _daemon = Daemon::start(&rig.home, "daemon");
+    until("three seconds of looking", SOON, async || {
+        (SystemClock::new().now() > started + SignedDuration::from_secs(3)).then_some(())
+    })
+    .await;
+    let asked = rig.gateway.charges();
+    assert!(asked < 60, "there was more to send: {asked}");
+    // every one of them was processed: a look-up finds it, and that is all that a paused account may do
+    rig.until_paid(asked).await;
+    let status = rig.status("account main");
+    assert_eq!((&status["state"], &status["why"]), (&"paused".into(), &why), "a kill is no release");
+    let late = rig.gateway.ledger().charges().filter(|post| post.received_at > started + SKEW).count();
+    assert_eq!(late, 0, "nothing was sent while it was paused");
+    rig.done(&["hold", "release", "--account", "main", "--reason", "the line is mended"]);
+    // a kill leaves what was claimed to the end of its claim, two minutes
+    rig.until_paid(60 - claimed).await;
+    let ledger = rig.gateway.ledger();
+    let paid: std::collections::BTreeSet<_> = ledger.payments.iter().map(|payment| &payment.merchant_uid).collect();
+    assert_eq!((ledger.payments.len(), ledger.charges().count()), (paid.len(), paid.len()), "each once");
 }

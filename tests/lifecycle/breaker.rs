@@ -2,18 +2,18 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::rig::{Engine, Outage, World, at, both, plan};
+use super::rig::{Engine, Of, Outage, World, at, both, plan};
 
 const CHARGES: usize = 200;
 
 /// So many charges that fall due at ten, at most twenty a second, and a gateway that fails from then on.
-async fn failing(engine: Engine, until: &str, all: bool) -> World {
+async fn failing(engine: Engine, until: &str, of: Of) -> World {
     let mut world = World::new(engine, "2028-01-01T12:00", [plan("monthly", "1 month", 9_900)]).await;
     world.rate = Some(20);
     for n in 0..CHARGES {
         world.subscribe(&format!("s-{n}"), "monthly", "2028-01-15", &[("charge_time", "'10:00'")]).await;
     }
-    *world.till.outage.lock().unwrap() = Some(Outage { from: at("2028-01-15T09:59"), to: at(until), all });
+    *world.till.outage.lock().unwrap() = Some(Outage { from: at("2028-01-15T09:59"), to: at(until), of });
     world
 }
 
@@ -25,7 +25,7 @@ fn charged_since(world: &World, from: Timestamp) -> Vec<Timestamp> {
 
 both! {
     async fn nothing_is_sent_while_all_is_down_and_a_look_up_is_the_first_to_know(engine) {
-        let world = failing(engine, "2028-01-15T12:00", true).await;
+        let world = failing(engine, "2028-01-15T12:00", Of::All).await;
         // one life over all of it: what a breaker knows ends with its process
         world.live_until("2028-01-15T13:00").await;
         let (due, back) = (at("2028-01-15T10:00"), at("2028-01-15T12:00"));
@@ -51,7 +51,7 @@ both! {
     }
 
     async fn a_gateway_that_loses_charges_gets_a_handful_of_them(engine) {
-        let world = failing(engine, "2028-01-15T10:30", false).await;
+        let world = failing(engine, "2028-01-15T10:30", Of::Charges).await;
         world.live_until("2028-01-15T10:30").await;
         let lost = charged_since(&world, at("2028-01-15T10:00")).len();
         assert!((3..=20).contains(&lost), "{lost} charges were asked for in half an hour of nothing but silence");

@@ -8,7 +8,7 @@ use rebilld::domain::dunning::{Dunning, Dunnings, End, Ladder, PlanDunning};
 use rebilld::domain::plan::{CatchUp, Plan};
 use rebilld::ports::store::Store;
 
-use super::rig::{Engine, World, at, both, plan};
+use super::rig::{Engine, Of, Outage, World, at, both, plan};
 
 const FUNDS: &str = "[1254][실시간빌링실패|잔액부족]";
 const EXPIRED: &str = "[1204][실시간빌링실패|유효기간 만료(기간오류)]";
@@ -39,6 +39,28 @@ both! {
         assert_eq!(world.posts().len(), 1, "the first id is asked before the second is sent");
         assert_eq!(world.periods("a").await, ["2028-01-10..2028-02-10 9900"]);
         assert_eq!(world.count("SELECT count(*) AS n FROM incidents").await, 0);
+    }
+
+    async fn while_look_ups_fail_nothing_is_sent_not_even_what_is_first_tried(engine) {
+        let world = world(engine, &["a", "b"]).await;
+        world.refuse("card-a", Some(OUTAGE));
+        world.live_until("2028-01-10T10:01").await;
+        assert_eq!(world.posts().len(), 2);
+        // what was reported as failed is approved, and for a day nobody can find that out
+        world.till.approve(0);
+        world.till.refusals.lock().unwrap().clear();
+        world.subscribe("c", "monthly", "2028-01-10", &[]).await;
+        *world.till.outage.lock().unwrap() =
+            Some(Outage { from: at("2028-01-10T10:01"), to: at("2028-01-11T10:01"), of: Of::LookUps });
+        world.live_until("2028-01-11T10:01").await;
+        assert_eq!(world.posts().len(), 2, "the gateway takes charges, and gets none");
+        assert_eq!(world.count("SELECT count(*) AS n FROM charges WHERE state = 'paid'").await, 1);
+        world.live_until("2028-01-12T12:00").await;
+        for (external_ref, posts) in [("a", 1), ("b", 1), ("c", 1)] {
+            assert_eq!(world.periods(external_ref).await, ["2028-01-10..2028-02-10 9900"], "{external_ref}");
+            let sent = world.posts().iter().filter(|post| post.body["customer_uid"] == format!("card-{external_ref}")).count();
+            assert_eq!(sent, posts, "{external_ref}");
+        }
     }
 
     async fn each_earlier_id_is_asked_and_not_only_the_last(engine) {

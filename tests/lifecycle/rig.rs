@@ -73,8 +73,17 @@ pub struct Till {
 pub struct Outage {
     pub from: Timestamp,
     pub to: Timestamp,
-    /// Look-ups too; otherwise only charges are lost on their way.
-    pub all: bool,
+    pub of: Of,
+}
+
+/// What fails while it lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    All,
+    /// They are lost on their way; look-ups are answered.
+    Charges,
+    /// Nobody can read what they are answered with: to a breaker, that is a gateway that answers.
+    LookUps,
 }
 
 impl Till {
@@ -105,7 +114,16 @@ impl Till {
     fn fails(&self, charge: bool) -> bool {
         let now = self.clock.now();
         self.calls.lock().unwrap().push((now, charge));
-        self.outage.lock().unwrap().is_some_and(|outage| outage.from <= now && now < outage.to && (charge || outage.all))
+        let spared = if charge { Of::LookUps } else { Of::Charges };
+        self.outage.lock().unwrap().is_some_and(|outage| outage.from <= now && now < outage.to && outage.of != spared)
+    }
+
+    /// What a look-up comes to that fails.
+    fn refusal(&self) -> Unavailable {
+        match self.outage.lock().unwrap().map(|outage| outage.of) {
+            Some(Of::LookUps) => Unavailable::Nonsense("half a page of HTML".to_owned()),
+            _ => Unavailable::Overload(503),
+        }
     }
 
     /// The provider approves after all what it has reported as failed.
@@ -134,7 +152,7 @@ impl Gateway for Till {
             return Answer { outcome, kept: json!({ "note": "not sent" }) };
         }
         if self.fails(true) {
-            let lost = if self.outage.lock().unwrap().is_some_and(|outage| outage.all) {
+            let lost = if self.outage.lock().unwrap().is_some_and(|outage| outage.of == Of::All) {
                 Wire::Answer(503, b"")
             } else {
                 Wire::Broken("timed out")
@@ -161,7 +179,7 @@ impl Gateway for Till {
     async fn look_up(&self, ids: &[MerchantUid]) -> Result<Vec<Record>, Unavailable> {
         self.reached()?;
         if self.fails(false) {
-            return Err(Unavailable::Overload(503));
+            return Err(self.refusal());
         }
         Ok(ids.iter().flat_map(|id| self.of(id.as_str())).collect())
     }
@@ -169,7 +187,7 @@ impl Gateway for Till {
     async fn find_all(&self, id: &MerchantUid) -> Result<Vec<Record>, Unavailable> {
         self.reached()?;
         if self.fails(false) {
-            return Err(Unavailable::Overload(503));
+            return Err(self.refusal());
         }
         Ok(self.of(id.as_str()))
     }
