@@ -61,9 +61,12 @@ pub struct Judged {
     pub is_truth: bool,
 }
 
+/// A row without its claim, what became known, whether the doubt is old, and what of the world `decide` is told.
+type Asked = (Row, Told, bool, IdMode, u8);
+
 thread_local! {
     // `decide` is pure: the same row and fact are judged again and again in a search
-    static JUDGED: RefCell<HashMap<(Row, Told, bool, IdMode, u8), Option<Judged>>> = RefCell::default();
+    static JUDGED: RefCell<HashMap<Asked, Option<Judged>>> = RefCell::default();
 }
 
 /// What the product concludes. `old`: the doubt has lasted for a day. `None`: it changes nothing.

@@ -347,12 +347,19 @@ impl Config {
         let id = next.row.live_id();
         let absent = !seen.all().any(|(place, _)| next.ledger[usize::from(place)].id == id);
         if absent && mine && next.row.state == ChargeState::Doubt {
-            let shortcut = match self.shortcut {
-                Some(Shortcut::AbsentThenNewId) => Some(self.next_id(&mut next.row)),
-                Some(Shortcut::AbsentThenSameId) => Some(send_again(&mut next.row)),
-                _ => None,
+            let row = &mut next.row;
+            let taken = match self.shortcut {
+                Some(Shortcut::AbsentThenNewId) => {
+                    self.next_id(row);
+                    true
+                }
+                Some(Shortcut::AbsentThenSameId) => {
+                    send_again(row);
+                    true
+                }
+                _ => false,
             };
-            if shortcut.is_some() {
+            if taken {
                 next.leave(w);
                 return Some(());
             }
