@@ -54,6 +54,7 @@ use crate::config::{Environment, Sources};
 use context::Context;
 use failure::{Code, Failure};
 use output::Output;
+pub use subscriptions::check_sheet;
 
 /// Charges subscriptions through PortOne: on time, once, and never in doubt for long.
 #[derive(Debug, Parser)]

@@ -1,6 +1,7 @@
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 
+use proptest::prelude::*;
 use serde_json::Value as Json;
 use tempfile::NamedTempFile;
 
@@ -595,5 +596,30 @@ fn a_ladder_that_could_not_be_kept_is_named() {
     ] {
         let problems = wrong(&format!("[accounts.a]\n{text}\n"));
         assert!(problems.iter().any(|problem| problem.contains(said)), "{text}: {problems:#?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn a_config_with_one_spoilt_line_is_settings_or_names_a_line_of_it(
+        at in any::<prop::sample::Index>(),
+        value in prop_oneof!["[ -~]{0,20}", Just("{}".to_owned()), Just("[1, \"x\"]".to_owned()), Just("-9223372036854775808".to_owned())],
+        whole in any::<bool>(),
+    ) {
+        let mut lines: Vec<String> = FULL.lines().map(str::to_owned).collect();
+        let at = at.index(lines.len());
+        lines[at] = match lines[at].split_once('=') {
+            Some((key, _)) if !whole => format!("{key}= {value}"),
+            _ => value,
+        };
+        if let Err(ConfigErrors(problems)) = load_text(&lines.join("\n")) {
+            prop_assert!(!problems.is_empty());
+            for problem in problems {
+                let placed = !matches!(&problem.origin, Origin::File { line, .. } if *line == 0 || *line > lines.len() + 1);
+                prop_assert!(placed && !problem.text.is_empty(), "{problem}");
+            }
+        }
     }
 }
