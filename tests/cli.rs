@@ -23,6 +23,7 @@ mod cli {
     mod journal;
     mod kubernetes;
     mod metrics;
+    mod packages;
     mod plans;
     mod states;
     mod systemd;

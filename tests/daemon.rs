@@ -43,6 +43,8 @@ mod reload;
 mod restored;
 #[path = "daemon/rig.rs"]
 mod rig;
+#[path = "daemon/secrets.rs"]
+mod secrets;
 #[path = "daemon/shadow.rs"]
 mod shadow;
 #[path = "daemon/silence.rs"]

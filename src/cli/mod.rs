@@ -23,6 +23,7 @@ mod events;
 mod explain;
 mod failure;
 mod forecast;
+mod generate;
 mod healthcheck;
 mod imports;
 mod incidents;
@@ -53,6 +54,7 @@ use crate::config::{Environment, Sources};
 use context::Context;
 use failure::{Code, Failure};
 use output::Output;
+pub use subscriptions::check_sheet;
 
 /// Charges subscriptions through PortOne: on time, once, and never in doubt for long.
 #[derive(Debug, Parser)]
@@ -163,6 +165,9 @@ enum Command {
     Journal(journal::Journal),
     /// Copies a SQLite database while the daemon works
     Backup(backup::Backup),
+    /// Writes what packages bring along
+    #[command(subcommand, hide = true)]
+    Generate(generate::Generate),
 }
 
 /// Runs the command line of this process.
@@ -234,6 +239,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Webhooks(command) => command.run(context).await,
         Command::Journal(command) => command.run(context).await,
         Command::Backup(command) => command.run(context).await,
+        Command::Generate(command) => command.run(),
     }
 }
 

@@ -21,6 +21,7 @@ use crate::domain::state::SubscriptionState;
 use crate::domain::subscription::Adjustment;
 use crate::store::desk::columns::{AMOUNT, ANCHOR, COLUMNS, CURRENCY, CUSTOMER_UID, PLAN, STATUS};
 use crate::store::desk::{SubscriptionFilter, SubscriptionRow};
+pub use sheet::check as check_sheet;
 use states::{Shown, next_words, states_of};
 
 #[derive(Debug, Subcommand)]

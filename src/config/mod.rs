@@ -38,6 +38,7 @@ pub use problem::{ConfigErrors, Origin, Problem};
 pub use reference::reference;
 pub use secret::{NoSecret, Secret, SecretSource};
 pub use settings::{Account, AccountKeys, Http, Jobs, Log, LogFormat, Reload, Retention, Secrets, Settings, Webhook, Worker};
+pub use span::{NotASpan, Span};
 pub use suggest::closest;
 pub use template::template;
 pub use version::{Version, revive};

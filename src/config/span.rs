@@ -54,7 +54,33 @@ impl fmt::Display for Span {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_duration_means_the_same_when_it_is_read_again_as_it_is_shown(millis in prop_oneof![0..10_000_000u64, any::<u64>()]) {
+            let span = Span(Duration::from_millis(millis));
+            prop_assert_eq!(span.to_string().parse(), Ok(span));
+        }
+
+        #[test]
+        fn parts_add_up_in_any_order_and_too_much_is_refused(parts in prop::collection::vec((any::<u32>(), 0..UNITS.len()), 1..6)) {
+            let text: Vec<String> = parts.iter().map(|(number, unit)| format!("{number}{}", UNITS[*unit].0)).collect();
+            let sum = parts.iter().map(|(number, unit)| u64::from(*number) * UNITS[*unit].1).sum();
+            prop_assert_eq!(text.join(" ").parse(), Ok(Span(Duration::from_millis(sum))));
+            let too_much = format!("{}{}w", text.concat(), u64::MAX / 2);
+            prop_assert!(too_much.parse::<Span>().is_err());
+        }
+
+        #[test]
+        fn no_text_is_more_than_refused(text in "[0-9a-zµ٣ .-]{0,12}") {
+            if let Ok(span) = text.parse::<Span>() {
+                prop_assert_eq!(span.to_string().parse(), Ok(span));
+            }
+        }
+    }
 
     #[test]
     fn durations_are_read_with_their_units() {

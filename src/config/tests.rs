@@ -1,6 +1,7 @@
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 
+use proptest::prelude::*;
 use serde_json::Value as Json;
 use tempfile::NamedTempFile;
 
@@ -8,6 +9,8 @@ use super::keys::{Default, KEYS, Key};
 use super::*;
 use crate::domain::plan::{CatchUp, Price};
 use jiff::civil::date;
+
+mod ladders;
 
 fn file(text: &str) -> NamedTempFile {
     let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
@@ -190,6 +193,7 @@ by = "command"
 command = ["/bin/page", "billing"]
 [http]
 listen = "off"
+webhooks_per_second = 5
 [log]
 format = "json"
 level = "debug"
@@ -538,65 +542,4 @@ fn wrong_prices_and_windows_are_named_with_their_lines() {
     }
     let never = self::wrong("[windows]\nhours = \"09:00-10:00\"\nblackouts = \"08:00-11:00 Asia/Seoul\"\n");
     assert!(never[0].contains("no charge would ever start"), "{never:?}");
-}
-
-#[test]
-fn a_ladder_is_a_preset_a_list_or_exponential() {
-    use crate::domain::decline::Class;
-    use crate::domain::dunning::{End, Ladder};
-    use jiff::SignedDuration;
-
-    let settings = load_text(FULL).unwrap().settings;
-    let days = |days: &[i64]| Ladder::After(days.iter().map(|days| SignedDuration::from_hours(days * 24)).collect());
-    let hours = SignedDuration::from_hours;
-    assert_eq!(settings.dunning["default"].ladder, days(&[3, 8, 15]));
-    assert_eq!(settings.dunning["default"].give_up, hours(16 * 24), "the preset's own");
-    let listed = &settings.dunning["listed"];
-    assert_eq!((&listed.ladder, listed.end, listed.give_up), (&days(&[2, 4]), End::Cancel, hours(120)));
-    assert_eq!(listed.classes[&Class::Unknown], days(&[3]));
-    let own = Ladder::Exponential { first: hours(36), factor: 2000, most: hours(72), tries: 2, jitter: 100 };
-    assert_eq!(listed.classes[&Class::SoftContact], own, "of a class");
-    assert_eq!((listed.preferred_days.len(), listed.grace), (2, hours(48)));
-    assert_eq!(settings.dunning["slow"].grace, SignedDuration::ZERO);
-    let doubling = Ladder::Exponential { first: hours(6), factor: 1500, most: hours(72), tries: 5, jitter: 200 };
-    assert_eq!(settings.dunning["slow"].ladder, doubling);
-    let dunnings = settings.dunnings();
-    assert_eq!(dunnings.of("main", "monthly", None).dunning.ladder, doubling, "the plan's");
-    assert_eq!(dunnings.of("main", "first", None).dunning.ladder, days(&[3, 8, 15]), "the default one");
-    assert_eq!(settings.declines.classify(Some("html5_inicis"), "[1254][x]"), Class::SoftContact);
-    assert_eq!(settings.declines.classify(None, "DO NOT HONOR"), Class::HardCard);
-    let plain = load_text("[accounts.a]\n").unwrap().settings.dunnings();
-    assert_eq!(plain.of("a", "any", None).dunning.ladder, days(&[1, 3, 5, 7]));
-    let zone = |own: Option<&str>| plain.of("a", "any", own).zone.iana_name().map(str::to_owned);
-    assert_eq!(zone(Some("America/New_York")).as_deref(), Some("America/New_York"), "the subscription's own");
-    assert_eq!(zone(None).as_deref(), Some("Asia/Seoul"), "else the account's");
-    assert_eq!(zone(Some("Nowhere/At_All")), zone(None));
-}
-
-#[test]
-fn a_ladder_that_could_not_be_kept_is_named() {
-    for (text, said) in [
-        ("[dunning.d]\npreset = \"3-5-7\"\nretry_after = [\"1d\"]", "preset and retry_after: keep one"),
-        ("[dunning.d]\nretry_after = [\"3d\", \"3d\"]", "has to rise"),
-        ("[dunning.d]\nretry_after = [\"1d\", \"2d\", \"3d\", \"4d\", \"5d\", \"6d\", \"7d\", \"8d\"]", "8 in all"),
-        ("[dunning.d]\nretry_after = [\"1h\"]", "has to be 1d to 60d"),
-        ("[dunning.d]\nretry_after = [\"20d\"]", "after `give_up`"),
-        ("[dunning.d]\nexponential = { tries = 3 }", "needs `initial`"),
-        ("[dunning.d]\nexponential = { initial = \"1d\", factor = 0.5 }", "1 at least"),
-        ("[dunning.d]\nexponential = { initial = \"1d\", jitter = 1.5 }", "0 to 1"),
-        ("[dunning.d]\nclasses.HARD_CARD.retry_after = [\"1d\"]", "no ladder of days"),
-        ("[dunning.d]\nclasses.HARD_CARD.exponential = { initial = \"1d\" }", "no ladder of days"),
-        ("[dunning.d]\nclasses.UNKNOWN = { retry_after = [\"1d\"], exponential = { initial = \"1d\" } }", "keep one"),
-        ("[dunning.d]\nclasses.UNKNOWN.exponential = { tries = 2 }", "needs `initial`"),
-        ("[dunning.d]\nclasses.UNKNOWN.retry_after = [\"20d\"]", "after `give_up`"),
-        ("[dunning.d]\ngrace = \"31d\"", "has to be 0s to 30d"),
-        ("[dunning.d]\nend = \"refund\"", "\"keep\" or \"pause\" or \"cancel\""),
-        ("[plans.p]\nevery = \"1 month\"\ndunning = \"none\"", "there is no `[dunning.none]`"),
-        ("[[declines.rules]]\nclass = \"HARD_CARD\"", "needs a `code` or `contains`"),
-        ("[[declines.rules]]\ncode = \"1254\"\nclass = \"PAID\"", "has to be \"HARD_CARD\""),
-        ("[[declines.rules]]\ncode = \"1254\"", "class` is missing"),
-    ] {
-        let problems = wrong(&format!("[accounts.a]\n{text}\n"));
-        assert!(problems.iter().any(|problem| problem.contains(said)), "{text}: {problems:#?}");
-    }
 }

@@ -1,8 +1,8 @@
 //! The high-water mark in the state directory: a small file that is ahead of a restored database.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -42,7 +42,8 @@ struct Inner {
 impl MarkFile {
     /// Opens or makes `rebilld.mark` in a state directory, for a database's incarnation. Returns what it said before.
     pub fn open(directory: &Path, incarnation: &str) -> io::Result<(Self, Option<Mark>)> {
-        std::fs::create_dir_all(directory)?;
+        // for its owner alone, unless it is there
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let path = directory.join("rebilld.mark");
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
         let (slot, before) = read(&file)?;

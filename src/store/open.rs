@@ -1,6 +1,7 @@
 //! Opening a database, and refusing one that could lose what it has acknowledged.
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -119,9 +120,18 @@ fn without_password(url: &str) -> String {
     if scheme.is_empty() { "…".to_owned() } else { format!("{scheme}://…@{place}") }
 }
 
+/// Makes a new database file readable by its owner alone, whatever the umask: it holds billing keys and names. SQLite gives its side
+/// files (`-wal`, `-shm`) the same mode. A file that is there keeps its mode; one that cannot be made is SQLite's to complain about.
+fn for_its_owner_alone(path: &Path) {
+    let _ = File::options().write(true).create_new(true).mode(0o600).open(path);
+}
+
 pub(super) async fn sqlite(path: &Path, options: &OpenOptions) -> Result<Db, OpenError> {
     if !options.create && !path.exists() {
         return Err(OpenError::Missing(path.to_owned()));
+    }
+    if options.create {
+        for_its_owner_alone(path);
     }
     let connect = SqliteConnectOptions::new()
         .filename(path)
@@ -228,7 +238,7 @@ impl DaemonLock {
         path.push(".lock");
         let path = PathBuf::from(path);
         let unusable = |why: std::io::Error| OpenError::LockFile { path: path.clone(), why: why.to_string() };
-        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(unusable)?;
+        let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(unusable)?;
         match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { _file: Some(file) }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked(path)),

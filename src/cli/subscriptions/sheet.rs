@@ -57,6 +57,16 @@ pub struct Row {
     pub cells: Vec<Given>,
 }
 
+/// Reads a file to its end without a database, as an import does first. Returns how many rows it has.
+///
+/// # Errors
+/// What is wrong with it, in the words of `subscriptions import`.
+pub fn check(bytes: &[u8], settings: &Settings, file: &str) -> Result<u64, String> {
+    let mut sheet = Sheet::open(bytes, settings);
+    while !sheet.next(1000).is_empty() {}
+    if sheet.problems.count > 0 { Err(sheet.problems.text(file)) } else { Ok(sheet.rows) }
+}
+
 /// A file that is being read.
 pub struct Sheet<'a> {
     reader: csv::Reader<&'a [u8]>,

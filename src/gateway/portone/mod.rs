@@ -29,7 +29,7 @@ use reqwest::Method;
 pub use compose::compose;
 pub use survey::Survey;
 pub use wire::Channel;
-pub use wire_judge::{Wire, judge};
+pub use wire_judge::{AskedFor, Wire, judge, judge_answer};
 
 use crate::domain::attempt::MerchantUid;
 use crate::domain::classify::Rules;

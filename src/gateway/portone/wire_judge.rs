@@ -2,7 +2,9 @@
 
 use super::classify::{self, Asked};
 use super::client::{Failure, Reply};
+use crate::domain::attempt::MerchantUid;
 use crate::domain::classify::Rules;
+use crate::domain::money::Money;
 use crate::ports::gateway::{Answer, DurableAttempt};
 
 /// What came back of a POST.
@@ -16,16 +18,25 @@ pub enum Wire<'a> {
     Unreachable(&'a str),
 }
 
+/// What was asked for, as the answer has to repeat it.
+#[derive(Debug, Clone, Copy)]
+pub struct AskedFor<'a> {
+    pub merchant_uid: &'a MerchantUid,
+    pub customer_uid: &'a str,
+    pub amount: Money,
+}
+
 /// Judges what came back of an attempt's POST. `token` is the generation of the token that was used.
 pub fn judge(attempt: &DurableAttempt, came: Wire<'_>, token: u64) -> Answer {
+    let asked = AskedFor { merchant_uid: attempt.merchant_uid(), customer_uid: attempt.customer_uid(), amount: attempt.amount() };
+    judge_answer(asked, came, token)
+}
+
+/// The same without an attempt, for whoever has only bytes (fuzzing).
+pub fn judge_answer(asked: AskedFor<'_>, came: Wire<'_>, token: u64) -> Answer {
+    let AskedFor { merchant_uid, customer_uid, amount } = asked;
     let declines = Rules::default();
-    let asked = Asked {
-        merchant_uid: attempt.merchant_uid(),
-        customer_uid: attempt.customer_uid(),
-        amount: attempt.amount(),
-        token,
-        declines: &declines,
-    };
+    let asked = Asked { merchant_uid, customer_uid, amount, token, declines: &declines };
     let came = match came {
         Wire::Answer(status, body) => Ok(Reply { status, body: body.to_vec(), date: None }),
         Wire::Broken(why) => Err(Failure::Broken { status: None, why: why.to_owned() }),

@@ -1,0 +1,157 @@
+//! What is fuzzed, and what must hold for every input. The fuzzer (`scripts/fuzz`) and the replay of its corpus in every
+//! `cargo test` (`tests/fuzz.rs`) share this file.
+
+use std::cell::RefCell;
+use std::io::{Seek, Write};
+use std::str::FromStr;
+use std::sync::LazyLock;
+
+use jiff::civil::date;
+use rebilld::config::{Environment, Settings, Sources, Span, load};
+use rebilld::domain::attempt::{IdBase, IdNumber};
+use rebilld::domain::cron::CronSchedule;
+use rebilld::domain::money::{Currency, Money};
+use rebilld::domain::outcome::Outcome;
+use rebilld::domain::period::Every;
+use rebilld::domain::recurrence::BillingDay;
+use rebilld::domain::window::Hours;
+use rebilld::gateway::portone::{AskedFor, Wire, judge_answer};
+
+/// An input may be anything; a target panics if it is treated wrongly.
+pub struct Target {
+    pub name: &'static str,
+    pub run: fn(&[u8]),
+}
+
+pub const TARGETS: [Target; 5] = [
+    Target { name: "gateway_answers", run: gateway_answers },
+    Target { name: "csv_import", run: csv_import },
+    Target { name: "config_texts", run: config_texts },
+    Target { name: "cron_texts", run: cron_texts },
+    Target { name: "duration_texts", run: duration_texts },
+];
+
+pub fn named(name: &str) -> Option<fn(&[u8])> {
+    TARGETS.iter().find(|target| target.name == name).map(|target| target.run)
+}
+
+/// The first line is the HTTP status, the rest the body.
+///
+/// Whatever it says, a payment is only believed if status, id, amount and customer fit, and the card's refusal only under our id.
+fn gateway_answers(input: &[u8]) {
+    let (status, body) = match input.iter().position(|byte| *byte == b'\n') {
+        Some(end) => {
+            (std::str::from_utf8(&input[..end]).ok().and_then(|line| line.parse().ok()).unwrap_or(200), &input[end + 1..])
+        }
+        None => (200, input),
+    };
+    let merchant_uid =
+        IdBase::derive("rb".parse().expect("a tag"), "main", "sub-0001", date(2026, 12, 1)).number(IdNumber::FIRST);
+    let amount = Money::krw(9_900);
+    let asked = AskedFor { merchant_uid: &merchant_uid, customer_uid: "card-1", amount };
+    let answer = judge_answer(asked, Wire::Answer(status, body), 1);
+    let good = (200..300).contains(&status);
+    match &answer.outcome {
+        Outcome::Paid(record) => {
+            assert!(good && record.merchant_uid == merchant_uid.as_str() && record.amount == Some(amount));
+            assert_eq!(record.mismatch(amount, &["card-1"]), None);
+        }
+        Outcome::PaidWrong(record, _) | Outcome::Declined(record, _) => {
+            assert!(good && record.merchant_uid == merchant_uid.as_str());
+        }
+        Outcome::Refused { .. } => assert!(good),
+        Outcome::NotSent(_) => assert_eq!(status, 401),
+        Outcome::Doubt { record, .. } => {
+            assert!(record.as_ref().is_none_or(|record| record.merchant_uid == merchant_uid.as_str()));
+        }
+    }
+    // nothing that is kept of an answer may be larger than the answer could be, whatever is in it
+    assert!(answer.kept.to_string().len() < 2048 + 8 * body.len());
+}
+
+const SHOP: &str = r#"
+tag = "sb"
+[database]
+url = "sqlite:/var/lib/shop/shop.db"
+[accounts.main]
+base_url = "http://127.0.0.1:8765/"
+imp_key_file = "key"
+imp_secret_file = "secret"
+[plans.basic]
+amount = 9900
+currency = "KRW"
+title = "Basic"
+every = "1 month"
+[plans.dollars]
+currency = "USD"
+every = "1 week"
+"#;
+
+static SETTINGS: LazyLock<Settings> = LazyLock::new(|| match loaded(SHOP.as_bytes()) {
+    Ok(settings) => settings,
+    Err(why) => panic!("the targets' own config: {why}"),
+});
+
+/// A file either has problems, each with its place, or rows.
+fn csv_import(input: &[u8]) {
+    match rebilld::cli::check_sheet(input, &SETTINGS, "book.csv") {
+        Ok(rows) => assert!(rows <= input.len() as u64),
+        Err(problems) => assert!(problems.lines().count() >= 2, "{problems}"),
+    }
+}
+
+/// A config is settings, or a list of what is wrong with it.
+fn config_texts(input: &[u8]) {
+    if let Err(problems) = loaded(input) {
+        assert!(!problems.is_empty());
+    }
+}
+
+thread_local! {
+    static FILE: RefCell<tempfile::NamedTempFile> =
+        RefCell::new(tempfile::Builder::new().suffix(".toml").tempfile().expect("a temporary file"));
+}
+
+fn loaded(text: &[u8]) -> Result<Settings, String> {
+    FILE.with_borrow_mut(|file| {
+        let handle = file.as_file_mut();
+        handle.set_len(0).and_then(|()| handle.rewind()).and_then(|()| handle.write_all(text)).expect("it can be written");
+        let sources =
+            Sources { files: vec![file.path().to_path_buf()], environment: Environment::default(), options: Vec::new() };
+        load(&sources).map(|loaded| loaded.settings).map_err(|errors| errors.to_string())
+    })
+}
+
+/// A schedule that is taken means the same when it is read again as it is shown, and its dates rise.
+fn cron_texts(input: &[u8]) {
+    let Some(schedule) = stays_itself::<CronSchedule>(input) else { return };
+    let mut before = date(2026, 1, 30);
+    for _ in 0..4 {
+        let Some(next) = schedule.first_from(before.tomorrow().expect("a day before 9999")) else { return };
+        assert!(next > before && schedule.count(before, next) == 1, "{schedule}: {next} after {before}");
+        before = next;
+    }
+}
+
+/// Durations, and the other small texts of a config: each is refused, or means what it shows.
+fn duration_texts(input: &[u8]) {
+    stays_itself::<Span>(input);
+    stays_itself::<Every>(input);
+    stays_itself::<BillingDay>(input);
+    stays_itself::<Hours>(input);
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    for currency in ["KRW", "USD"] {
+        let currency: Currency = currency.parse().expect("a currency");
+        if let Ok(money) = Money::parse(text, currency) {
+            assert_eq!(Money::parse(&money.decimal(), currency).ok(), Some(money), "{text}");
+        }
+    }
+}
+
+fn stays_itself<T: FromStr + ToString + PartialEq>(input: &[u8]) -> Option<T> {
+    let text = std::str::from_utf8(input).ok()?;
+    let value: T = text.parse().ok()?;
+    let shown = value.to_string();
+    assert!(shown.parse().ok().as_ref() == Some(&value), "`{text}` is shown as `{shown}`, which means something else");
+    Some(value)
+}
