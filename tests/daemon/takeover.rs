@@ -95,6 +95,10 @@ async fn a_key_that_portone_may_have_charged_waits_for_an_operator() {
     assert!(said.contains(told) && said.contains(release), "{said}");
     assert_eq!((waiting(&rig).await.len(), rig.gateway.charges()), (2, 0), "nothing was sent");
 
+    rig.home.sql("UPDATE charges SET due_at = due_at - 7200000000").await;
+    let row = rig.status("bookings of main");
+    assert_eq!((&row["state"], &row["killed"]), (&"2 charges wait".into(), &false.into()), "{row}");
+    assert!(row["why"].as_str().is_some_and(|why| why.contains("rebilld takeover check")), "{row}");
     let reason = ["--reason", "looked at the gateway"];
     let with = |uid: &'static str, more: &[&'static str]| [&["takeover", "release", uid][..], more, &reason].concat();
     assert_eq!(rig.fails(&with("good-7", &[])).0, 65, "nothing is known of it");

@@ -119,6 +119,12 @@ impl Desk<'_> {
         rows.iter().map(charge).collect()
     }
 
+    /// Accounts with charges that have rested for booked keys since before `before`: how many, and since when the first is due.
+    pub async fn waits_for_booked(&self, before: Timestamp) -> Result<Vec<(String, u64, Timestamp)>, Fault> {
+        let rows = self.database.read(&cards::WAITS_FOR_BOOKED, &[before.into()]).await?;
+        rows.iter().map(|row| Ok((row.text("name")?, row.small("charges")?, row.at("since")?))).collect()
+    }
+
     /// Lets a key be charged from here again, of which an operator has seen what PortOne did. Returns false if it is known to be booked
     /// no more, or was checked again meanwhile.
     pub async fn release_key(
