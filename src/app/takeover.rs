@@ -100,6 +100,17 @@ pub struct Look<'a> {
     pub known: &'a Known,
 }
 
+/// What a look came to.
+struct Seen {
+    /// When all answers were there.
+    at: Timestamp,
+    booked: Vec<BookedKey>,
+    /// Keys without bookings, and those among them that PortOne may have charged.
+    free: Vec<String>,
+    passed: Vec<BookedKey>,
+    failed: Vec<(String, String)>,
+}
+
 impl Look<'_> {
     /// Asks for some keys, and keeps what is known of them from now on. `clock` is the database's.
     pub async fn ask(
@@ -108,8 +119,22 @@ impl Look<'_> {
         clock: impl AsyncFn() -> Result<Timestamp, StoreError>,
         checked: &mut Checked,
     ) -> Result<(), AppError> {
-        let began = clock().await?;
         checked.keys += keys.len() as u64;
+        let Seen { at, booked, free, passed, failed } = self.see(keys, clock).await?;
+        self.database.desk().checked(at, self.account.id, &booked, &free).await?;
+        checked.booked.extend(booked);
+        checked.passed.extend(passed);
+        checked.failed.extend(failed);
+        Ok(())
+    }
+
+    /// The same, and keeps nothing.
+    async fn see(
+        &self,
+        keys: BTreeSet<String>,
+        clock: impl AsyncFn() -> Result<Timestamp, StoreError>,
+    ) -> Result<Seen, StoreError> {
+        let began = clock().await?;
         let answers = stream::iter(keys).map(|key| async move {
             let first = self.known.get(&key).and_then(|known| known.first_at);
             let ahead = first.map_or(self.ahead, |first| self.ahead.max(first.duration_since(began).saturating_add(BEYOND)));
@@ -119,15 +144,15 @@ impl Look<'_> {
         let answers: Vec<_> = answers.buffer_unordered(SIDE_BY_SIDE).collect().await;
         // not earlier: what was still to come when the first key was asked for may have been carried out before the last one was
         let now = clock().await?;
-        let (mut booked, mut free) = (Vec::new(), Vec::new());
+        let mut seen = Seen { at: now, booked: Vec::new(), free: Vec::new(), passed: Vec::new(), failed: Vec::new() };
         for (customer_uid, found) in answers {
             let passed = self.known.get(&customer_uid).filter(|known| known.may_be_charged(now));
             match found {
                 Ok(found) if found.is_empty() => {
-                    checked.passed.extend(passed.cloned());
-                    free.push(customer_uid);
+                    seen.passed.extend(passed.cloned());
+                    seen.free.push(customer_uid);
                 }
-                Ok(found) => booked.push(BookedKey {
+                Ok(found) => seen.booked.push(BookedKey {
                     customer_uid,
                     bookings: i64::try_from(found.len()).unwrap_or(i64::MAX),
                     // one without a time may be carried out at any
@@ -137,12 +162,10 @@ impl Look<'_> {
                     }),
                     checked_at: now,
                 }),
-                Err(why) => checked.failed.push((customer_uid, why.to_string())),
+                Err(why) => seen.failed.push((customer_uid, why.to_string())),
             }
         }
-        self.database.desk().checked(now, self.account.id, &booked, &free).await?;
-        checked.booked.extend(booked);
-        Ok(())
+        Ok(seen)
     }
 }
 
@@ -269,32 +292,25 @@ pub async fn release(
     let assembled = assembled(loaded).await?;
     let database = &assembled.database;
     let account = chosen(&assembled, Some(account))?.remove(0);
-    let mut checked = Checked::default();
     let known = known_of(database, &account).await?;
-    if !known.contains_key(uid) {
+    let Some(key) = known.get(uid) else {
         database.close().await;
         return Ok(Released::Unknown);
-    }
+    };
     let look = Look { database, account: &account, ahead, known: &known };
-    look.ask(BTreeSet::from([uid.to_owned()]), async || database.clock().await, &mut checked).await?;
-    if let Some((_, why)) = checked.failed.first() {
+    // nothing is freed by the look itself: whether or not its time had come, what waits for the key is sent by the operator's word alone
+    let Seen { at, booked, failed, .. } = look.see(BTreeSet::from([uid.to_owned()]), async || database.clock().await).await?;
+    if let Some((_, why)) = failed.first() {
         return Err(AppError::Unavailable(format!("whether {uid} is still booked cannot be seen: {why}")));
     }
-    let released = match (checked.booked.pop(), checked.passed.pop()) {
-        (Some(booked), _) => Released::StillBooked(booked),
-        (None, Some(passed)) => {
-            let waits = database.desk().waits_for_key(account.id, uid).await?;
-            let now = database.clock().await?;
-            match () {
-                () if !waits.is_empty() && !send => Released::WouldSend(waits),
-                () if database.desk().release_key(now, (account.id, &account.name), &passed, signed).await? => {
-                    Released::Free(waits)
-                }
-                () => Released::Unknown,
-            }
-        }
-        // its bookings were taken away before their time
-        (None, None) => Released::Free(database.desk().waits_for_key(account.id, uid).await?),
+    database.desk().checked(at, account.id, &booked, &[]).await?;
+    let waits = database.desk().waits_for_key(account.id, uid).await?;
+    let now = database.clock().await?;
+    let released = match booked.into_iter().next() {
+        Some(booked) => Released::StillBooked(booked),
+        None if !waits.is_empty() && !send => Released::WouldSend(waits),
+        None if database.desk().release_key(now, (account.id, &account.name), key, signed).await? => Released::Free(waits),
+        None => Released::Unknown,
     };
     database.close().await;
     Ok(released)

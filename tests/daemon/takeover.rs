@@ -94,11 +94,11 @@ async fn a_key_that_portone_may_have_charged_waits_for_an_operator() {
     let said = rig.done(&["explain", "sub-0"]);
     assert!(said.contains(told) && said.contains(release), "{said}");
     assert_eq!((waiting(&rig).await.len(), rig.gateway.charges()), (2, 0), "nothing was sent");
-
     rig.home.sql("UPDATE charges SET due_at = due_at - 7200000000").await;
     let row = rig.status("bookings of main");
     assert_eq!((&row["state"], &row["killed"]), (&"2 charges wait".into(), &false.into()), "{row}");
     assert!(row["why"].as_str().is_some_and(|why| why.contains("rebilld takeover check")), "{row}");
+
     let reason = ["--reason", "looked at the gateway"];
     let with = |uid: &'static str, more: &[&'static str]| [&["takeover", "release", uid][..], more, &reason].concat();
     assert_eq!(rig.fails(&with("good-7", &[])).0, 65, "nothing is known of it");
@@ -114,6 +114,30 @@ async fn a_key_that_portone_may_have_charged_waits_for_an_operator() {
     let ledger = rig.gateway.ledger();
     assert!(ledger.charges().all(|post| post.customer_uid.as_deref() == Some("good-1")), "the other was charged by PortOne");
     assert_eq!(rig.fails(&["takeover", "check"]).0, 0);
+}
+
+#[tokio::test]
+async fn a_key_whose_bookings_were_taken_away_elsewhere_is_not_released_into_a_send() {
+    let mut rig = Rig::new(None);
+    rig.gateway.book("good-0", "old-1");
+    rig.insert(1).await;
+    assert_eq!(rig.fails(&["takeover", "check"]).0, 65);
+    let _daemon = Daemon::start(&rig.home, "daemon");
+    until("it rests", SOON, async || (waiting(&rig).await == ["card_rest"]).then_some(())).await;
+    // in PortOne's console, a week before their time
+    rig.gateway.ask("/subscribe/payments/unschedule", &json!({ "customer_uid": "good-0" }));
+    let release = ["takeover", "release", "good-0", "--reason", "taken away in the console"];
+    let (code, said) = rig.fails(&release);
+    assert!(code == 75 && said.contains("sub-0"), "{code}: {said}");
+    assert_eq!((waiting(&rig).await, rig.gateway.charges()), (vec!["card_rest".to_owned()], 0), "nothing was sent");
+    let released = || {
+        let journal = rig.home.json(&["journal", "list"]);
+        journal.as_array().expect("entries").iter().filter(|row| row["action"] == "takeover release").count()
+    };
+    assert_eq!(released(), 0);
+    rig.done(&[&release[..], &["--send"]].concat());
+    rig.until_paid(1).await;
+    assert_eq!(released(), 1, "whoever lets it be sent stands in the journal");
 }
 
 #[tokio::test]
