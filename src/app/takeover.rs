@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::stream::{self, StreamExt};
 use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 
 use super::errors::AppError;
 use super::operate::{assembled, chosen};
@@ -238,12 +239,12 @@ pub async fn unschedule(
         let uid = &key.customer_uid;
         let mut one =
             Unscheduled { account: account_name.clone(), customer_uid: uid.clone(), revoked: 0, problem: None, passed: None };
+        // before it is asked for: it cannot be taken back, and the answer may be lost
+        let detail = json!({ "customer_uid": uid, "bookings": key.bookings, "first_at": key.first_at.map(|at| at.to_string()) });
+        let now = database.clock().await?;
+        database.desk().note(now, signed, "takeover unschedule", &format!("account {account_name}"), &detail).await?;
         match account.gateway.unschedule(uid).await {
-            Ok(revoked) => {
-                one.revoked = revoked;
-                let now = database.clock().await?;
-                database.desk().unscheduled(now, account_name, uid, revoked, signed).await?;
-            }
+            Ok(revoked) => one.revoked = revoked,
             // it may have been done all the same: the look below tells
             Err(why) => one.problem = Some(why.to_string()),
         }

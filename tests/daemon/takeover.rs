@@ -1,5 +1,6 @@
 //! Taking a book over from PortOne's own schedule.
 
+use rebilld::gateway::sandbox::{Endpoint, Fault, FaultPlan, Matcher, Rule};
 use serde_json::{Value, json};
 
 use crate::processes::{Daemon, until};
@@ -54,7 +55,7 @@ async fn a_booked_key_is_left_alone(database: Option<&str>) {
     let entry =
         journal.as_array().and_then(|rows| rows.iter().find(|row| row["action"] == "takeover unschedule")).expect("an entry");
     assert_eq!((&entry["subject"], &entry["reason"]), (&"account main".into(), &"rebilld charges them now".into()));
-    assert_eq!(entry["detail"], json!({ "customer_uid": "good-0", "revoked": 2 }));
+    assert_eq!((&entry["detail"]["customer_uid"], &entry["detail"]["bookings"]), (&"good-0".into(), &2.into()));
     let checked = rig.home.json(&["takeover", "check"]);
     assert_eq!((&checked["keys"], &checked["booked"], &checked["failed"]), (&2.into(), &json!([]), &json!([])));
     assert_eq!(rig.gateway.ledger().payments.len(), 2, "each once");
@@ -138,6 +139,21 @@ async fn a_key_whose_bookings_were_taken_away_elsewhere_is_not_released_into_a_s
     rig.done(&[&release[..], &["--send"]].concat());
     rig.until_paid(1).await;
     assert_eq!(released(), 1, "whoever lets it be sent stands in the journal");
+}
+
+#[tokio::test]
+async fn bookings_that_are_gone_are_in_the_journal_whatever_became_of_the_answer() {
+    let mut rig = Rig::new(None);
+    rig.gateway.book("good-0", "old-1");
+    rig.insert(1).await;
+    assert_eq!(rig.fails(&["takeover", "check"]).0, 65);
+    let lost = Rule { when: Matcher::endpoint(Endpoint::Unschedule), faults: vec![Fault::DropResponse], times: None };
+    rig.gateway.set_faults(&FaultPlan::rules(vec![lost]));
+    let said = rig.done(&["takeover", "unschedule", "--yes", "--reason", "rebilld charges them now"]);
+    assert!(said.contains("gone"), "{said}");
+    let journal = rig.home.json(&["journal", "list"]);
+    let entry = journal.as_array().and_then(|rows| rows.iter().find(|row| row["action"] == "takeover unschedule"));
+    assert_eq!(entry.map(|entry| &entry["detail"]["customer_uid"]), Some(&"good-0".into()), "{journal}");
 }
 
 #[tokio::test]

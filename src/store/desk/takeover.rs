@@ -145,21 +145,6 @@ impl Desk<'_> {
         tx.commit().await?;
         Ok(true)
     }
-
-    /// What an operator took out of PortOne's schedule. Whether it is gone says the next check.
-    pub async fn unscheduled(
-        &self,
-        now: Timestamp,
-        account: &str,
-        key: &str,
-        revoked: u64,
-        signed: &Signed,
-    ) -> Result<(), Fault> {
-        let mut tx = self.database.begin_write().await?;
-        let detail = json!({ "customer_uid": key, "revoked": revoked });
-        journal(&mut tx, now, signed, "takeover unschedule", &subject::account(account), &detail).await?;
-        tx.commit().await
-    }
 }
 
 /// What rested for these keys is due at once.
