@@ -33,6 +33,7 @@ async fn a_booked_key_is_left_alone(database: Option<&str>) {
     assert!(ledger.charges().all(|post| post.customer_uid.as_deref() == Some("good-1")), "the booked key was asked");
     for shown in [rig.done(&["explain", "sub-0"]), rig.done(&["charges", "show", "sub-0"])] {
         assert!(shown.contains("Its billing key has 2 bookings in PortOne's own schedule"), "{shown}");
+        assert!(!shown.contains("it is tried"), "nothing is tried before they are gone: {shown}");
     }
 
     let unschedule = ["takeover", "unschedule", "--reason", "rebilld charges them now"];

@@ -140,8 +140,8 @@ impl Desk<'_> {
             return Ok(false);
         }
         let detail = json!({ "customer_uid": uid, "first_at": key.first_at.map(|at| at.to_string()) });
-        journal(&mut tx, now, signed, "takeover release", &subject::account(name), &detail).await?;
         wake(&mut tx, account, now, vec![uid.to_owned()]).await?;
+        journal(&mut tx, now, signed, "takeover release", &subject::account(name), &detail).await?;
         tx.commit().await?;
         Ok(true)
     }
