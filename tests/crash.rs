@@ -9,6 +9,8 @@ mod book;
 mod finish;
 #[path = "crash/lives.rs"]
 mod lives;
+#[path = "crash/points.rs"]
+mod points;
 #[path = "support/processes.rs"]
 mod processes;
 mod support;
@@ -31,4 +33,17 @@ async fn a_killed_daemon_loses_and_repeats_nothing_on_postgres() {
 async fn killed_replicas_share_the_work_and_repeat_nothing() {
     let database = postgres::database().await;
     World::new("three replicas", 3, Some(&database.url)).await.replicas(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_that_is_killed_at_any_boundary_loses_and_repeats_nothing_on_sqlite() {
+    let points = World::new("SQLite, by points", 4, None).await.points().await;
+    World::new("SQLite, by points", 4, None).await.killed_at(points).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_that_is_killed_at_any_boundary_loses_and_repeats_nothing_on_postgres() {
+    let (tells, database) = (postgres::database().await, postgres::database().await);
+    let points = World::new("Postgres, by points", 5, Some(&tells.url)).await.points().await;
+    World::new("Postgres, by points", 5, Some(&database.url)).await.killed_at(points).await;
 }

@@ -3,28 +3,30 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::Semaphore;
+use tracing::{error, warn};
 
 use crate::ports::switch::KillSwitch;
 
 /// A directory that does not answer for so long cannot be looked into.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// Looks that may hang at the same time: each keeps a thread, and files of other directories need some too.
-const HANGING: usize = 8;
+/// Looks at the same time: one that hangs keeps its thread, and files of other directories need some too. A burst of sends waits
+/// its turn, which takes microseconds where nothing hangs.
+const AT_A_TIME: usize = 8;
 
 /// `kill_file` for all accounts, and the same with `.NAME` behind it for one of them.
 #[derive(Debug, Clone)]
 pub struct KillFiles {
     path: PathBuf,
-    under_way: Arc<AtomicUsize>,
+    turns: Arc<Semaphore>,
 }
 
 impl KillFiles {
     pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), under_way: Arc::default() }
+        Self { path: path.to_owned(), turns: Arc::new(Semaphore::new(AT_A_TIME)) }
     }
 
     /// The file that stops one account.
@@ -41,36 +43,55 @@ impl KillFiles {
         path.symlink_metadata().is_ok().then(|| format!("the kill file {} exists", path.display()))
     }
 
+    /// Stops all accounts until [`KillFiles::take_away`], or until somebody removes the file. Returns whether it is ours: one that is
+    /// there already was put by somebody else.
+    pub async fn put(&self) -> bool {
+        let made = tokio::fs::File::options().write(true).create_new(true).open(&self.path).await;
+        match made {
+            Ok(_) => error!(file = %self.path.display(), "the kill file stands for the kill switch until the database has it"),
+            Err(ref why) if why.kind() == ErrorKind::AlreadyExists => {}
+            Err(ref why) => {
+                error!(file = %self.path.display(), %why, "the kill file could not be made: the stop ends with this process")
+            }
+        }
+        made.is_ok()
+    }
+
+    /// Removes the file that [`KillFiles::put`] has made.
+    pub async fn take_away(&self) {
+        if let Err(why) = tokio::fs::remove_file(&self.path).await {
+            warn!(file = %self.path.display(), %why, "the kill file could not be removed: nothing is sent until it is");
+        }
+    }
+
     /// What stops all accounts; `None`: nothing does.
     pub async fn stops_all(&self) -> Option<String> {
-        look(&self.under_way, vec![self.path.clone()]).await
+        look(&self.turns, vec![self.path.clone()]).await
     }
 }
 
 #[async_trait]
 impl KillSwitch for KillFiles {
     async fn stopped(&self, account: &str) -> Option<String> {
-        look(&self.under_way, vec![self.path.clone(), self.of(account)]).await
+        look(&self.turns, vec![self.path.clone(), self.of(account)]).await
     }
 }
 
 /// Looks for files; what stops sends, if anything does. A disk that hangs must not hang the gate.
-async fn look(under_way: &Arc<AtomicUsize>, paths: Vec<PathBuf>) -> Option<String> {
+async fn look(turns: &Arc<Semaphore>, paths: Vec<PathBuf>) -> Option<String> {
     let shown = paths.first().map(|path| path.display().to_string()).unwrap_or_default();
-    let silent = || Some(format!("whether the kill file {shown} exists cannot be told: its directory does not answer"));
-    if under_way.fetch_add(1, Ordering::AcqRel) >= HANGING {
-        under_way.fetch_sub(1, Ordering::AcqRel);
-        return silent();
-    }
-    let done = Arc::clone(under_way);
-    let looking = tokio::task::spawn_blocking(move || {
-        let found = paths.iter().find_map(|path| found(path));
-        done.fetch_sub(1, Ordering::AcqRel);
-        found
-    });
+    let looking = async {
+        let turn = Arc::clone(turns).acquire_owned().await.ok()?;
+        let looking = tokio::task::spawn_blocking(move || {
+            let found = paths.iter().find_map(|path| found(path));
+            drop(turn);
+            found
+        });
+        looking.await.ok()
+    };
     match tokio::time::timeout(PATIENCE, looking).await {
-        Ok(Ok(found)) => found,
-        Ok(Err(_)) | Err(_) => silent(),
+        Ok(Some(found)) => found,
+        Ok(None) | Err(_) => Some(format!("whether the kill file {shown} exists cannot be told: its directory does not answer")),
     }
 }
 
@@ -107,11 +128,19 @@ mod tests {
     async fn looks_that_hang_stop_sends_and_take_no_further_threads() {
         let directory = tempfile::tempdir().unwrap();
         let files = KillFiles::new(&directory.path().join("kill"));
-        files.under_way.store(HANGING, Ordering::Release);
+        let hanging = files.turns.acquire_many(AT_A_TIME as u32).await.unwrap();
         assert!(files.stopped("main").await.is_some_and(|why| why.contains("does not answer")));
-        files.under_way.store(0, Ordering::Release);
+        drop(hanging);
         assert_eq!(files.stopped("main").await, None);
-        assert_eq!(files.under_way.load(Ordering::Acquire), 0);
+        assert_eq!(files.turns.available_permits(), AT_A_TIME);
+    }
+
+    #[tokio::test]
+    async fn a_burst_of_looks_at_a_directory_that_answers_stops_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = KillFiles::new(&directory.path().join("kill"));
+        let looks = futures::future::join_all((0..20 * AT_A_TIME).map(|_| files.stopped("main"))).await;
+        assert_eq!(looks.into_iter().flatten().next(), None);
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ use super::switch::Watch;
 use crate::config::{Loaded, Sources};
 use crate::engine::{Account, worker};
 use crate::ports::clock::Clock;
+use crate::ports::crash;
 use crate::ports::store::Store;
 use crate::store::Database;
 use crate::time::SystemClock;
@@ -24,6 +25,8 @@ use crate::time::SystemClock;
 /// ends it at once: what is under way is in doubt then, and looked up at the next start.
 pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     loaded.runnable()?;
+    let variable = |name| sources.environment.get(name);
+    crash::arm(variable(crash::KILL_AT), variable(crash::TELL)).map_err(AppError::Internal)?;
     // from now on it means "read the config again", and no longer the end
     let hangup = listen_for(SignalKind::hangup())?;
     // and this one "send nothing any more"
@@ -32,8 +35,10 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     supervisor.starting("opening the database");
     let database = open(&loaded.settings, true).await?;
     let lock = database.lock_for_daemon()?;
+    crash::point("start: ", "locked");
     supervisor.starting("bringing the database's schema up to date");
     database.migrate().await?;
+    crash::point("start: ", "migrated");
     supervisor.starting("looking at accounts and channels");
     confirmed(&database, &loaded).await?;
     let clock = Arc::new(SystemClock::new());
@@ -56,6 +61,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     for name in unarmed(&database, &accounts).await? {
         warn!(account = %name, "this live account is not armed in this database: nothing is sent for it. `rebilld run --dry-run` shows what would be, `rebilld arm --account {name}` lets it");
     }
+    crash::point("start: ", "up");
     info!(database = %up.database, accounts = %names.join(", "), plans = up.plans, "rebilld is up");
 
     let watch = Watch {
@@ -82,6 +88,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
         }
     }
     supervisor.stopping();
+    crash::point("stop: ", "asked");
     telling.abort();
     engine.stop();
     // ticks carry nothing, and a config that is half taken is taken at the next start
@@ -98,6 +105,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     };
     worker.abort();
     listener.abort();
+    crash::point("stop: ", "drained");
     database.close().await;
     drop(lock);
     if drained {

@@ -110,10 +110,17 @@ impl Watch {
         let pulls = Arc::clone(&self.pulls);
         error!("SIGUSR1: the kill switch is on; `rebilld kill off` turns it off");
         let (engine, database, instance) = (Arc::clone(&self.engine), Arc::clone(&self.database), self.instance.clone());
+        let files = self.files.clone();
         tokio::spawn(async move {
+            let mut kept = false;
             while let Err(why) = write(&engine, &database, &instance).await {
                 error!(%why, "the kill switch could not be written to the database: this process stays stopped, and tries again");
+                // what the operator wants must not end with this process
+                kept = kept || files.put().await;
                 tokio::time::sleep(AGAIN).await;
+            }
+            if kept {
+                files.take_away().await;
             }
             // until no reading from before is left
             engine.look_at_brakes();

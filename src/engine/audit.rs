@@ -13,6 +13,7 @@ use crate::domain::charge::{Charge, ChargeId, ChargeState};
 use crate::domain::decide::{Fact, Incident, IncidentKind, decide};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::outcome::{Record, RecordStatus};
+use crate::ports::crash;
 use crate::ports::gateway::Unavailable;
 use crate::ports::store::{AuditResult, Booked, Entry, Fence, IncidentState, Observation, Recorded, StoreError};
 
@@ -81,6 +82,7 @@ impl List {
     pub async fn next(&mut self, account: &super::Account) -> Result<Option<Vec<Record>>, Unavailable> {
         let Some(page) = self.page else { return Ok(None) };
         let listed = account.gateway.list(self.from, self.to, page).await?;
+        crash::point("after ", "a page of the gateway's list");
         self.page = listed.next.filter(|next| *next > page);
         Ok(Some(listed.records))
     }

@@ -131,24 +131,27 @@ impl Breaker {
         }
     }
 
-    /// Closes it once nothing is slow any more. Returns whether that is now.
+    /// Closes it once nothing is slow any more and a charge was answered: one that hangs fails long after the last doubling.
+    /// Returns whether that is now.
     pub fn settle(&mut self, now: Duration, full: u32) -> bool {
-        let over = matches!(self.state, State::Slow { .. }) && self.passage(now, full) == Passage::Free;
+        let over = matches!(self.state, State::Slow { .. }) && self.has_answered && self.passage(now, full) == Passage::Free;
         if over {
             (self.state, self.failures, self.streak) = (State::Closed, 0, 0);
         }
         over
     }
 
-    /// When it changes by itself.
-    pub fn next_change(&self, full: u32) -> Option<Duration> {
+    /// When it changes by itself, from `now` on.
+    pub fn next_change(&self, now: Duration, full: u32) -> Option<Duration> {
         match self.state {
             State::Closed => None,
             State::Open { until } => Some(until),
             State::Probing { since } => Some(since + PROBE),
             State::Slow { from } => {
                 let doublings = u64::from(full.next_power_of_two().trailing_zeros());
-                Some(from + Duration::from_secs(doublings.min(MOST_DOUBLINGS)))
+                let end = from + Duration::from_secs(doublings.min(MOST_DOUBLINGS));
+                // after it only an answer changes anything
+                Some(end).filter(|end| *end > now || self.has_answered)
             }
         }
     }
@@ -245,6 +248,23 @@ mod tests {
         assert_eq!(pauses, [1, 2, 5, 15, 30]);
     }
 
+    /// Charges hang for 65 s, and each look-up is answered at once.
+    #[test]
+    fn charges_that_hang_longer_than_sends_take_to_resume_are_no_recovery() {
+        let mut breaker = Breaker::default();
+        let (mut now, mut pauses) = (0, vec![open(&mut breaker, 0).unwrap()]);
+        for _ in 0..4 {
+            now += pauses.last().unwrap();
+            assert!(breaker.takes_probe(at(now)));
+            breaker.probed(at(now), true);
+            breaker.settle(at(now + 10), 10);
+            let failed = breaker.failed(at(now), at(now + 65), Failing::Perhaps);
+            pauses.push(failed.expect("the first of them opens it").as_secs());
+            now += 65;
+        }
+        assert_eq!(pauses, [1, 2, 5, 15, 30]);
+    }
+
     #[test]
     fn a_good_probe_lets_twice_as_many_through_each_second() {
         let mut breaker = Breaker::default();
@@ -254,7 +274,9 @@ mod tests {
         assert_eq!(breaker.probed(at(2), true), None);
         let passages: Vec<Passage> = (2..7).map(|now| breaker.passage(at(now), 10)).collect();
         assert_eq!(passages, [Passage::Slow(1), Passage::Slow(2), Passage::Slow(4), Passage::Slow(8), Passage::Free]);
-        assert_eq!(breaker.next_change(10), Some(at(6)));
+        assert_eq!(breaker.next_change(at(5), 10), Some(at(6)));
+        assert!(!breaker.settle(at(6), 10), "not before a charge was answered");
+        breaker.answered();
         assert!(!breaker.settle(at(5), 10) && breaker.settle(at(6), 10) && !breaker.settle(at(6), 10));
         assert_eq!(open(&mut breaker, 9), Some(1), "after a recovery pauses begin anew");
     }
@@ -303,7 +325,9 @@ mod tests {
         open(&mut breaker, 0);
         breaker.takes_probe(at(1));
         breaker.probed(at(1), true);
-        assert_eq!((breaker.passage(at(1), 1), breaker.next_change(1)), (Passage::Free, Some(at(1))));
+        assert_eq!((breaker.passage(at(1), 1), breaker.next_change(at(1), 1)), (Passage::Free, None));
+        breaker.answered();
+        assert_eq!(breaker.next_change(at(1), 1), Some(at(1)));
         assert!(breaker.settle(at(1), 1));
     }
 }

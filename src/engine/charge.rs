@@ -19,6 +19,7 @@ use crate::domain::charge::{Charge, Waiting};
 use crate::domain::decide::Fact;
 use crate::domain::outcome::{DoubtCause, NotSent, Outcome, Record, RecordStatus};
 use crate::domain::subscription::Status;
+use crate::ports::crash;
 use crate::ports::gateway::{Answer, ChargeRequest, DurableAttempt, Unavailable};
 use crate::ports::store::{Begin, Claim, ClaimToken, Claimed, Intent, Lane, NotBegun, Observation, StoreError};
 
@@ -307,14 +308,17 @@ impl Engine {
         let permit = account.limits.permits.acquire().await;
         // behind an open breaker there is nothing to wait for
         let stopped = account.limits.passage(self.clock.boot()) == Passage::Stopped;
-        let slot = if stopped { self.clock.boot() } else { account.limits.slot(self.clock.boot()) };
-        let wait = slot.saturating_sub(self.clock.boot());
-        if !wait.is_zero() && slot.saturating_sub(claimed_at) < GATE {
+        let now = self.clock.boot();
+        let slot = if stopped { Some(now) } else { account.limits.slot(now, claimed_at + GATE) };
+        let wait = slot.map_or(Duration::ZERO, |slot| slot.saturating_sub(now));
+        if !wait.is_zero() {
             let until = self.now().checked_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::ZERO));
             self.clock.sleep_until(until.unwrap_or(begun_at), false).await;
         }
         let closed = match () {
             () if !marked => Some("the state directory is not writable"),
+            // not now either: the rate bounds those that are late as well
+            () if slot.is_none() => Some("its turn by the rate comes too late"),
             () => self.gate(account, claimed_at, zone.as_ref()).await,
         };
         let before = self.clock.boot();
@@ -322,7 +326,9 @@ impl Engine {
             Some(why) => Answer { outcome: Outcome::NotSent(NotSent::Gate(why)), kept: note(why) },
             None => {
                 self.stats.sends.add(1);
+                crash::point("before ", "charge");
                 let answer = account.account.gateway.charge(attempt).await;
+                crash::point("after ", "charge");
                 account.limits.took(self.clock.boot().saturating_sub(before));
                 answer
             }

@@ -102,19 +102,23 @@ impl AccountLimits {
         self.outstanding.fetch_sub(charges, Ordering::AcqRel);
     }
 
-    /// Reserves the next free slot of the rate; returns when it is. A tenth of a second's worth may leave at once.
-    pub fn slot(&self, now: Duration) -> Duration {
+    /// Reserves the next free slot of the rate; returns when it is. A tenth of a second's worth may leave at once. `None`: it is not
+    /// before `end`, and nothing is reserved.
+    pub fn slot(&self, now: Duration, end: Duration) -> Option<Duration> {
         let slow = match self.passage(now) {
             Passage::Slow(allowed) => Some(allowed),
             Passage::Stopped | Passage::Free => None,
         };
-        let Some(rate) = [self.rate(), slow].into_iter().flatten().min() else { return now };
+        let Some(rate) = [self.rate(), slow].into_iter().flatten().min() else { return Some(now) };
         let spacing = Duration::from_secs(1) / rate;
         let burst = spacing * (rate / 10);
         let mut next = lock(&self.next_slot);
         let slot = (*next).max(now.saturating_sub(burst));
+        if slot >= end {
+            return None;
+        }
         *next = slot + spacing;
-        slot
+        Some(slot)
     }
 
     pub fn took(&self, time: Duration) {
@@ -161,8 +165,8 @@ impl AccountLimits {
     }
 
     /// When the breaker changes by itself.
-    pub fn breaker_changes(&self) -> Option<Duration> {
-        lock(&self.breaker).next_change(self.full())
+    pub fn breaker_changes(&self, now: Duration) -> Option<Duration> {
+        lock(&self.breaker).next_change(now, self.full())
     }
 
     /// What the breaker does to sends, for people.
@@ -265,8 +269,10 @@ mod tests {
     #[test]
     fn the_rate_spaces_sends() {
         let limits = AccountLimits::new(Some(2), 10, 256);
-        let slots: Vec<_> = (0..4).map(|_| limits.slot(SECOND)).collect();
+        let slots: Vec<_> = (0..4).filter_map(|_| limits.slot(SECOND, 10 * SECOND)).collect();
         assert_eq!(slots, [1000, 1500, 2000, 2500].map(Duration::from_millis));
+        assert_eq!(limits.slot(SECOND, 3 * SECOND), None, "a slot too late is not taken");
+        assert_eq!(limits.slot(SECOND, 4 * SECOND), Some(3 * SECOND), "and not used up");
         assert_eq!(limits.room(SECOND), 16, "no more than eight seconds of the rate are claimed");
     }
 
@@ -288,7 +294,7 @@ mod tests {
         assert!(limits.takes_probe(2 * SECOND));
         assert_eq!(limits.probed(2 * SECOND, true), None);
         assert_eq!([2, 3, 4, 9].map(|now| limits.room(now * SECOND)), [1, 2, 4, 256]);
-        let slots = [2, 2, 3, 3].map(|now| limits.slot(now * SECOND));
+        let slots = [2, 2, 3, 3].map(|now| limits.slot(now * SECOND, 20 * SECOND).expect("a slot"));
         assert_eq!(slots, [2000, 3000, 4000, 4500].map(Duration::from_millis), "one in the first second, then two");
     }
 

@@ -10,6 +10,7 @@ use super::{AccountRuntime, Engine};
 use crate::domain::attempt::{IdNumber, MerchantUid};
 use crate::domain::charge::{Charge, ChargeId};
 use crate::domain::outcome::{Findings, Found, Record};
+use crate::ports::crash;
 use crate::ports::gateway::Unavailable;
 use crate::ports::store::PastAttempt;
 
@@ -30,7 +31,9 @@ impl Engine {
     pub(crate) async fn bulk(&self, account: &AccountRuntime, ids: &[MerchantUid]) -> Bulk {
         let calls = ids.chunks(IDS_A_CALL).map(|chunk| async move { (chunk, account.account.gateway.look_up(chunk).await) });
         let mut bulk = Bulk::default();
-        for (chunk, answer) in join_all(calls).await {
+        let answers = join_all(calls).await;
+        crash::point("after ", "look-up");
+        for (chunk, answer) in answers {
             self.stats.look_ups.add(1);
             match answer {
                 Ok(records) => {
@@ -77,6 +80,7 @@ impl Engine {
             last_used = last_used.max(*id);
             self.stats.look_ups.add(1);
             let found = account.account.gateway.find_all(&charge.base.number(*id)).await?;
+            crash::point("after ", "look-up of one");
             records.extend(found.into_iter().map(|record| (*id, record)));
         }
         let mut next = last_used.next().filter(|_| and_later);

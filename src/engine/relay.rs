@@ -5,6 +5,7 @@ use tracing::{info, warn};
 
 use super::Engine;
 use crate::ports::courier::Handover;
+use crate::ports::crash;
 use crate::ports::store::{Delivered, Delivery, StoreError};
 
 /// Deliveries a batch, and how many of them at a time.
@@ -32,7 +33,10 @@ impl Engine {
     }
 
     async fn deliver(&self, delivery: &Delivery) -> Delivered {
-        let (error, retry) = match self.courier.deliver(delivery).await {
+        crash::point("before ", "delivery");
+        let handed = self.courier.deliver(delivery).await;
+        crash::point("after ", "delivery");
+        let (error, retry) = match handed {
             Handover::Accepted => {
                 self.stats.events_delivered.add(1);
                 return Delivered { id: delivery.id, error: None, next_at: None };

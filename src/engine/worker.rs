@@ -364,7 +364,7 @@ impl Loop {
         let engine = &self.engine;
         let (now, boot) = (engine.now(), engine.clock.boot());
         let in_force = engine.in_force();
-        let breaker = engine.accounts.iter().filter_map(|account| account.limits.breaker_changes()).min();
+        let breaker = engine.accounts.iter().filter_map(|account| account.limits.breaker_changes(boot)).min();
         let held = [breaker, self.open_by].into_iter().flatten().filter_map(|until| until.checked_sub(boot));
         look_again(now, &self.due, in_force.tuning.lead, held, in_force.tuning.interval)
     }

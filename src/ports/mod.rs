@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod courier;
+pub mod crash;
 pub mod gateway;
 pub mod missed;
 pub mod rehearsal;

@@ -8,6 +8,7 @@ use super::batch::Batch;
 use super::codec::{Param, Row, bind_postgres, bind_sqlite};
 use super::group::{Member, Writer};
 use super::sql::Statement;
+use crate::ports::crash::Trail;
 use crate::ports::store::StoreError;
 
 /// What a statement can come to, apart from rows.
@@ -107,8 +108,10 @@ impl Db {
     /// SQLite it is the only writer.
     pub async fn begin(&self) -> Result<Tx, Fault> {
         let tx = match self {
-            Self::Sqlite { writer, .. } => return writer.begin().await.map(Tx::Sqlite),
-            Self::Postgres(pool) => pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await.map(Tx::Postgres),
+            Self::Sqlite { writer, .. } => return Ok(Tx::of(Open::Sqlite(writer.begin().await?))),
+            Self::Postgres(pool) => {
+                pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await.map(|tx| Tx::of(Open::Postgres(tx)))
+            }
         };
         tx.map_err(|error| fault("begin", &error))
     }
@@ -143,22 +146,60 @@ impl Db {
 
 /// A transaction. Dropped without [`Tx::commit`], nothing of it happened.
 #[derive(Debug)]
-pub enum Tx {
-    Sqlite(Member),
-    Postgres(Transaction<'static, Postgres>),
+pub struct Tx {
+    open: Open,
+    trail: Trail,
 }
 
 impl Tx {
+    fn of(open: Open) -> Self {
+        Self { open, trail: Trail::default() }
+    }
+
     pub fn batch(&self) -> Batch {
-        Batch::new(matches!(self, Self::Postgres(_)))
+        Batch::new(matches!(self.open, Open::Postgres(_)))
     }
 
     /// A batch that is one JSON text on either engine.
     pub fn json_batch(&self) -> Batch {
-        Batch::json_text(matches!(self, Self::Postgres(_)))
+        Batch::json_text(matches!(self.open, Open::Postgres(_)))
     }
 
     pub async fn query(&mut self, statement: &Statement, params: &[Param]) -> Result<Vec<Row>, Fault> {
+        let rows = self.open.query(statement, params).await?;
+        self.trail.ran(statement.name);
+        Ok(rows)
+    }
+
+    /// Returns how many rows were changed.
+    pub async fn execute(&mut self, statement: &Statement, params: &[Param]) -> Result<u64, Fault> {
+        let changed = self.open.execute(statement, params).await?;
+        self.trail.ran(statement.name);
+        Ok(changed)
+    }
+
+    /// Undoes it now. A transaction that is dropped is undone too, a moment later.
+    pub async fn rollback(self) -> Result<(), Fault> {
+        self.open.rollback().await
+    }
+
+    /// A commit whose acknowledgement is lost is an error, and may have happened all the same.
+    pub async fn commit(self) -> Result<(), Fault> {
+        self.open.commit().await?;
+        self.trail.committed();
+        Ok(())
+    }
+}
+
+/// The same, of either engine.
+#[derive(Debug)]
+enum Open {
+    Sqlite(Member),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+impl Open {
+    async fn query(&mut self, statement: &Statement, params: &[Param]) -> Result<Vec<Row>, Fault> {
         let rows = match self {
             Self::Sqlite(tx) => match tx.connection() {
                 Ok(connection) => bind_sqlite(sqlx::query(statement.sqlite), params)
@@ -175,8 +216,7 @@ impl Tx {
         rows.map_err(|error| fault(statement.name, &error))
     }
 
-    /// Returns how many rows were changed.
-    pub async fn execute(&mut self, statement: &Statement, params: &[Param]) -> Result<u64, Fault> {
+    async fn execute(&mut self, statement: &Statement, params: &[Param]) -> Result<u64, Fault> {
         let changed = match self {
             Self::Sqlite(tx) => match tx.connection() {
                 Ok(connection) => {
@@ -191,8 +231,7 @@ impl Tx {
         changed.map_err(|error| fault(statement.name, &error))
     }
 
-    /// Undoes it now. A transaction that is dropped is undone too, a moment later.
-    pub async fn rollback(self) -> Result<(), Fault> {
+    async fn rollback(self) -> Result<(), Fault> {
         match self {
             // whoever begins after this waits until it is undone
             Self::Sqlite(tx) => drop(tx),
@@ -201,8 +240,7 @@ impl Tx {
         Ok(())
     }
 
-    /// A commit whose acknowledgement is lost is an error, and may have happened all the same.
-    pub async fn commit(self) -> Result<(), Fault> {
+    async fn commit(self) -> Result<(), Fault> {
         let done = match self {
             Self::Sqlite(tx) => return tx.commit().await,
             Self::Postgres(tx) => tx.commit().await,

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 
 use crate::domain::attempt::{base32, digest};
+use crate::ports::crash;
 use crate::ports::watermark::Watermark;
 
 /// One slot: written whole and alternately, so that a torn write leaves the other one.
@@ -105,7 +106,9 @@ impl Inner {
         bytes.push(b'\n');
         for _ in 0..if self.both { 2 } else { 1 } {
             self.file.write_all_at(&bytes, self.next_slot * SLOT as u64)?;
+            crash::point("mark ", "written");
             self.file.sync_data()?;
+            crash::point("mark ", "durable");
             self.next_slot = 1 - self.next_slot;
         }
         self.both = false;

@@ -21,7 +21,7 @@ use crate::processes::{Daemon, Gateway, Home, Tail, WEBHOOK_SECRET, within};
 const PUNCTUAL: Duration = Duration::from_secs(10);
 
 /// Subscriptions that are written in each life that is not too short.
-const MORE: usize = 30;
+pub const MORE: usize = 30;
 
 #[expect(clippy::disallowed_methods, reason = "the size of a campaign comes from the environment")]
 fn setting(name: &str) -> Option<u64> {
@@ -49,7 +49,7 @@ pub struct World {
     pub hands: Arc<Hands>,
     clock: SystemClock,
     tail: Tail,
-    rng: ChaCha8Rng,
+    pub rng: ChaCha8Rng,
     logs: BTreeSet<String>,
     /// From start to first POST.
     starts: Vec<Duration>,
@@ -97,7 +97,7 @@ impl World {
         world
     }
 
-    async fn insert(&mut self, count: usize) {
+    pub async fn insert(&mut self, count: usize) {
         let sql = self.book.invent(count, &mut self.rng);
         self.home.sql(&sql).await;
     }
@@ -105,6 +105,11 @@ impl World {
     fn start(&mut self, log: &str) -> Daemon {
         self.logs.insert(log.to_owned());
         Daemon::start(&self.home, log)
+    }
+
+    pub fn start_under(&mut self, log: &str, variables: &[(&str, &str)]) -> Daemon {
+        self.logs.insert(log.to_owned());
+        Daemon::start_under(&self.home, log, variables)
     }
 
     fn end_of_a_life(&mut self) -> End {
@@ -198,7 +203,11 @@ impl World {
         }
     }
 
-    async fn prove(self) {
+    pub fn charges(&mut self) -> usize {
+        self.tail.charges()
+    }
+
+    pub async fn prove(self) {
         let (name, seed, kills, subscriptions) = (self.name, self.seed, self.kills, self.book.len());
         let starts = match self.starts.iter().max() {
             Some(slowest) => format!("; first POST within {slowest:?} of each of {} measured starts", self.starts.len()),

@@ -175,3 +175,34 @@ async fn a_signal_stops_a_daemon_on_sqlite_too() {
     rig.done(&["kill", "off", "--reason", "all is well"]);
     goes_on(&rig, "good-").await;
 }
+
+#[tokio::test]
+async fn a_signal_that_the_database_has_not_heard_of_outlives_the_process() {
+    let mut server = postgres::Server::start(&[]);
+    let database = server.database().await;
+    let rig = slow(Some(&database.url)).await;
+    let daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_asked(5).await;
+    server.kill9();
+    pull(&daemon);
+    until("the file stands for it", SOON, async || file(&rig, "kill").exists().then_some(())).await;
+    daemon.kill();
+    server.restart();
+    let again = Daemon::start(&rig.home, "again");
+    until("it is up", SOON, async || rig.home.log("again").contains("rebilld is up").then_some(())).await;
+    stops(&rig, "good-", SystemClock::new().now()).await;
+    std::fs::remove_file(file(&rig, "kill")).expect("the operator takes it away");
+    goes_on(&rig, "good-").await;
+    // and one that the database hears of late is its row in the end
+    server.kill9();
+    pull(&again);
+    until("the file stands for it", SOON, async || file(&rig, "kill").exists().then_some(())).await;
+    server.restart();
+    until("the row says so, and the file is gone", SOON, async || {
+        let output = rig.home.command(&["kill", "status", "--output", "json"]);
+        let told = output.status.success() && String::from_utf8_lossy(&output.stdout).contains("SIGUSR1");
+        (told && !file(&rig, "kill").exists()).then_some(())
+    })
+    .await;
+    drop(database);
+}

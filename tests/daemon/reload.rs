@@ -127,6 +127,27 @@ async fn a_reload_under_load_loses_doubles_and_mixes_nothing_on_postgres() {
 }
 
 #[tokio::test]
+async fn a_lower_rate_holds_for_what_was_claimed_under_the_higher_one() {
+    let mut rig = Rig::new(None);
+    rig.home.layer("quick", "[accounts.main]\nrate = 50\nin_flight = 10\n");
+    rig.insert(500).await;
+    let daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_asked(20).await;
+    rig.home.layer("quick", "[accounts.main]\nrate = 1\nin_flight = 10\n");
+    let planned = rig.planned();
+    hang_up(&daemon);
+    rig.until_in_force(planned["hash"].as_str().expect("a hash")).await;
+    let clock = SystemClock::new();
+    let (taken, before) = (clock.now(), rig.gateway.charges());
+    assert!(before < 400, "there was more to send");
+    until("what was claimed has met the gate", SOON, async || (clock.now() > taken + Span::new().seconds(14)).then_some(()))
+        .await;
+    let since = rig.gateway.charges() - before;
+    // ten had their turn already, each second has one more
+    assert!(since <= 10 + 16, "{since} charges in 14 s at one a second");
+}
+
+#[tokio::test]
 async fn what_is_wrong_leaves_the_old_config_in_force_and_says_why() {
     let mut rig = Rig::new(None);
     let daemon = Daemon::start(&rig.home, "daemon");
