@@ -8,6 +8,7 @@ use super::Database;
 use super::db::Fault;
 use super::sql::missed;
 use crate::domain::charge::{AccountId, ChargeId, SubscriptionId};
+use crate::ports::missed::PUT_OFF;
 use crate::ports::store::{Fresh, Missed, Unscheduled};
 
 impl Database {
@@ -21,6 +22,11 @@ impl Database {
             missed.schedules = row.small("schedules")?;
             missed.braked = row.small("braked")?;
             missed.imports = row.small("imports")?;
+        }
+        let put_off = now.saturating_sub(PUT_OFF).unwrap_or(Timestamp::MIN);
+        if let Some(row) = self.db.read(&missed::RESTING, &[now.into(), due_before.into(), put_off.into()]).await?.first() {
+            missed.booked = row.small("booked")?;
+            missed.bounded = row.small("bounded")?;
         }
         for row in &self.db.read(&missed::FRESH, &[now.into(), epoch.into()]).await? {
             let Some(id) = row.int_opt("id")? else { continue };
