@@ -16,6 +16,7 @@ mod lifecycle {
     pub mod owed;
     pub mod rig;
     pub mod states;
+    pub mod takeover;
     pub mod terms;
     pub mod windows;
     pub mod year;

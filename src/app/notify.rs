@@ -176,7 +176,11 @@ fn connect(address: &str) -> io::Result<(UnixDatagram, SocketAddr)> {
 
 /// One line for people: what the daemon does at the moment.
 fn describe(stops: &Result<Vec<(String, Option<NotBegun>)>, StoreError>, breakers: &[(String, &str)]) -> String {
-    let Ok(stops) = stops else { return "waiting: the database does not answer".to_owned() };
+    let stops = match stops {
+        Ok(stops) => stops,
+        Err(StoreError::Unavailable(_)) => return "waiting: the database does not answer".to_owned(),
+        Err(StoreError::Corrupt(_)) => return "waiting: the database holds what cannot be read (see the log)".to_owned(),
+    };
     let count = stops.len();
     let s = if count == 1 { "" } else { "s" };
     let mut stopped: Vec<(&str, &str)> =
@@ -232,6 +236,8 @@ mod tests {
         assert!(text.ends_with("shop-4: on hold; and 2 more (`rebilld hold status`)"), "{text}");
         let text = describe(&Err(StoreError::Unavailable("gone".into())), &[]);
         assert_eq!(text, "waiting: the database does not answer");
+        let text = describe(&Err(StoreError::Corrupt("a fuse is `half`".into())), &[]);
+        assert_eq!(text, "waiting: the database holds what cannot be read (see the log)", "and not what the row says");
     }
 
     #[test]

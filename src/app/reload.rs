@@ -284,12 +284,22 @@ impl Reloader {
             }
         }
         let ticks = |settings: &Settings| (settings.jobs.clone(), settings.retention.clone());
-        if ticks(&loaded.settings) != ticks(&self.running.settings) {
-            let ticks = start_ticks(&loaded, &self.engine, &self.wake, &self.database).await?;
-            std::mem::replace(&mut self.ticks, ticks).stop().await;
+        let ticks = match ticks(&loaded.settings) != ticks(&self.running.settings) {
+            true => Some(start_ticks(&loaded, &self.engine, &self.wake, &self.database).await?),
+            false => None,
+        };
+        let before = std::mem::replace(&mut self.running, loaded);
+        let taken = self.put_in_force(&version, who).await;
+        if taken.is_err() {
+            // or the next swap, of plans, would bring in a config that everybody was told is not in force
+            self.running = before;
         }
-        self.running = loaded;
-        self.put_in_force(&version, who).await?;
+        // the new ones ring from now on, or never: both at once do no harm
+        let over = ticks.map(|ticks| if taken.is_ok() { std::mem::replace(&mut self.ticks, ticks) } else { ticks });
+        if let Some(ticks) = over {
+            ticks.stop().await;
+        }
+        taken?;
         self.settle().await;
         Ok(())
     }

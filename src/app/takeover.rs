@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::stream::{self, StreamExt};
 use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 
 use super::errors::AppError;
 use super::operate::{assembled, chosen};
@@ -14,7 +15,8 @@ use crate::config::Loaded;
 use crate::domain::attempt::{base32, digest};
 use crate::engine::Account;
 use crate::ports::gateway::{Booking, Unavailable};
-use crate::ports::store::Store;
+use crate::ports::store::{Store, StoreError};
+use crate::store::Database;
 use crate::store::desk::{BookedKey, Signed, WaitingCharge};
 
 /// Subscriptions that are read together.
@@ -30,7 +32,7 @@ const BACK: SignedDuration = SignedDuration::from_hours(24);
 const BEYOND: SignedDuration = SignedDuration::from_hours(24);
 
 /// What is known of the bookings of keys.
-type Known = BTreeMap<String, BookedKey>;
+pub type Known = BTreeMap<String, BookedKey>;
 
 /// What a check of one account came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,6 +61,8 @@ pub async fn check(
     for account in chosen(&assembled, account)? {
         let mut checked = Checked { account: account.name.clone(), ..Checked::default() };
         let known = known_of(database, &account).await?;
+        let look = Look { database, account: &account, ahead, known: &known };
+        let clock = async || database.clock().await;
         // a key that no subscription has any more is asked for as well: what is known of it may be out of date
         let mut left: BTreeSet<String> = known.keys().cloned().collect();
         let mut after = 0;
@@ -68,10 +72,10 @@ pub async fn check(
             after = last.id;
             let keys: BTreeSet<String> = page.into_iter().filter(|key| !key.cancelled).map(|key| key.customer_uid).collect();
             left.retain(|key| !keys.contains(key));
-            ask(database, &account, keys, (ahead, &known), &mut checked).await?;
+            look.ask(keys, &clock, &mut checked).await?;
             progress(u64::try_from(after).unwrap_or(0), whole);
         }
-        ask(database, &account, left, (ahead, &known), &mut checked).await?;
+        look.ask(left, &clock, &mut checked).await?;
         for keys in [&mut checked.booked, &mut checked.passed] {
             keys.sort_by(|a, b| a.customer_uid.cmp(&b.customer_uid));
             keys.dedup_by(|a, b| a.customer_uid == b.customer_uid);
@@ -83,53 +87,87 @@ pub async fn check(
     Ok(all)
 }
 
-async fn known_of(database: &crate::store::Database, account: &Account) -> Result<Known, AppError> {
+async fn known_of(database: &Database, account: &Account) -> Result<Known, AppError> {
     let keys = database.desk().booked_keys(account.id).await?;
     Ok(keys.into_iter().map(|key| (key.customer_uid.clone(), key)).collect())
 }
 
-/// Asks for some keys, and keeps what is known of them from now on. A booking that is known is looked for however far ahead it is.
-async fn ask(
-    database: &crate::store::Database,
-    account: &Account,
-    keys: BTreeSet<String>,
-    (ahead, known): (SignedDuration, &Known),
-    checked: &mut Checked,
-) -> Result<(), AppError> {
-    let now = database.clock().await?;
-    let (mut booked, mut free) = (Vec::new(), Vec::new());
-    checked.keys += keys.len() as u64;
-    let answers = stream::iter(keys).map(|key| async move {
-        let first = known.get(&key).and_then(|known| known.first_at);
-        let ahead = first.map_or(ahead, |first| ahead.max(first.duration_since(now).saturating_add(BEYOND)));
-        let found = bookings(account, &key, now, ahead).await;
-        (key, found)
-    });
-    let mut answers = answers.buffer_unordered(SIDE_BY_SIDE);
-    while let Some((customer_uid, found)) = answers.next().await {
-        let passed = known.get(&customer_uid).filter(|known| known.may_be_charged(now));
-        match found {
-            Ok(found) if found.is_empty() => {
-                checked.passed.extend(passed.cloned());
-                free.push(customer_uid);
-            }
-            Ok(found) => booked.push(BookedKey {
-                customer_uid,
-                bookings: i64::try_from(found.len()).unwrap_or(i64::MAX),
-                // one without a time may be carried out at any
-                first_at: passed.and_then(|passed| passed.first_at).or_else(|| {
-                    let times: Option<Vec<Timestamp>> = found.iter().map(|booking| booking.at).collect();
-                    times?.into_iter().min()
-                }),
-                checked_at: now,
-            }),
-            Err(why) => checked.failed.push((customer_uid, why.to_string())),
-        }
+/// A look at the bookings of keys of an account.
+pub struct Look<'a> {
+    pub database: &'a Database,
+    pub account: &'a Account,
+    /// How far into the future. A booking that is known is looked for however far ahead it is.
+    pub ahead: SignedDuration,
+    pub known: &'a Known,
+}
+
+/// What a look came to.
+struct Seen {
+    /// When all answers were there.
+    at: Timestamp,
+    booked: Vec<BookedKey>,
+    /// Keys without bookings, and those among them that PortOne may have charged.
+    free: Vec<String>,
+    passed: Vec<BookedKey>,
+    failed: Vec<(String, String)>,
+}
+
+impl Look<'_> {
+    /// Asks for some keys, and keeps what is known of them from now on. `clock` is the database's.
+    pub async fn ask(
+        &self,
+        keys: BTreeSet<String>,
+        clock: impl AsyncFn() -> Result<Timestamp, StoreError>,
+        checked: &mut Checked,
+    ) -> Result<(), AppError> {
+        checked.keys += keys.len() as u64;
+        let Seen { at, booked, free, passed, failed } = self.see(keys, clock).await?;
+        self.database.desk().checked(at, self.account.id, &booked, &free).await?;
+        checked.booked.extend(booked);
+        checked.passed.extend(passed);
+        checked.failed.extend(failed);
+        Ok(())
     }
-    drop(answers);
-    database.desk().checked(now, account.id, &booked, &free).await?;
-    checked.booked.extend(booked);
-    Ok(())
+
+    /// The same, and keeps nothing.
+    async fn see(
+        &self,
+        keys: BTreeSet<String>,
+        clock: impl AsyncFn() -> Result<Timestamp, StoreError>,
+    ) -> Result<Seen, StoreError> {
+        let began = clock().await?;
+        let answers = stream::iter(keys).map(|key| async move {
+            let first = self.known.get(&key).and_then(|known| known.first_at);
+            let ahead = first.map_or(self.ahead, |first| self.ahead.max(first.duration_since(began).saturating_add(BEYOND)));
+            let found = bookings(self.account, &key, began, ahead).await;
+            (key, found)
+        });
+        let answers: Vec<_> = answers.buffer_unordered(SIDE_BY_SIDE).collect().await;
+        // not earlier: what was still to come when the first key was asked for may have been carried out before the last one was
+        let now = clock().await?;
+        let mut seen = Seen { at: now, booked: Vec::new(), free: Vec::new(), passed: Vec::new(), failed: Vec::new() };
+        for (customer_uid, found) in answers {
+            let passed = self.known.get(&customer_uid).filter(|known| known.may_be_charged(now));
+            match found {
+                Ok(found) if found.is_empty() => {
+                    seen.passed.extend(passed.cloned());
+                    seen.free.push(customer_uid);
+                }
+                Ok(found) => seen.booked.push(BookedKey {
+                    customer_uid,
+                    bookings: i64::try_from(found.len()).unwrap_or(i64::MAX),
+                    // one without a time may be carried out at any
+                    first_at: passed.and_then(|passed| passed.first_at).or_else(|| {
+                        let times: Option<Vec<Timestamp>> = found.iter().map(|booking| booking.at).collect();
+                        times?.into_iter().min()
+                    }),
+                    checked_at: now,
+                }),
+                Err(why) => seen.failed.push((customer_uid, why.to_string())),
+            }
+        }
+        Ok(seen)
+    }
 }
 
 /// What the gateway is going to charge to a key, window by window.
@@ -201,18 +239,19 @@ pub async fn unschedule(
         let uid = &key.customer_uid;
         let mut one =
             Unscheduled { account: account_name.clone(), customer_uid: uid.clone(), revoked: 0, problem: None, passed: None };
+        // before it is asked for: it cannot be taken back, and the answer may be lost
+        let detail = json!({ "customer_uid": uid, "bookings": key.bookings, "first_at": key.first_at.map(|at| at.to_string()) });
+        let now = database.clock().await?;
+        database.desk().note(now, signed, "takeover unschedule", &format!("account {account_name}"), &detail).await?;
         match account.gateway.unschedule(uid).await {
-            Ok(revoked) => {
-                one.revoked = revoked;
-                let now = database.clock().await?;
-                database.desk().unscheduled(now, account_name, uid, revoked, signed).await?;
-            }
+            Ok(revoked) => one.revoked = revoked,
             // it may have been done all the same: the look below tells
             Err(why) => one.problem = Some(why.to_string()),
         }
         let mut checked = Checked::default();
         let known = Known::from([(uid.clone(), key.clone())]);
-        ask(database, &account, BTreeSet::from([uid.clone()]), (ahead, &known), &mut checked).await?;
+        let look = Look { database, account: &account, ahead, known: &known };
+        look.ask(BTreeSet::from([uid.clone()]), async || database.clock().await, &mut checked).await?;
         one.passed = checked.passed.pop();
         one.problem = match (checked.booked.first(), checked.failed.first()) {
             (Some(booked), _) => Some(one.problem.unwrap_or(format!("{} bookings are still there", booked.bookings))),
@@ -254,31 +293,25 @@ pub async fn release(
     let assembled = assembled(loaded).await?;
     let database = &assembled.database;
     let account = chosen(&assembled, Some(account))?.remove(0);
-    let mut checked = Checked::default();
     let known = known_of(database, &account).await?;
-    if !known.contains_key(uid) {
+    let Some(key) = known.get(uid) else {
         database.close().await;
         return Ok(Released::Unknown);
-    }
-    ask(database, &account, BTreeSet::from([uid.to_owned()]), (ahead, &known), &mut checked).await?;
-    if let Some((_, why)) = checked.failed.first() {
+    };
+    let look = Look { database, account: &account, ahead, known: &known };
+    // nothing is freed by the look itself: whether or not its time had come, what waits for the key is sent by the operator's word alone
+    let Seen { at, booked, failed, .. } = look.see(BTreeSet::from([uid.to_owned()]), async || database.clock().await).await?;
+    if let Some((_, why)) = failed.first() {
         return Err(AppError::Unavailable(format!("whether {uid} is still booked cannot be seen: {why}")));
     }
-    let released = match (checked.booked.pop(), checked.passed.pop()) {
-        (Some(booked), _) => Released::StillBooked(booked),
-        (None, Some(passed)) => {
-            let waits = database.desk().waits_for_key(account.id, uid).await?;
-            let now = database.clock().await?;
-            match () {
-                () if !waits.is_empty() && !send => Released::WouldSend(waits),
-                () if database.desk().release_key(now, (account.id, &account.name), &passed, signed).await? => {
-                    Released::Free(waits)
-                }
-                () => Released::Unknown,
-            }
-        }
-        // its bookings were taken away before their time
-        (None, None) => Released::Free(database.desk().waits_for_key(account.id, uid).await?),
+    database.desk().checked(at, account.id, &booked, &[]).await?;
+    let waits = database.desk().waits_for_key(account.id, uid).await?;
+    let now = database.clock().await?;
+    let released = match booked.into_iter().next() {
+        Some(booked) => Released::StillBooked(booked),
+        None if !waits.is_empty() && !send => Released::WouldSend(waits),
+        None if database.desk().release_key(now, (account.id, &account.name), key, signed).await? => Released::Free(waits),
+        None => Released::Unknown,
     };
     database.close().await;
     Ok(released)

@@ -212,7 +212,16 @@ async fn status(context: &Context, account: Option<String>) -> Result<(), Failur
     rows.extend(daemons.map(|(what, why)| of_daemon(what, why, &zone)));
     let waited = opened.now - MISSED_AFTER;
     if let Some((held, since)) = desk.held_since(waited).await?.filter(|_| account.is_none()) {
-        rows.push(of_imports(held, since, &zone));
+        let s = if held == 1 { "" } else { "s" };
+        let why = "they look wrong, and nobody has said what becomes of them: `rebilld imports list`";
+        rows.push(waits("imports", format!("{held} row{s} held"), why, since, &zone));
+    }
+    for (name, charges, since) in desk.waits_for_booked(waited).await? {
+        if account.as_ref().is_none_or(|account| *account == name) {
+            let s = if charges == 1 { " waits" } else { "s wait" };
+            let why = "PortOne's own schedule has their cards, or may have charged them: `rebilld takeover check`";
+            rows.push(waits(format!("bookings of {name}"), format!("{charges} charge{s}"), why, since, &zone));
+        }
     }
     Listing { rows, none: "the database knows no account yet: run `rebilld migrate`" }.print(context.output)
 }
@@ -224,11 +233,11 @@ fn both(one: Option<String>, other: Option<String>) -> Option<String> {
     }
 }
 
-/// A row of `status` for rows of imports that nobody has ruled on: they stop no sends, but nobody is charged by them.
-fn of_imports(held: u64, since: Timestamp, zone: &TimeZone) -> Vec<Field> {
+/// A row of `status` for what no brake stops and what waits for an operator all the same.
+fn waits(what: impl Into<String>, state: String, why: &str, since: Timestamp, zone: &TimeZone) -> Vec<Field> {
     vec![
-        field("what", "imports"),
-        field("state", if held == 1 { "1 row held".to_owned() } else { format!("{held} rows held") }),
+        field("what", what.into()),
+        field("state", state),
         field("killed", false).hidden(),
         field("held", false).hidden(),
         field("paused", false).hidden(),
@@ -237,7 +246,7 @@ fn of_imports(held: u64, since: Timestamp, zone: &TimeZone) -> Vec<Field> {
         field("live", false).hidden(),
         field("armed", true).hidden(),
         field("base_url", None::<String>).hidden(),
-        field("why", "they look wrong, and nobody has said what becomes of them: `rebilld imports list`"),
+        field("why", why),
         at("held_since", Some(since), zone),
         at("audited_at", None, zone),
         at("armed_at", None, zone).hidden(),

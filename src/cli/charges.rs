@@ -139,12 +139,8 @@ async fn show(context: &Context, account: Option<&str>, text: &str) -> Result<()
     let story = desk.story(charge).await?;
     let status = desk.status().await?;
     let account = desk.accounts().await?.into_iter().find(|row| row.name == story.charge.account);
-    let mut next = words::next(&opened, &story, status.as_ref(), account.as_ref());
-    if story.charge.state == ChargeState::Due
-        && let Some(booked) = desk.booking_of(story.charge.subscription).await?
-    {
-        next.push(format!("{}.", words::bookings(&booked, opened.now, &opened.zone(&story.charge.account))));
-    }
+    let booked = desk.booking_of(story.charge.subscription).await?;
+    let next = words::next(&opened, &story, (status.as_ref(), account.as_ref()), booked.as_ref());
     match context.output {
         Output::Table => say(story::tell(&opened, &story, &next, Paint(colours())).trim_end()),
         Output::Json => {

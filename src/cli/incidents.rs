@@ -10,7 +10,8 @@ use super::failure::Failure;
 use super::journal;
 use super::output::{Field, Listing, Output, at, field, local, object, print_json, say};
 use crate::domain::decide::IncidentKind;
-use crate::store::desk::{Closing, Incidence, IncidentFilter, JournalRow};
+use crate::domain::journal::Stored;
+use crate::store::desk::{Closing, Incidence, IncidentFilter};
 
 #[derive(Debug, Subcommand)]
 pub enum Incidents {
@@ -102,7 +103,7 @@ async fn show(context: &Context, id: i64) -> Result<(), Failure> {
     }
 }
 
-fn tell(found: &Incidence, said: &[JournalRow], zone: &TimeZone) -> String {
+fn tell(found: &Incidence, said: &[Stored], zone: &TimeZone) -> String {
     let Incidence { account, incident, charge, external_ref, period_start } = found;
     let state = incident.closed_at.map_or_else(|| "open".to_owned(), |closed| format!("closed {}", local(closed, zone)));
     let mut lines = vec![
@@ -113,7 +114,10 @@ fn tell(found: &Incidence, said: &[JournalRow], zone: &TimeZone) -> String {
     if let (Some(charge), Some(external_ref), Some(start)) = (charge, external_ref, period_start) {
         lines.push(format!("  charge {charge}: {external_ref} {start} (`rebilld charges show {charge}`)"));
     }
-    lines.extend(said.iter().map(|row| format!("  {}  {}: {} (\"{}\")", local(row.at, zone), row.who, row.action, row.reason)));
+    let told = |Stored { entry, .. }: &Stored| {
+        format!("  {}  {}: {} (\"{}\")", local(entry.at, zone), entry.who, entry.action, entry.reason)
+    };
+    lines.extend(said.iter().map(told));
     lines.push(format!("\n  {}", advice(found)));
     lines.join("\n")
 }

@@ -7,8 +7,8 @@ use serde_json::json;
 use super::context::Context;
 use super::failure::Failure;
 use super::output::{Field, Listing, Output, at, field, local, print_json, say};
-use crate::domain::journal::{Entry, Harm, Seal};
-use crate::store::desk::{Broken, JournalRow, Whole};
+use crate::domain::journal::{Entry, Harm, Seal, Stored};
+use crate::store::desk::{Broken, Whole};
 
 #[derive(Debug, Subcommand)]
 pub enum Journal {
@@ -147,7 +147,7 @@ fn tell_broken(entry: &Entry, what: &str, zone: &TimeZone) -> String {
     )
 }
 
-pub fn fields(row: &JournalRow, zone: &TimeZone) -> Vec<Field> {
+pub fn fields(Stored { entry: row, sealed }: &Stored, zone: &TimeZone) -> Vec<Field> {
     vec![
         field("id", row.id),
         at("at", Some(row.at), zone),
@@ -157,12 +157,12 @@ pub fn fields(row: &JournalRow, zone: &TimeZone) -> Vec<Field> {
         field("reason", row.reason.as_str()),
         field("detail", row.detail.clone()).shown(detail(row)),
         field("config_version", row.config_version).hidden(),
-        field("hash", row.hash.as_deref()).hidden(),
+        field("hash", sealed.as_ref().map(|sealed| sealed.hash.as_str())).hidden(),
     ]
 }
 
 /// `amount 9900 → 12900` for changes, the plain JSON for the rest.
-pub fn detail(row: &JournalRow) -> String {
+pub fn detail(row: &Entry) -> String {
     let Some(map) = row.detail.as_object() else { return row.detail.to_string() };
     let plain = |value: &serde_json::Value| match value {
         serde_json::Value::Null => "–".to_owned(),

@@ -142,7 +142,8 @@ async fn check(context: &Context, account: Option<&str>, ahead: Ahead) -> Result
     if let Some((account, key)) = passed.first() {
         let (count, told) = (passed.len(), words::may_be_charged(key, &zone_of(&loaded, account)));
         return Err(Failure::data(format!(
-            "{count} billing keys have no booking any more whose time had come: they stay uncharged from here, such as {} of account              {account}. {told}",
+            "{count} billing keys have no booking any more whose time had come: they stay uncharged from here, such as {} of account \
+             {account}. {told}",
             key.customer_uid
         )));
     }
@@ -269,7 +270,8 @@ async fn release(
                 Output::Json => print_json(&json!({ "would_send": rows.iter().map(|row| object(row)).collect::<Vec<_>>() }))?,
                 output => Listing { rows, none: "" }.print(output)?,
             }
-            let text = "nothing is released yet: what PortOne has charged is closed with `rebilld review rule REF:PERIOD_START void --reason …`;                         then once more with --send, which sends the others";
+            let text = "nothing is released yet: what PortOne has charged is closed with `rebilld review rule REF:PERIOD_START void --reason …`; \
+                        then once more with --send, which sends the others";
             Err(Failure::new(Code::TryLater, text))
         }
         Released::Free(waits) => {

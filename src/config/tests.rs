@@ -10,8 +10,6 @@ use super::*;
 use crate::domain::plan::{CatchUp, Price};
 use jiff::civil::date;
 
-mod ladders;
-
 fn file(text: &str) -> NamedTempFile {
     let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
     file.write_all(text.as_bytes()).unwrap();
@@ -36,168 +34,7 @@ fn wrong(text: &str) -> Vec<String> {
     errors.iter().map(|problem| format!("{}: {}", line(problem), problem.text)).collect()
 }
 
-const FULL: &str = r#"
-state_dir = "/var/lib/rebilld"
-kill_file = "/run/rebilld/kill"
-tag = "sb"
-[database]
-url = "postgres://db/rebilld"
-password_file = "password"
-max_connections = 3
-pooled = true
-listen_url = "postgres://direct/rebilld"
-answer_timeout = "20s"
-[accounts.main]
-base_url = "http://127.0.0.1:8765/"
-imp_key_file = "key"
-imp_secret_credential = "secret"
-tier = "A01"
-include_sandbox = true
-rate = 200
-in_flight = 64
-merchant_uid = "per_period"
-timezone = "UTC"
-mixed_tax = true
-budget = { count = 10, sum = 99000 }
-[accounts.main.fuse]
-amount = 20000
-times = 2.5
-times_from = 1000
-hour_count = 7
-hour_sum = 70000
-day_times = 1.5
-day_from = 3
-decline_rate = 0.25
-doubt_rate = 0.125
-sample = 9
-approvers = 2
-approval = "2h"
-[accounts.second]
-imp_key_credential = "k"
-imp_secret_file = "s"
-[plans.monthly]
-every = "1 month"
-billing_day = "last"
-charge_time = "09:30"
-zone = "Asia/Tokyo"
-banking = "next"
-amount = 9900
-currency = "USD"
-title = "Pro"
-tax_free = 0
-vat_amount = 900
-while_past_due = "continue"
-trial_days = 14
-trial_until = "2026-12-01"
-trial_anchor = "keep"
-resume = "anchor"
-max_periods = 12
-catch_up = "all"
-catch_up_limit = 5
-dunning = "slow"
-[[plans.monthly.prices]]
-from = "2027-01-01"
-amount = 12900
-tax_free = 0
-vat_amount = 1172
-[dunning.default]
-preset = "3-5-7"
-[dunning.listed]
-retry_after = ["2d", "4d"]
-hours = "10:00-12:00"
-preferred_days = [10, "last"]
-give_up = "5d"
-grace = "2d"
-end = "cancel"
-classes.UNKNOWN.retry_after = ["3d"]
-classes.SOFT_CONTACT.exponential = { initial = "36h", factor = 2, max = "3d", tries = 2, jitter = 0.1 }
-[dunning.slow]
-exponential = { initial = "6h", factor = 1.5, max = "3d", tries = 5, jitter = 0.2 }
-[[declines.rules]]
-provider = "html5_inicis"
-code = "1254"
-class = "SOFT_CONTACT"
-[[declines.rules]]
-contains = "do not honor"
-class = "HARD_CARD"
-[windows]
-hours = "10:00-20:00"
-blackouts = "23:30-00:40 Asia/Seoul, 03:00-04:00 Europe/London"
-spread = "2h"
-[plans.first]
-schedule = "0 0 10 1 * *"
-[holidays]
-extra = ["2031-01-01", "2031-01-23"]
-remove = ["2026-06-03"]
-[jobs]
-charge = "0 * * * * *"
-reconcile = "0 * * * * *"
-audit = "0 * * * * *"
-relay = "0 * * * * *"
-report = "0 0 1 * * *"
-prune = "0 0 2 * * *"
-[reload]
-watch = true
-every = "3s"
-max_change_count = 7
-max_change_sum = 70000
-[retention]
-deliveries = "30d"
-personal = "365d"
-[worker]
-batch = 64
-flights = 2
-interval = "5s"
-open_ahead = "2m"
-quiet = "45m"
-shutdown_grace = "80s"
-[[webhooks]]
-name = "crm"
-url = "https://crm.example/hook?token=hunter2"
-secret_file = "hook"
-allow_private = true
-timeout = "3s"
-[[webhooks]]
-name = "other"
-url = "https://crm.example/"
-secret_credential = "other"
-[alarms]
-every = "5s"
-repeat = "2h"
-breaker_after = "2m"
-database_after = "3m"
-heartbeat_url = "https://hc.example/hunter2"
-heartbeat_every = "30s"
-heartbeat_allow_private = true
-[[alarms.channel]]
-name = "ops"
-by = "webhook"
-url = "https://ops.example/hunter2"
-secret_file = "ops"
-severity = "critical"
-kinds = ["hold", "fuse"]
-allow_private = true
-timeout = "3s"
-[[alarms.channel]]
-name = "chat"
-by = "slack"
-url_file = "chat"
-[[alarms.channel]]
-name = "night"
-by = "webhook"
-url_credential = "night"
-secret_credential = "night-secret"
-[[alarms.channel]]
-name = "pager"
-by = "command"
-command = ["/bin/page", "billing"]
-[http]
-listen = "off"
-webhooks_per_second = 5
-[log]
-format = "json"
-level = "debug"
-"#;
+const FULL: &str = include_str!("tests/full.toml");
 
 fn leaves(node: &Json, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
     let mut under = |part: String, child: &Json, found: &mut Vec<Vec<String>>| {
@@ -542,4 +379,90 @@ fn wrong_prices_and_windows_are_named_with_their_lines() {
     }
     let never = self::wrong("[windows]\nhours = \"09:00-10:00\"\nblackouts = \"08:00-11:00 Asia/Seoul\"\n");
     assert!(never[0].contains("no charge would ever start"), "{never:?}");
+}
+
+#[test]
+fn a_ladder_is_a_preset_a_list_or_exponential() {
+    use crate::domain::decline::Class;
+    use crate::domain::dunning::{End, Ladder};
+    use jiff::SignedDuration;
+
+    let settings = load_text(FULL).unwrap().settings;
+    let days = |days: &[i64]| Ladder::After(days.iter().map(|days| SignedDuration::from_hours(days * 24)).collect());
+    let hours = SignedDuration::from_hours;
+    assert_eq!(settings.dunning["default"].ladder, days(&[3, 8, 15]));
+    assert_eq!(settings.dunning["default"].give_up, hours(16 * 24), "the preset's own");
+    let listed = &settings.dunning["listed"];
+    assert_eq!((&listed.ladder, listed.end, listed.give_up), (&days(&[2, 4]), End::Cancel, hours(120)));
+    assert_eq!(listed.classes[&Class::Unknown], days(&[3]));
+    let own = Ladder::Exponential { first: hours(36), factor: 2000, most: hours(72), tries: 2, jitter: 100 };
+    assert_eq!(listed.classes[&Class::SoftContact], own, "of a class");
+    assert_eq!((listed.preferred_days.len(), listed.grace), (2, hours(48)));
+    assert_eq!(settings.dunning["slow"].grace, SignedDuration::ZERO);
+    let doubling = Ladder::Exponential { first: hours(6), factor: 1500, most: hours(72), tries: 5, jitter: 200 };
+    assert_eq!(settings.dunning["slow"].ladder, doubling);
+    let dunnings = settings.dunnings();
+    assert_eq!(dunnings.of("main", "monthly", None).dunning.ladder, doubling, "the plan's");
+    assert_eq!(dunnings.of("main", "first", None).dunning.ladder, days(&[3, 8, 15]), "the default one");
+    assert_eq!(settings.declines.classify(Some("html5_inicis"), "[1254][x]"), Class::SoftContact);
+    assert_eq!(settings.declines.classify(None, "DO NOT HONOR"), Class::HardCard);
+    let plain = load_text("[accounts.a]\n").unwrap().settings.dunnings();
+    assert_eq!(plain.of("a", "any", None).dunning.ladder, days(&[1, 3, 5, 7]));
+    let zone = |own: Option<&str>| plain.of("a", "any", own).zone.iana_name().map(str::to_owned);
+    assert_eq!(zone(Some("America/New_York")).as_deref(), Some("America/New_York"), "the subscription's own");
+    assert_eq!(zone(None).as_deref(), Some("Asia/Seoul"), "else the account's");
+    assert_eq!(zone(Some("Nowhere/At_All")), zone(None));
+}
+
+#[test]
+fn a_ladder_that_could_not_be_kept_is_named() {
+    for (text, said) in [
+        ("[dunning.d]\npreset = \"3-5-7\"\nretry_after = [\"1d\"]", "preset and retry_after: keep one"),
+        ("[dunning.d]\nretry_after = [\"3d\", \"3d\"]", "has to rise"),
+        ("[dunning.d]\nretry_after = [\"1d\", \"2d\", \"3d\", \"4d\", \"5d\", \"6d\", \"7d\", \"8d\"]", "8 in all"),
+        ("[dunning.d]\nretry_after = [\"1h\"]", "has to be 1d to 60d"),
+        ("[dunning.d]\nretry_after = [\"20d\"]", "after `give_up`"),
+        ("[dunning.d]\nexponential = { tries = 3 }", "needs `initial`"),
+        ("[dunning.d]\nexponential = { initial = \"1d\", factor = 0.5 }", "1 at least"),
+        ("[dunning.d]\nexponential = { initial = \"1d\", jitter = 1.5 }", "0 to 1"),
+        ("[dunning.d]\nclasses.HARD_CARD.retry_after = [\"1d\"]", "no ladder of days"),
+        ("[dunning.d]\nclasses.HARD_CARD.exponential = { initial = \"1d\" }", "no ladder of days"),
+        ("[dunning.d]\nclasses.UNKNOWN = { retry_after = [\"1d\"], exponential = { initial = \"1d\" } }", "keep one"),
+        ("[dunning.d]\nclasses.UNKNOWN.exponential = { tries = 2 }", "needs `initial`"),
+        ("[dunning.d]\nclasses.UNKNOWN.retry_after = [\"20d\"]", "after `give_up`"),
+        ("[dunning.d]\ngrace = \"31d\"", "has to be 0s to 30d"),
+        ("[dunning.d]\nend = \"refund\"", "\"keep\" or \"pause\" or \"cancel\""),
+        ("[plans.p]\nevery = \"1 month\"\ndunning = \"none\"", "there is no `[dunning.none]`"),
+        ("[[declines.rules]]\nclass = \"HARD_CARD\"", "needs a `code` or `contains`"),
+        ("[[declines.rules]]\ncode = \"1254\"\nclass = \"PAID\"", "has to be \"HARD_CARD\""),
+        ("[[declines.rules]]\ncode = \"1254\"", "class` is missing"),
+    ] {
+        let problems = wrong(&format!("[accounts.a]\n{text}\n"));
+        assert!(problems.iter().any(|problem| problem.contains(said)), "{text}: {problems:#?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn a_config_with_one_spoilt_line_is_settings_or_names_a_line_of_it(
+        at in any::<prop::sample::Index>(),
+        value in prop_oneof!["[ -~]{0,20}", Just("{}".to_owned()), Just("[1, \"x\"]".to_owned()), Just("-9223372036854775808".to_owned())],
+        whole in any::<bool>(),
+    ) {
+        let mut lines: Vec<String> = FULL.lines().map(str::to_owned).collect();
+        let at = at.index(lines.len());
+        lines[at] = match lines[at].split_once('=') {
+            Some((key, _)) if !whole => format!("{key}= {value}"),
+            _ => value,
+        };
+        if let Err(ConfigErrors(problems)) = load_text(&lines.join("\n")) {
+            prop_assert!(!problems.is_empty());
+            for problem in problems {
+                let placed = !matches!(&problem.origin, Origin::File { line, .. } if *line == 0 || *line > lines.len() + 1);
+                prop_assert!(placed && !problem.text.is_empty(), "{problem}");
+            }
+        }
+    }
 }

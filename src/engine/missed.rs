@@ -106,6 +106,20 @@ impl Engine {
         if total > 0 {
             error!(sends, look_ups, schedules, "charges are past due by two hours and wait for nothing that is shown");
         }
+        self.stats.missed_booked.set(missed.booked);
+        self.stats.missed_bounded.set(missed.bounded);
+        if missed.booked > 0 {
+            error!(
+                charges = missed.booked,
+                "charges are past due by two hours: PortOne's own schedule has their cards, or may have charged them (`rebilld takeover check`, then `unschedule` or `release`)"
+            );
+        }
+        if missed.bounded > 0 {
+            error!(
+                charges = missed.bounded,
+                "charges are past due by a day: the day's budget (`budget_count`, `budget_sum`) or the fuse (`rebilld wave show`) puts them off"
+            );
+        }
         if missed.imports > 0 {
             error!(
                 rows = missed.imports,

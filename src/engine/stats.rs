@@ -26,6 +26,10 @@ pub struct Stats {
     pub events_delivered: Counter,
     /// Charges, schedules and subscriptions past due by two hours that wait for nothing that is shown, when last counted.
     pub missed: Gauge,
+    /// Charges past due by two hours that rest for a billing key with bookings in PortOne's own schedule; not among `missed`.
+    pub missed_booked: Gauge,
+    /// Charges past due by a day that the budget or the fuse has put off; not among `missed`.
+    pub missed_bounded: Gauge,
     /// When they were last counted, in seconds of CLOCK_BOOTTIME; 0: not yet.
     pub missed_counted: Gauge,
     /// The same by account, as far as an account is concerned; as many as all missed together, with `unknown`.

@@ -1,6 +1,11 @@
 //! What nobody may forget, between the engine and the database.
 
+use jiff::SignedDuration;
+
 use crate::domain::charge::{ChargeId, SubscriptionId};
+
+/// What the budget or the fuse may put off without being counted: they make a charge late on purpose, but by days only if nobody looks.
+pub const PUT_OFF: SignedDuration = SignedDuration::from_hours(24);
 
 /// What is past due and waits for nothing that is shown (docs/protocol.md, Clock, restore, audit).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -15,6 +20,12 @@ pub struct Missed {
     pub braked: u64,
     /// Rows of imports that look wrong, and that nobody has ruled on: no charge waits for them, so nothing else would tell.
     pub imports: u64,
+    /// Past due just as long, and their billing key has bookings in PortOne's own schedule, or may have been charged by it: they rest,
+    /// again and again, until an operator has ended that. Whatever brake is on.
+    pub booked: u64,
+    /// Past due by more than [`PUT_OFF`], of accounts that no brake stops: day after day the budget is used up, or the fuse does not let
+    /// them through.
+    pub bounded: u64,
     /// Rows that are to be looked at at once, one a lane: the rows do not say since when.
     pub fresh: Vec<Fresh>,
 }

@@ -25,9 +25,9 @@ use super::db::Fault;
 
 pub use brakes::{AccountStatus, Reach, Status};
 pub(super) use chain::journal;
-pub use chain::{Broken, JournalRow, Whole};
+pub use chain::{Broken, Whole};
 pub use charges::{ChargeFilter, ChargeRow, Reference};
-pub use holds::{HeldRow, Ruled, before_hash, hash_of, hash_of_held};
+pub use holds::{HeldRow, Ruled, before_hash, hash_of, hash_of_held, hashes};
 pub use import::{FieldChange, Given, Import, Imported, Tally, Verdict};
 pub use incidents::{Closing, Incidence, IncidentFilter};
 pub use outbox::{EventRow, Replay};

@@ -104,13 +104,16 @@ impl Database {
         stand: Stand,
     ) -> Result<Stand, Fault> {
         let Stand::Approved { wave, until, ref why } = stand else { return Ok(stand) };
-        if batch.now >= until {
-            refuse_all(refused);
-            return self.void(tx, batch, wave, &format!("the approval has expired; before that: {why}")).await;
-        }
-        if tx.query(&fuse::WAVE_OPEN, &[wave.into(), until.into(), batch.now.into()]).await?.is_empty() {
+        // a wave of which nothing is left but what rests is done, and does not expire; after its time nothing that rests is waited for
+        let expired = batch.now >= until;
+        let looked_at = if expired { Timestamp::UNIX_EPOCH } else { batch.now };
+        if tx.query(&fuse::WAVE_OPEN, &[wave.into(), until.into(), looked_at.into()]).await?.is_empty() {
             mend(tx, batch.account.0, batch.now, wave, "done").await?;
             return Ok(Stand::Whole);
+        }
+        if expired {
+            refuse_all(refused);
+            return self.void(tx, batch, wave, &format!("the approval has expired; before that: {why}")).await;
         }
         let asked: Vec<i64> = intents.iter().map(|intent| intent.charge.0).collect();
         let mut members = HashMap::new();

@@ -8,6 +8,7 @@ use super::Database;
 use super::db::Fault;
 use super::sql::missed;
 use crate::domain::charge::{AccountId, ChargeId, SubscriptionId};
+use crate::ports::missed::PUT_OFF;
 use crate::ports::store::{Fresh, Missed, Unscheduled};
 
 impl Database {
@@ -21,6 +22,13 @@ impl Database {
             missed.schedules = row.small("schedules")?;
             missed.braked = row.small("braked")?;
             missed.imports = row.small("imports")?;
+        }
+        let put_off = now.saturating_sub(PUT_OFF).unwrap_or(Timestamp::MIN);
+        if let Some(row) =
+            self.db.patient().read(&missed::RESTING, &[now.into(), due_before.into(), put_off.into()]).await?.first()
+        {
+            missed.booked = row.small("booked")?;
+            missed.bounded = row.small("bounded")?;
         }
         for row in &self.db.patient().read(&missed::FRESH, &[now.into(), epoch.into()]).await? {
             let Some(id) = row.int_opt("id")? else { continue };
@@ -37,8 +45,11 @@ impl Database {
         now: Timestamp,
         due_before: Timestamp,
     ) -> Result<BTreeMap<AccountId, u64>, Fault> {
-        let rows =
-            self.db.read(&missed::MISSED_BY_ACCOUNT, &[now.into(), due_before.into(), Timestamp::UNIX_EPOCH.into()]).await?;
+        let rows = self
+            .db
+            .patient()
+            .read(&missed::MISSED_BY_ACCOUNT, &[now.into(), due_before.into(), Timestamp::UNIX_EPOCH.into()])
+            .await?;
         rows.iter().map(|row| Ok((AccountId(row.int("account_id")?), row.small("missed")?))).collect()
     }
 

@@ -153,6 +153,33 @@ async fn a_hash_is_void_once_one_of_its_rows_is_put_right() {
 }
 
 #[tokio::test]
+async fn the_hash_that_an_import_names_confirms_the_rows_that_it_showed() {
+    for rig in Rig::both().await {
+        let rows = mixed(&rig);
+        let first = import(&rig)["held_hash"].as_str().unwrap().to_owned();
+        // a file of two of them, unchanged: what it shows is confirmed by what it names
+        file(&rig, &rows[4..6]);
+        let told = import(&rig);
+        assert_eq!((&told["new"], &told["held"]), (&0.into(), &2.into()));
+        let two = told["held_hash"].as_str().unwrap().to_owned();
+        assert_ne!(two, first);
+        let rest = rig.json(&["imports", "list"]);
+        let rest: Vec<&Value> = rest.as_array().unwrap().iter().filter(|row| row["hash"] != two.as_str()).collect();
+        assert_eq!(rest.len(), 3, "the others stay as they are");
+        let rest = rest[0]["hash"].as_str().unwrap().to_owned();
+        // and one file over both groups is one group again
+        file(&rig, &rows);
+        assert_eq!(import(&rig)["held_hash"], first.as_str());
+        assert!(rig.fails(65, &["imports", "confirm", &two, "--reason", "x"]).contains(&first));
+        assert!(rig.fails(65, &["imports", "confirm", &rest, "--reason", "x"]).contains(&first));
+        file(&rig, &rows[4..6]);
+        assert_eq!(import(&rig)["held_hash"], two.as_str());
+        assert_eq!(rig.json(&["imports", "confirm", &two, "--reason", "looked at both"])["new"], 2);
+        assert_eq!(rig.json(&["imports", "confirm", &rest, "--reason", "and at the rest"])["new"], 3);
+    }
+}
+
+#[tokio::test]
 async fn everything_at_once_is_shown_first_and_confirmed_with_the_import() {
     for rig in Rig::both().await {
         let rows: Vec<String> = (0..40).map(|n| format!("main,sub-{n},monthly,card-{n},{},", day(40))).collect();

@@ -176,6 +176,52 @@ async fn what_is_wrong_leaves_the_old_config_in_force_and_says_why() {
     assert!(rig.home.log("daemon").contains("the old one stays in force"));
 }
 
+/// A config is read and weighed, and then the database does not take it.
+async fn not_taken(database: Option<&str>) {
+    let mut rig = Rig::new(database);
+    let daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_logged("rebilld is up").await;
+    let before = rig.running()["hash"].clone();
+    let refuses: &[&str] = match database {
+        None => &["CREATE TRIGGER full BEFORE INSERT ON config_versions BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"],
+        Some(_) => &[
+            "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'the disk is full'; END $$",
+            "CREATE TRIGGER \"full\" BEFORE INSERT ON config_versions FOR EACH ROW EXECUTE FUNCTION full_disk()",
+        ],
+    };
+    for statement in refuses {
+        rig.home.sql(statement).await;
+    }
+    rig.edit("amount = 1000", "amount = 1100");
+    rig.edit("charge = \"* * * * * *\"", "charge = \"0 0 5 1 1 *\"");
+    hang_up(&daemon);
+    rig.until_logged("the old one stays in force").await;
+    rig.home.sql(if database.is_some() { "DROP TRIGGER \"full\" ON config_versions" } else { "DROP TRIGGER full" }).await;
+    // put back; then an app changes a plan of its own, and all that is in force is swapped anew
+    rig.edit("amount = 1100", "amount = 1000");
+    rig.edit("charge = \"0 0 5 1 1 *\"", "charge = \"* * * * * *\"");
+    hang_up(&daemon);
+    rig.until_logged("the config is the one that is in force").await;
+    let plan = "INSERT INTO plans (name, every, amount, title) VALUES ('own', '1 month', 500, 'Own')";
+    rig.home.sql(plan).await;
+    rig.until_logged("the plans of the database are in force").await;
+    rig.insert(1).await;
+    rig.until_paid(1).await;
+    assert_eq!(rig.gateway.ledger().payments[0].amount_minor, 1000, "the config that was refused is not in force");
+    assert_eq!(rig.running()["hash"], before);
+}
+
+#[tokio::test]
+async fn a_config_that_the_database_does_not_take_never_comes_into_force_on_sqlite() {
+    not_taken(None).await;
+}
+
+#[tokio::test]
+async fn a_config_that_the_database_does_not_take_never_comes_into_force_on_postgres() {
+    let database = postgres::database().await;
+    not_taken(Some(&database.url)).await;
+}
+
 #[tokio::test]
 async fn a_change_beyond_the_bound_waits_for_its_hash() {
     let mut rig = Rig::new(None);

@@ -1,5 +1,6 @@
 //! Taking a book over from PortOne's own schedule.
 
+use rebilld::gateway::sandbox::{Endpoint, Fault, FaultPlan, Matcher, Rule};
 use serde_json::{Value, json};
 
 use crate::processes::{Daemon, until};
@@ -32,6 +33,7 @@ async fn a_booked_key_is_left_alone(database: Option<&str>) {
     assert!(ledger.charges().all(|post| post.customer_uid.as_deref() == Some("good-1")), "the booked key was asked");
     for shown in [rig.done(&["explain", "sub-0"]), rig.done(&["charges", "show", "sub-0"])] {
         assert!(shown.contains("Its billing key has 2 bookings in PortOne's own schedule"), "{shown}");
+        assert!(!shown.contains("it is tried"), "nothing is tried before they are gone: {shown}");
     }
 
     let unschedule = ["takeover", "unschedule", "--reason", "rebilld charges them now"];
@@ -54,7 +56,7 @@ async fn a_booked_key_is_left_alone(database: Option<&str>) {
     let entry =
         journal.as_array().and_then(|rows| rows.iter().find(|row| row["action"] == "takeover unschedule")).expect("an entry");
     assert_eq!((&entry["subject"], &entry["reason"]), (&"account main".into(), &"rebilld charges them now".into()));
-    assert_eq!(entry["detail"], json!({ "customer_uid": "good-0", "revoked": 2 }));
+    assert_eq!((&entry["detail"]["customer_uid"], &entry["detail"]["bookings"]), (&"good-0".into(), &2.into()));
     let checked = rig.home.json(&["takeover", "check"]);
     assert_eq!((&checked["keys"], &checked["booked"], &checked["failed"]), (&2.into(), &json!([]), &json!([])));
     assert_eq!(rig.gateway.ledger().payments.len(), 2, "each once");
@@ -94,6 +96,10 @@ async fn a_key_that_portone_may_have_charged_waits_for_an_operator() {
     let said = rig.done(&["explain", "sub-0"]);
     assert!(said.contains(told) && said.contains(release), "{said}");
     assert_eq!((waiting(&rig).await.len(), rig.gateway.charges()), (2, 0), "nothing was sent");
+    rig.home.sql("UPDATE charges SET due_at = due_at - 7200000000").await;
+    let row = rig.status("bookings of main");
+    assert_eq!((&row["state"], &row["killed"]), (&"2 charges wait".into(), &false.into()), "{row}");
+    assert!(row["why"].as_str().is_some_and(|why| why.contains("rebilld takeover check")), "{row}");
 
     let reason = ["--reason", "looked at the gateway"];
     let with = |uid: &'static str, more: &[&'static str]| [&["takeover", "release", uid][..], more, &reason].concat();
@@ -110,6 +116,45 @@ async fn a_key_that_portone_may_have_charged_waits_for_an_operator() {
     let ledger = rig.gateway.ledger();
     assert!(ledger.charges().all(|post| post.customer_uid.as_deref() == Some("good-1")), "the other was charged by PortOne");
     assert_eq!(rig.fails(&["takeover", "check"]).0, 0);
+}
+
+#[tokio::test]
+async fn a_key_whose_bookings_were_taken_away_elsewhere_is_not_released_into_a_send() {
+    let mut rig = Rig::new(None);
+    rig.gateway.book("good-0", "old-1");
+    rig.insert(1).await;
+    assert_eq!(rig.fails(&["takeover", "check"]).0, 65);
+    let _daemon = Daemon::start(&rig.home, "daemon");
+    until("it rests", SOON, async || (waiting(&rig).await == ["card_rest"]).then_some(())).await;
+    // in PortOne's console, a week before their time
+    rig.gateway.ask("/subscribe/payments/unschedule", &json!({ "customer_uid": "good-0" }));
+    let release = ["takeover", "release", "good-0", "--reason", "taken away in the console"];
+    let (code, said) = rig.fails(&release);
+    assert!(code == 75 && said.contains("sub-0"), "{code}: {said}");
+    assert_eq!((waiting(&rig).await, rig.gateway.charges()), (vec!["card_rest".to_owned()], 0), "nothing was sent");
+    let released = || {
+        let journal = rig.home.json(&["journal", "list"]);
+        journal.as_array().expect("entries").iter().filter(|row| row["action"] == "takeover release").count()
+    };
+    assert_eq!(released(), 0);
+    rig.done(&[&release[..], &["--send"]].concat());
+    rig.until_paid(1).await;
+    assert_eq!(released(), 1, "whoever lets it be sent stands in the journal");
+}
+
+#[tokio::test]
+async fn bookings_that_are_gone_are_in_the_journal_whatever_became_of_the_answer() {
+    let mut rig = Rig::new(None);
+    rig.gateway.book("good-0", "old-1");
+    rig.insert(1).await;
+    assert_eq!(rig.fails(&["takeover", "check"]).0, 65);
+    let lost = Rule { when: Matcher::endpoint(Endpoint::Unschedule), faults: vec![Fault::DropResponse], times: None };
+    rig.gateway.set_faults(&FaultPlan::rules(vec![lost]));
+    let said = rig.done(&["takeover", "unschedule", "--yes", "--reason", "rebilld charges them now"]);
+    assert!(said.contains("gone"), "{said}");
+    let journal = rig.home.json(&["journal", "list"]);
+    let entry = journal.as_array().and_then(|rows| rows.iter().find(|row| row["action"] == "takeover unschedule"));
+    assert_eq!(entry.map(|entry| &entry["detail"]["customer_uid"]), Some(&"good-0".into()), "{journal}");
 }
 
 #[tokio::test]

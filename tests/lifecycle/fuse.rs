@@ -143,6 +143,30 @@ both! {
         assert_eq!((world.posts().len(), fuse_is(&world).await.as_str()), (4, "whole"));
     }
 
+    async fn a_wave_that_is_done_but_for_a_card_that_rests_does_not_blow_when_the_approval_ends(engine) {
+        for a_day_down in [false, true] {
+        let world = world(engine, 4, Fuse { hour_count: Some(2), ..Fuse::NONE }).await;
+        world.live_until("2028-01-10T12:00").await;
+        let booked = BookedKey {
+            customer_uid: "card-s3".to_owned(),
+            bookings: 1,
+            first_at: Some(at("2028-01-20T10:00")),
+            checked_at: world.clock.now(),
+        };
+        world.db.desk().checked(world.clock.now(), AccountId(1), &[booked], &[]).await.unwrap();
+        approve(&world, &shown(&world).await).await.unwrap();
+        // nothing else of the account falls due: an hour after the other, the resting member alone comes back to W2
+        world.live_until("2028-01-10T13:10").await;
+        if a_day_down {
+            world.sleep_until("2028-01-11T12:30");
+        }
+        world.live_until("2028-01-11T15:00").await;
+        assert_eq!((world.posts().len(), charges(&world, "s3").await), (3, vec!["due/card_rest".to_owned()]));
+        assert_eq!(fuse_is(&world).await, "whole", "what was approved has gone out");
+        assert_eq!(world.events("account.fuse_blown").await.len(), 1, "the one that was approved");
+        }
+    }
+
     async fn a_charge_that_is_voided_after_the_approval_does_not_hold_up_the_others(engine) {
         let world = world(engine, 4, Fuse { hour_count: Some(2), ..Fuse::NONE }).await;
         world.live_until("2028-01-10T12:00").await;

@@ -327,7 +327,7 @@ both! {
         assert_eq!(door.tell(&uid).await, 404);
         assert_eq!(door.status(&path("main", new), JSON, &message(&uid)).await, 200);
         let journal = world.db.desk().journal(None, 10).await.unwrap();
-        assert_eq!((journal[0].action.as_str(), journal[0].subject.as_str()), ("webhooks rotate", "account main"));
+        assert_eq!((journal[0].entry.action.as_str(), journal[0].entry.subject.as_str()), ("webhooks rotate", "account main"));
         assert!(!format!("{journal:?}").contains(new), "the journal does not say it");
         assert!(!world.db.desk().rotate_webhook_token(world.clock.now(), "nobody", &Secret::new(new), &signed).await.unwrap());
     }

@@ -23,7 +23,7 @@ use rebilld::engine::{Account, Engine as Daemon, InForce, Parts, Tuning, worker}
 use rebilld::gateway::portone::{self, Wire};
 use rebilld::ports::clock::Clock;
 use rebilld::ports::courier::{Courier, Handover};
-use rebilld::ports::gateway::{Answer, ChargeRequest, DurableAttempt, Gateway, InvalidRequest, ListPage, Unavailable};
+use rebilld::ports::gateway::{Answer, Booking, ChargeRequest, DurableAttempt, Gateway, InvalidRequest, ListPage, Unavailable};
 use rebilld::ports::store::{Delivery, Store};
 use rebilld::ports::wake::Wake;
 use rebilld::ports::watermark::Watermark;
@@ -66,6 +66,10 @@ pub struct Till {
     pub outage: Mutex<Option<Outage>>,
     /// What it was asked, in order: `true` for a charge.
     pub calls: Mutex<Vec<(Timestamp, bool)>>,
+    /// What its own schedule is going to charge: billing key and time. What has come due is not in its list any more.
+    pub booked: Mutex<Vec<(String, Timestamp)>>,
+    /// How long each look at that takes.
+    pub look_takes: Mutex<SignedDuration>,
 }
 
 /// From when to when a gateway fails.
@@ -201,6 +205,16 @@ impl Gateway for Till {
         let next = (records.len() > skip + size).then_some(page + 1);
         Ok(ListPage { records: records.into_iter().skip(skip).take(size).collect(), next, total })
     }
+
+    async fn bookings(&self, customer_uid: &str, from: Timestamp, to: Timestamp) -> Result<Vec<Booking>, Unavailable> {
+        self.reached()?;
+        self.clock.move_to(self.clock.now() + *self.look_takes.lock().unwrap());
+        let now = self.clock.now();
+        let listed = |(key, at): &&(String, Timestamp)| key == customer_uid && from <= *at && *at < to && *at > now;
+        let booked = self.booked.lock().unwrap();
+        let booking = |(key, at): &(String, Timestamp)| Booking { merchant_uid: Some(format!("old-{key}-{at}")), at: Some(*at) };
+        Ok(booked.iter().filter(listed).map(booking).collect())
+    }
 }
 
 /// What the gateway says of a card without funds.
@@ -292,6 +306,8 @@ impl World {
                 unreachable: Mutex::default(),
                 outage: Mutex::default(),
                 calls: Mutex::default(),
+                booked: Mutex::default(),
+                look_takes: Mutex::default(),
             }),
             clock,
             catalog: Catalog { plans, accounts: accounts.into(), ..Catalog::default() },
@@ -348,10 +364,9 @@ impl World {
         .await;
     }
 
-    /// An engine that has not begun to work.
-    pub fn daemon(&self) -> Arc<Daemon> {
-        let life = self.lives.fetch_add(1, Ordering::SeqCst);
-        let account = Account {
+    /// The account, as the daemon and operators' commands have it.
+    pub fn account(&self) -> Account {
+        Account {
             id: self.account.id,
             name: self.account.name.clone(),
             endpoint: self.account.endpoint,
@@ -362,7 +377,12 @@ impl World {
             budget_sum: None,
             budget_zone: seoul(),
             fuse: self.fuse.clone(),
-        };
+        }
+    }
+
+    /// An engine that has not begun to work.
+    pub fn daemon(&self) -> Arc<Daemon> {
+        let life = self.lives.fetch_add(1, Ordering::SeqCst);
         let mut tuning = Tuning::new("sb".parse().unwrap());
         tuning.interval = Duration::from_secs(6 * 3600);
         tuning.lead = SignedDuration::ZERO;
@@ -379,7 +399,7 @@ impl World {
             courier: Arc::new(Quiet),
             watermark: Arc::new(Quiet),
             switch: Arc::new(rebilld::ports::switch::NoSwitch),
-            accounts: vec![account],
+            accounts: vec![self.account()],
             catalog: self.catalog.clone(),
             id_modes: BTreeMap::new(),
             tuning,

@@ -183,8 +183,9 @@ both! {
         assert_eq!(begun(&done), 1, "the fuse counts anew");
         assert_eq!(world.count("SELECT count(*) AS n FROM incidents WHERE closed_at IS NULL").await, 0);
         let journal = world.db.desk().journal(None, 10).await.unwrap();
-        assert_eq!((journal[0].who.as_str(), journal[0].action.as_str()), ("kim (test)", "wave approve"));
-        assert_eq!(journal[0].detail["charges"], 3);
+        let newest = &journal[0].entry;
+        assert_eq!((newest.who.as_str(), newest.action.as_str()), ("kim (test)", "wave approve"));
+        assert_eq!(newest.detail["charges"], 3);
     }
 
     async fn a_changed_card_voids_the_approved_wave(world: World) {

@@ -59,7 +59,7 @@ both! {
         let whole = verdict(&world).await.unwrap();
         assert_eq!((whole.walk.entries, whole.walk.sealed, whole.walk.loose), (5, 5, None));
         let newest = world.db.desk().journal(None, 1).await.unwrap().remove(0);
-        assert_eq!(newest.hash, Some(whole.walk.head.to_string()));
+        assert_eq!(newest.sealed.map(|sealed| sealed.hash), Some(whole.walk.head.to_string()));
     }
 
     async fn an_entry_names_the_config_in_force(world: World) {
@@ -67,7 +67,7 @@ both! {
         let version = world.db.remember_config("hash-1", &json!({}), now(), "a").await.unwrap();
         world.db.config_taken("one", version, now()).await.unwrap();
         note(&world.db, 2).await;
-        let versions: Vec<_> = world.db.desk().journal(None, 9).await.unwrap().iter().map(|row| row.config_version).collect();
+        let versions: Vec<_> = world.db.desk().journal(None, 9).await.unwrap().iter().map(|row| row.entry.config_version).collect();
         assert_eq!(versions, [Some(version), None]);
         verdict(&world).await.unwrap();
         drop_triggers(&world).await;

@@ -3,6 +3,7 @@
 use jiff::SignedDuration;
 use rebilld::domain::charge::{ChargeId, SubscriptionId};
 use rebilld::ports::store::{Fresh, Missed, Store, Unscheduled};
+use rebilld::store::desk::BookedKey;
 
 use super::deeds::{day, open_step};
 use super::rig::{Engine, World, both, later, now};
@@ -64,6 +65,50 @@ both! {
         assert_eq!(world.missed_at(LATE).await, Missed { imports: 1, ..Missed::default() });
         world.sql("UPDATE import_holds SET rejected_at = held_at").await.unwrap();
         assert_eq!(world.missed_at(LATE).await, Missed::default(), "somebody has said what becomes of it");
+    }
+
+    async fn a_charge_that_rests_for_a_booked_key_is_counted_however_often_it_is_looked_at(world: World) {
+        world.open_charges(2).await;
+        world.wait_for("due", "card_rest", Some(LATE + 3_600)).await;
+        assert_eq!(world.missed_at(LATE).await, Missed::default(), "another charge to its card was sent just now");
+        let key = BookedKey {
+            customer_uid: world.sql("SELECT min(customer_uid) AS uid FROM subscriptions").await.unwrap()[0].text("uid").unwrap(),
+            bookings: 1,
+            first_at: None,
+            checked_at: now(),
+        };
+        let desk = world.db.desk();
+        let waits = async |seconds: i64| desk.waits_for_booked(later(seconds) - GRACE).await.unwrap();
+        desk.checked(now(), world.account.id, std::slice::from_ref(&key), &[]).await.unwrap();
+        assert_eq!(world.missed_at(7_199).await, Missed::default(), "two hours are not over");
+        assert_eq!(waits(7_199).await, []);
+        let booked = Missed { booked: 1, ..Missed::default() };
+        assert_eq!(world.missed_at(LATE).await, booked, "the other key is free");
+        assert_eq!(waits(LATE).await, [("main".to_owned(), 1, now())]);
+        world.sql("UPDATE settings SET killed = TRUE").await.unwrap();
+        assert_eq!(world.missed_at(LATE).await, booked, "the kill switch does not hide it");
+        world.sql("UPDATE settings SET killed = FALSE").await.unwrap();
+        world.sql("UPDATE key_bookings SET account_id = account_id + 1").await.unwrap();
+        assert_eq!((world.missed_at(LATE).await, waits(LATE).await), (Missed::default(), vec![]), "it is booked in another account");
+        world.sql("UPDATE key_bookings SET account_id = account_id - 1").await.unwrap();
+        world.wait_for("due", "card_rest", Some(0)).await;
+        assert_eq!(world.missed_at(LATE).await, Missed { sends: 2, ..Missed::default() }, "once is enough");
+        assert_eq!(waits(LATE).await, [("main".to_owned(), 1, now())]);
+    }
+
+    async fn a_charge_that_budget_or_fuse_puts_off_for_a_day_is_counted(world: World) {
+        world.open_charges(1).await;
+        const A_DAY: i64 = 86_400;
+        for waiting in ["budget", "fuse"] {
+            world.wait_for("due", waiting, Some(A_DAY + 60)).await;
+            assert_eq!(world.missed_at(A_DAY).await, Missed::default(), "{waiting}: the day is not over");
+            assert_eq!(world.missed_at(A_DAY + 1).await, Missed { bounded: 1, ..Missed::default() }, "{waiting}");
+            world.sql("UPDATE accounts SET fuse = 'blown'").await.unwrap();
+            assert_eq!(world.missed_at(A_DAY + 1).await, Missed::default(), "{waiting}: `hold status` shows the fuse");
+            world.sql("UPDATE accounts SET fuse = NULL").await.unwrap();
+        }
+        world.wait_for("due", "window", Some(A_DAY + 60)).await;
+        assert_eq!(world.missed_at(A_DAY + 1).await, Missed::default(), "a window opens");
     }
 
     async fn two_hours_of_tries_that_never_leave_are_missed(world: World) {

@@ -21,6 +21,8 @@ const HOT: &[(&Statement, &str)] = &[
     (&missed::MISSED, "schedules_blocked"),
     (&missed::MISSED, "import_holds_waiting"),
     (&missed::MISSED_BY_ACCOUNT, "charges_unresolved"),
+    (&missed::RESTING, "charges_"),
+    (&missed::RESTING, "key_bookings"),
     (&missed::FRESH, "charges_send"),
     (&figures::ACCOUNTS, "charges_send"),
     (&figures::ACCOUNTS, "charges_look_up"),
@@ -124,6 +126,9 @@ async fn grow(world: &World) {
         "INSERT INTO card_tries (attempt_id, account_id, customer_uid, charge_id, at)
             SELECT a.id, 1, 'card-' || a.id, a.charge_id, c.due_at FROM attempts a JOIN charges c ON c.id = a.charge_id
             WHERE a.id % 10 = 0",
+        "INSERT INTO key_bookings (account_id, customer_uid, bookings, checked_at)
+            SELECT 1, 'card-' || id, 1, created_at FROM subscriptions WHERE id % 2 = 0",
+        "UPDATE charges SET waiting = CASE WHEN id % 3 = 0 THEN 'card_rest' ELSE 'budget' END WHERE id % 10 = 0",
         "INSERT INTO shared_cards (account, customer_uid)
             SELECT 'main', 'card-' || id FROM subscriptions WHERE id % 10 = 0",
         "INSERT INTO sends (attempt_id, endpoint_id, state, begun_at, body_hash)

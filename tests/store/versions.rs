@@ -58,7 +58,7 @@ both! {
         world.db.approve_config(now(), &signed, ("hash-2", Some("hash-1")), &json!({ "changed": 3 })).await.unwrap();
         let approval = world.db.last_approval().await.unwrap().unwrap();
         assert_eq!((approval.hash.as_str(), approval.base.as_deref()), ("hash-2", Some("hash-1")));
-        let entry = world.db.desk().journal(None, 1).await.unwrap().remove(0);
+        let entry = world.db.desk().journal(None, 1).await.unwrap().remove(0).entry;
         assert_eq!((entry.action.as_str(), entry.detail["effect"]["changed"].as_i64()), ("config apply", Some(3)));
     }
 

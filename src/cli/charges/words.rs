@@ -52,7 +52,12 @@ pub fn bookings(booked: &BookedKey, now: Timestamp, zone: &TimeZone) -> String {
 }
 
 /// What happens next, in sentences.
-pub fn next(opened: &Opened, story: &Story, status: Option<&Status>, account: Option<&AccountStatus>) -> Vec<String> {
+pub fn next(
+    opened: &Opened,
+    story: &Story,
+    (status, account): (Option<&Status>, Option<&AccountStatus>),
+    booked: Option<&BookedKey>,
+) -> Vec<String> {
     let charge = &story.charge;
     let zone = zone(opened, charge);
     let when = match charge.next_at {
@@ -80,6 +85,9 @@ pub fn next(opened: &Opened, story: &Story, status: Option<&Status>, account: Op
         }
         (ChargeState::Due, Waiting::Card) => "It waits for a new billing key: `rebilld subscriptions set REF --customer-uid …`."
             .replace("REF", &charge.external_ref),
+        (ChargeState::Due, Waiting::CardRest) if booked.is_some() => {
+            format!("It waits for its card, which is looked at again {when}, or at once when it is free or there is a new one.")
+        }
         (ChargeState::Due, Waiting::CardRest) => {
             format!(
                 "Its card was asked just now, or as often as it may be; it is tried {when}, or at once with a new billing key."
@@ -98,6 +106,9 @@ pub fn next(opened: &Opened, story: &Story, status: Option<&Status>, account: Op
         (ChargeState::Due, _) => format!("It is sent {when}."),
     }];
     let sends = matches!(charge.state, ChargeState::Due);
+    if let (true, Some(booked)) = (sends, booked) {
+        said.push(format!("{}.", bookings(booked, opened.now, &opened.zone(&charge.account))));
+    }
     if let (true, Some(status)) = (sends, status) {
         let because = |why: &Option<String>| why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
         if status.killed {

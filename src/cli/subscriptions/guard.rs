@@ -1,6 +1,6 @@
 //! What of a file looks wrong, before anything of it is written.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::import::{BATCH, cost_of};
 use super::sheet::Sheet;
@@ -10,7 +10,7 @@ use crate::cli::output::local;
 use crate::domain::guards::{Candidate, Suspicion, weigh};
 use crate::domain::lifecycle::{Next, Progress, next_period, seen};
 use crate::store::desk::columns::{ACCOUNT, AMOUNT, CUSTOMER_UID, EXTERNAL_REF, PLAN};
-use crate::store::desk::{Given, HeldRow, Import, Imported, Verdict, hash_of, terms_of};
+use crate::store::desk::{Given, HeldRow, Import, Imported, Verdict, hash_of, hashes, terms_of};
 
 /// Billing keys that are asked for together: each question reads all subscriptions once.
 const KEYS: usize = 50_000;
@@ -18,20 +18,31 @@ const KEYS: usize = 50_000;
 const PRICES: [&str; 4] = ["plan", "amount", "currency", "quantity"];
 
 /// Rows that are held already, by account and reference.
-pub struct Held(HashMap<(String, String), HeldRow>);
+pub struct Held {
+    rows: HashMap<(String, String), HeldRow>,
+    /// Of the groups that can be ruled on.
+    hashes: BTreeSet<String>,
+}
 
 impl Held {
     pub fn of(rows: Vec<HeldRow>) -> Self {
         let key = |row: &HeldRow| (row.account.clone(), row.external_ref.clone());
-        Self(rows.into_iter().map(|row| (key(&row), row)).collect())
+        let waiting: Vec<HeldRow> = rows.iter().filter(|row| row.rejected_at.is_none()).cloned().collect();
+        let hashes = hashes(&waiting).into_values().collect();
+        Self { rows: rows.into_iter().map(|row| (key(&row), row)).collect(), hashes }
+    }
+
+    /// Whether `imports confirm` takes this hash.
+    pub fn is_group(&self, hash: &str) -> bool {
+        self.hashes.contains(hash)
     }
 
     /// The held row of the same account and reference.
     pub fn get(&self, cells: &[Given]) -> Option<&HeldRow> {
-        if self.0.is_empty() {
+        if self.rows.is_empty() {
             return None;
         }
-        self.0.get(&(text(&cells[ACCOUNT]).to_owned(), text(&cells[EXTERNAL_REF]).to_owned()))
+        self.rows.get(&(text(&cells[ACCOUNT]).to_owned(), text(&cells[EXTERNAL_REF]).to_owned()))
     }
 
     /// One that was held, or rejected, as it is now.

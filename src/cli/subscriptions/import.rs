@@ -201,8 +201,8 @@ impl ImportFile {
             let told =
                 |row: &HeldRow| (row.line.unsigned_abs(), format!("{}/{}", row.account, row.external_ref), row.reasons.clone());
             summary.held_examples = aside.iter().take(SHOWN_JSON).map(told).collect();
-            if news > 0 {
-                // those that were held before stay with these: one hash for what was shown together
+            if news > 0 || !aside.is_empty() && !held.is_group(&hash) {
+                // those that were held before stay with these: one hash for what was shown together, which is the one that confirms it
                 aside.iter_mut().for_each(|row| row.import_id.clone_from(&hash));
                 import.hold(&aside).await?;
             }

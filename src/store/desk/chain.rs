@@ -11,22 +11,6 @@ use crate::store::db::{Fault, Tx};
 /// Entries that are read together.
 const PAGE: u32 = 1000;
 
-/// What an operator changed.
-#[derive(Debug, Clone, PartialEq)]
-pub struct JournalRow {
-    pub id: i64,
-    pub at: Timestamp,
-    pub who: String,
-    pub action: String,
-    pub subject: String,
-    pub reason: String,
-    pub detail: Value,
-    /// The config in force, by its number in `config_versions`.
-    pub config_version: Option<i64>,
-    /// `None`: an older release wrote it.
-    pub hash: Option<String>,
-}
-
 /// An entry to add, of the same operator and reason as its neighbours.
 #[derive(Debug, Clone)]
 pub(in crate::store) struct Deed<'a> {
@@ -54,15 +38,8 @@ pub enum Broken {
     NoStart,
 }
 
-impl JournalRow {
-    pub(super) fn of(row: &Row) -> Result<Self, Fault> {
-        let Stored { entry, sealed } = stored(row)?;
-        let Entry { id, at, who, action, subject, reason, detail, config_version } = entry;
-        Ok(Self { id, at, who, action, subject, reason, detail, config_version, hash: sealed.map(|sealed| sealed.hash) })
-    }
-}
-
-fn stored(row: &Row) -> Result<Stored, Fault> {
+/// What an operator changed, as it stands in the database.
+pub(super) fn stored(row: &Row) -> Result<Stored, Fault> {
     let entry = Entry {
         id: row.int("id")?,
         at: row.at("at")?,
@@ -160,9 +137,9 @@ async fn head(tx: &mut Tx) -> Result<(Seal, Option<i64>), Fault> {
 
 impl Desk<'_> {
     /// The newest first; `about` is part of a subject, such as `sub-0001` or `account main`.
-    pub async fn journal(&self, about: Option<&str>, limit: u32) -> Result<Vec<JournalRow>, Fault> {
+    pub async fn journal(&self, about: Option<&str>, limit: u32) -> Result<Vec<Stored>, Fault> {
         let rows = self.database.read(&sql::JOURNAL_LIST, &[about.into(), limit.into()]).await?;
-        rows.iter().map(JournalRow::of).collect()
+        rows.iter().map(stored).collect()
     }
 
     /// Reads the whole journal, or what follows entry `after`, and computes every hash again. `expect`: a hash that was kept

@@ -293,7 +293,7 @@ fn waiting(rows: Vec<HeldRow>) -> Vec<HeldRow> {
 }
 
 /// The hash of each import's rows as they are now.
-fn hashes(rows: &[HeldRow]) -> BTreeMap<String, String> {
+pub fn hashes(rows: &[HeldRow]) -> BTreeMap<String, String> {
     let mut of_import: BTreeMap<&str, Vec<&HeldRow>> = BTreeMap::new();
     for row in rows {
         of_import.entry(row.import_id.as_str()).or_default().push(row);

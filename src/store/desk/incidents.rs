@@ -4,8 +4,10 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::json;
 
+use super::chain::stored;
 use super::story::IncidentRow;
-use super::{Desk, JournalRow, Signed, journal, sql, subject};
+use super::{Desk, Signed, journal, sql, subject};
+use crate::domain::journal::Stored;
 use crate::store::codec::Row;
 use crate::store::db::Fault;
 
@@ -72,9 +74,9 @@ impl Desk<'_> {
     }
 
     /// What operators said of an incident.
-    pub async fn incident_journal(&self, id: i64) -> Result<Vec<JournalRow>, Fault> {
+    pub async fn incident_journal(&self, id: i64) -> Result<Vec<Stored>, Fault> {
         let rows = self.database.read(&sql::JOURNAL_OF, &[vec![subject::incident(id)].into()]).await?;
-        rows.iter().map(JournalRow::of).collect()
+        rows.iter().map(stored).collect()
     }
 
     /// From now on audits know it.

@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::chain::JournalRow;
+use super::chain::stored;
 use super::charges::ChargeRow;
 use super::{Desk, sql, subject};
+use crate::domain::journal::Entry;
 use crate::store::codec::Row;
 use crate::store::db::Fault;
 
@@ -19,7 +20,7 @@ pub struct Story {
     pub events: Vec<StoryEvent>,
     pub incidents: Vec<IncidentRow>,
     /// What operators did to it and to its subscription.
-    pub journal: Vec<JournalRow>,
+    pub journal: Vec<Entry>,
     /// The subscription's neighbouring charges, newest first.
     pub neighbours: Vec<ChargeRow>,
 }
@@ -153,7 +154,7 @@ impl Desk<'_> {
         let mut subjects = vec![subject::charge(charge.id), subject::subscription(&charge.account, &charge.external_ref)];
         subjects.extend(incidents.iter().map(|incident| subject::incident(incident.id)));
         let rows = self.database.read(&sql::JOURNAL_OF, &[subjects.into()]).await?;
-        let journal = rows.iter().map(JournalRow::of).collect::<Result<Vec<_>, _>>()?;
+        let journal = rows.iter().map(|row| Ok(stored(row)?.entry)).collect::<Result<Vec<_>, Fault>>()?;
         let near = [
             None::<&str>.into(),
             None::<&str>.into(),

@@ -119,6 +119,12 @@ impl Desk<'_> {
         rows.iter().map(charge).collect()
     }
 
+    /// Accounts with charges that have rested for booked keys since before `before`: how many, and since when the first is due.
+    pub async fn waits_for_booked(&self, before: Timestamp) -> Result<Vec<(String, u64, Timestamp)>, Fault> {
+        let rows = self.database.read(&cards::WAITS_FOR_BOOKED, &[before.into()]).await?;
+        rows.iter().map(|row| Ok((row.text("name")?, row.small("charges")?, row.at("since")?))).collect()
+    }
+
     /// Lets a key be charged from here again, of which an operator has seen what PortOne did. Returns false if it is known to be booked
     /// no more, or was checked again meanwhile.
     pub async fn release_key(
@@ -134,25 +140,10 @@ impl Desk<'_> {
             return Ok(false);
         }
         let detail = json!({ "customer_uid": uid, "first_at": key.first_at.map(|at| at.to_string()) });
-        journal(&mut tx, now, signed, "takeover release", &subject::account(name), &detail).await?;
         wake(&mut tx, account, now, vec![uid.to_owned()]).await?;
+        journal(&mut tx, now, signed, "takeover release", &subject::account(name), &detail).await?;
         tx.commit().await?;
         Ok(true)
-    }
-
-    /// What an operator took out of PortOne's schedule. Whether it is gone says the next check.
-    pub async fn unscheduled(
-        &self,
-        now: Timestamp,
-        account: &str,
-        key: &str,
-        revoked: u64,
-        signed: &Signed,
-    ) -> Result<(), Fault> {
-        let mut tx = self.database.begin_write().await?;
-        let detail = json!({ "customer_uid": key, "revoked": revoked });
-        journal(&mut tx, now, signed, "takeover unschedule", &subject::account(account), &detail).await?;
-        tx.commit().await
     }
 }
 

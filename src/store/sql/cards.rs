@@ -1,6 +1,7 @@
 //! Statements about billing keys that were ever declined.
 
 use super::Statement;
+use super::missed::bookings;
 
 pub const ALL: &[&Statement] = &[
     &KEYS_OF,
@@ -9,6 +10,7 @@ pub const ALL: &[&Statement] = &[
     &KEY_FREE,
     &RELEASE_KEY,
     &WAITS_FOR_KEY,
+    &WAITS_FOR_BOOKED,
     &WAKE_KEYS,
     &BOOKING_OF,
     &TRIES_OF_CARDS,
@@ -133,6 +135,17 @@ pub const WAITS_FOR_KEY: Statement = Statement::same(
     "SELECT s.external_ref, c.period_start, c.due_at, c.amount, c.currency FROM charges c
         JOIN subscriptions s ON s.id = c.subscription_id
         WHERE c.account_id = $1 AND c.state = 'due' AND c.next_at IS NOT NULL AND s.customer_uid = $2 ORDER BY c.due_at, c.id",
+);
+
+/// Charges past due since before `$1` that rest for a key with bookings, by account, and since when.
+pub const WAITS_FOR_BOOKED: Statement = Statement::same(
+    "waits for booked",
+    concat!(
+        "SELECT a.name, count(*) AS charges, min(c.due_at) AS since FROM charges c JOIN accounts a ON a.id = c.account_id
+            WHERE c.state = 'due' AND c.waiting = 'card_rest' AND c.due_at < $1 AND ",
+        bookings!(),
+        " IS NOT NULL GROUP BY a.name ORDER BY a.name"
+    ),
 );
 
 /// Charges that rested for a key that is free now. Differs because lists are arrays on Postgres and JSON on SQLite.

@@ -111,7 +111,7 @@ pub const WAVE_MEMBERS: Statement = Statement::two(
 );
 
 /// Whether a charge of the wave is still to come before the approval ends. One that has been looked at and waits for its card, the
-/// budget or its subscription holds up nobody: it goes through the fuse by itself, later.
+/// budget or its subscription holds up nobody, unless its moment has come by `$3`: it goes through the fuse by itself, later.
 pub const WAVE_OPEN: Statement = Statement::same(
     "wave open",
     "SELECT w.charge_id FROM wave_charges w JOIN charges c ON c.id = w.charge_id

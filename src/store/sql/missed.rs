@@ -2,7 +2,7 @@
 
 use super::Statement;
 
-pub const ALL: &[&Statement] = &[&MISSED, &MISSED_BY_ACCOUNT, &FRESH, &UNSCHEDULED];
+pub const ALL: &[&Statement] = &[&MISSED, &MISSED_BY_ACCOUNT, &RESTING, &FRESH, &UNSCHEDULED];
 
 /// A brake that `rebilld hold status` shows. `$1` is now.
 macro_rules! stopped {
@@ -96,9 +96,42 @@ macro_rules! missed_by_account {
     };
 }
 
+/// The bookings of a charge's billing key in PortOne's own schedule, `NULL` if none are known. Not EXISTS: Postgres might then read all
+/// subscriptions at once.
+macro_rules! bookings {
+    () => {
+        "(SELECT k.bookings FROM subscriptions b JOIN key_bookings k ON k.customer_uid = b.customer_uid AND k.account_id = c.account_id
+            WHERE b.id = c.subscription_id)"
+    };
+}
+pub(super) use bookings;
+
+macro_rules! resting {
+    ($index:literal) => {
+        concat!(
+            "SELECT count(*) FILTER (WHERE booked) AS booked, count(*) FILTER (WHERE NOT booked) AS bounded FROM (
+                SELECT c.waiting = 'card_rest' AS booked FROM charges c ",
+            $index,
+            " JOIN accounts a ON a.id = c.account_id CROSS JOIN settings s
+                WHERE c.state IN ('due', 'doubt', 'review') AND c.state = 'due' AND c.next_at >= $2 AND (
+                    (c.waiting = 'card_rest' AND c.due_at < $2 AND ",
+            bookings!(),
+            " IS NOT NULL)
+                    OR (c.waiting IN ('budget', 'fuse') AND c.due_at < $3 AND NOT ",
+            stopped!(),
+            "))
+            ) AS resting"
+        )
+    };
+}
+
 /// Whose they are: asked only when there are any. Differs as [`MISSED`] does.
 pub const MISSED_BY_ACCOUNT: Statement =
     Statement::two("missed by account", missed_by_account!("INDEXED BY charges_unresolved"), missed_by_account!(""));
+
+/// What is put off again and again, each time to a moment that is still to come, so that [`MISSED`] trusts it: for a billing key that is
+/// booked elsewhere, past due before `$2`, and for the budget or the fuse, before `$3`. Differs as [`MISSED`] does.
+pub const RESTING: Statement = Statement::two("resting", resting!("INDEXED BY charges_unresolved"), resting!(""));
 
 /// What triggers have put at the epoch, which means "at once" and does not tell since when: the first of each lane. `$2` is the
 /// epoch. A lane that a brake stops is left out.
