@@ -29,7 +29,7 @@ use crate::store::{Database, PlanRows};
 use crate::time::cron::{Ring, Ticks};
 
 /// How often the database is asked for an operator's approval.
-const LOOK_FOR_APPROVALS: Duration = Duration::from_secs(2);
+const LOOK_FOR_APPROVALS: Duration = Duration::from_secs(3);
 /// How often the daemon says that it is there.
 const SAY_SO: u32 = 15;
 

@@ -19,8 +19,9 @@ use super::sql::Statement;
 
 /// The wait for a connection, at most.
 const ACQUIRE: Duration = Duration::from_secs(10);
-/// A connection that has idled for longer is asked whether it still lives before it is used.
-const FRESH: Duration = Duration::from_secs(1);
+/// A connection that has idled for longer is asked whether it still lives before it is used. Longer than an idle daemon's looks are
+/// apart, or each of them would cost the server two transactions; one that has died since fails its statement, which is made again.
+const FRESH: Duration = Duration::from_secs(15);
 /// The wait for the answer to that, and for a connection that goes back.
 const PING: Duration = Duration::from_secs(3);
 
