@@ -142,17 +142,19 @@ fn plain(directory: &Path, sandbox: bool) -> Result<(Vec<New>, Vec<String>), Fai
     let here = directory.display();
     let quoted = |name: &str| toml_edit::Value::from(format!("{here}/{name}")).to_string();
     let database = toml_edit::Value::from(format!("sqlite:{here}/rebilld.db")).to_string();
-    let (tag, account, windows) = match sandbox {
+    let (tag, account, more) = match sandbox {
         true => (
             "sb",
             "base_url = \"http://127.0.0.1:8765\"\ninclude_sandbox = true\n",
-            "[windows]\nhours = \"00:00-24:00\"\nblackouts = \"\"\n",
+            // a plan that falls due each day, at any hour: there is something to see at once
+            "amount = 9900\n[plans.trial]\nevery = \"1 day\"\ncharge_time = \"00:00\"\namount = 100\ntitle = \"Trial plan\"\n\
+             [windows]\nhours = \"00:00-24:00\"\nblackouts = \"\"\n",
         ),
         false => ("rb", "", ""),
     };
     let text = format!(
         "tag = \"{tag}\"\nstate_dir = {}\n[database]\nurl = {database}\n[accounts.main]\n{account}imp_key_file = {}\nimp_secret_file = {}\n\
-         [plans.monthly]\nevery = \"1 month\"\ncharge_time = \"10:00\"\ntitle = \"Monthly plan\"\n{windows}",
+         [plans.monthly]\nevery = \"1 month\"\ncharge_time = \"10:00\"\ntitle = \"Monthly plan\"\n{more}",
         quoted("state"),
         quoted("main.key"),
         quoted("main.secret"),

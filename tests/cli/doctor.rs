@@ -200,7 +200,7 @@ async fn a_database_that_is_missing_older_or_somebody_elses() {
     rig.write("rebilld.toml", config(&patient.sandbox.url()));
     rig.sql("DELETE FROM _sqlx_migrations WHERE version = (SELECT max(version) FROM _sqlx_migrations)", "").await;
     patient.examined().is_only(78, "migrations", &["the schema is an older one", "rebilld migrate"]);
-    rig.sql("INSERT INTO _sqlx_migrations VALUES (9999, 'future', 0, 1, x'00', 0)", "").await;
+    rig.sql("INSERT INTO _sqlx_migrations VALUES (9999, 'contract_future', 0, 1, x'00', 0)", "").await;
     patient.examined().is_only(78, "database", &["by a newer rebilld", "use the release"]);
     std::fs::remove_file(rig.path().join("rebilld.db")).unwrap();
     patient.examined().is_only(69, "database", &["there is no database file", "rebilld migrate"]);

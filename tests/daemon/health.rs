@@ -128,8 +128,8 @@ async fn many_idle_connections_neither_starve_it_nor_eat_its_files() {
         }
     }
     assert!(held.len() > 500, "{} connections were taken", held.len());
-    let now = files();
-    assert!(now <= before + 140, "{before} files before, {now} now");
+    // those that made room are closed a moment later
+    until("128 connections are left, and the daemon's own files", SOON, async || (files() <= before + 140).then_some(())).await;
     assert_eq!(get(address, "/metrics").status, 200);
     drop(held);
     until("the files are given back", SOON, async || (files() <= before + 5).then_some(())).await;
