@@ -196,9 +196,9 @@ impl World {
     /// Ends all daemons, moves time until every doubt is resolved, and checks every invariant on the primary of now.
     pub async fn prove(self) {
         let logs: Vec<String> = (0..self.replicas.len()).map(|n| self.home.log(&format!("replica-{n}"))).collect();
-        for (n, log) in logs.iter().enumerate() {
-            assert!(log.contains("a charge changed state"), "replica {n} has done nothing");
-        }
+        // which of them comes first to what is due, nobody can say: on a busy machine one may find nothing left
+        let busy = logs.iter().filter(|log| log.contains("a charge changed state")).count();
+        assert!(busy >= 2, "{busy} replicas have done anything");
         self.replicas.into_iter().flatten().for_each(Daemon::kill);
         let patience = Duration::from_secs(180 + 60 * failovers() as u64);
         let (name, subscriptions) = (self.name, self.book.len());
