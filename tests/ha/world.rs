@@ -24,7 +24,7 @@ const RESUMES: Duration = Duration::from_secs(30);
 /// So many times that, on one that is busy with other tests.
 const LOADED: u32 = 3;
 /// For whatever only has to happen.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(200);
 
 #[expect(clippy::disallowed_methods, reason = "the size of a campaign comes from the environment")]
 pub fn failovers() -> usize {
