@@ -1,12 +1,17 @@
 //! The PostgreSQL rig itself: what the other tests rely on.
 
+#[path = "support/bouncer.rs"]
+mod bouncer;
 mod support;
 
 use std::path::Path;
+use std::sync::Barrier;
 use std::time::Duration;
 
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, Executor, PgConnection, Row};
 
+use bouncer::Bouncer;
 use support::postgres::{Server, database};
 
 async fn one(connection: &mut PgConnection, statement: &'static str) -> String {
@@ -31,6 +36,29 @@ async fn durability_is_the_default_one() {
         assert_eq!(one(&mut connection, setting).await, "on", "{setting}");
     }
     assert_eq!(one(&mut connection, "SHOW max_connections").await, "200");
+}
+
+#[tokio::test]
+async fn poolers_that_start_at_once_each_stand_before_their_own_server() {
+    let servers = [Server::start(&[]), Server::start(&[])];
+    let identifier = "SELECT system_identifier::text FROM pg_control_system()";
+    let all_at_once = Barrier::new(servers.len());
+    let poolers: Vec<Bouncer> = std::thread::scope(|scope| {
+        let started = servers.each_ref().map(|server| {
+            scope.spawn(|| {
+                all_at_once.wait();
+                Bouncer::before(server.port())
+            })
+        });
+        started.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for (server, pooler) in servers.iter().zip(&poolers) {
+        let mut direct = PgConnection::connect(&server.url("postgres")).await.unwrap();
+        // a pooler refuses what it cannot promise of a shared session
+        let options = pooler.url("postgres").parse::<PgConnectOptions>().unwrap().extra_float_digits(None);
+        let mut pooled = PgConnection::connect_with(&options).await.unwrap();
+        assert_eq!(one(&mut direct, identifier).await, one(&mut pooled, identifier).await);
+    }
 }
 
 #[tokio::test]

@@ -32,6 +32,8 @@ pub fn failovers() -> usize {
 }
 
 pub struct World {
+    /// First, because what a daemon has logged is told as it goes, and its home takes the log along.
+    replicas: Vec<Option<Daemon>>,
     name: &'static str,
     pub primary: Server,
     standby: Option<Server>,
@@ -45,7 +47,6 @@ pub struct World {
     clock: SystemClock,
     tail: Tail,
     rng: ChaCha8Rng,
-    replicas: Vec<Option<Daemon>>,
     promoted_at: Duration,
     posts_at_promotion: usize,
 }

@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use rand::RngExt;
@@ -116,11 +117,14 @@ fn binary() -> PathBuf {
     found.expect("no pgbouncer here: install it (Debian: apt-get install pgbouncer), or run scripts/test")
 }
 
-/// Below 32768, where outgoing connections take their ports from: it has to stay free while nothing listens on it.
+/// Below 32768, where outgoing connections take their ports from: it has to stay free while nothing listens on it. No two
+/// poolers of a process get the same: it is free for both until the first of them listens.
 fn free_port() -> u16 {
-    let mut rng = ChaCha8Rng::seed_from_u64(u64::from(std::process::id()));
+    static PORTS: LazyLock<Mutex<ChaCha8Rng>> =
+        LazyLock::new(|| Mutex::new(ChaCha8Rng::seed_from_u64(u64::from(std::process::id()))));
+    let mut ports = PORTS.lock().expect("nobody has panicked while it drew a port");
     loop {
-        let candidate = rng.random_range(10_000..32_000);
+        let candidate = ports.random_range(10_000..32_000);
         if TcpListener::bind(("127.0.0.1", candidate)).is_ok() {
             return candidate;
         }
