@@ -3,6 +3,7 @@
 mod support;
 
 mod lifecycle {
+    pub mod brakes;
     pub mod breaker;
     pub mod catching_up;
     pub mod dunning;

@@ -16,6 +16,8 @@ mod store {
     pub mod flow;
     pub mod fuse;
     pub mod journal;
+    pub mod lost;
+    pub mod migrating;
     pub mod missed;
     pub mod opening;
     pub mod plan_rows;

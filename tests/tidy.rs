@@ -67,6 +67,12 @@ fn every_dependency_says_why() {
 }
 
 #[test]
+fn no_migration_locks_charges_against_writers() {
+    let ahead = std::fs::read_to_string("src/store/ahead.rs").unwrap();
+    tidy(expand::holds_up_writers(&tree::migrations("postgres"), &ahead));
+}
+
+#[test]
 fn a_migration_only_adds_unless_its_name_says_otherwise() {
     tidy(["sqlite", "postgres"].into_iter().flat_map(|engine| expand::takes_away(engine, &tree::migrations(engine))).collect());
 }

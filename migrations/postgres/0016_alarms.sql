@@ -30,4 +30,5 @@ INSERT INTO alarm_watch (id) VALUES (1);
 
 -- What alarms ask for every few seconds must not grow with what is due.
 CREATE INDEX incidents_open ON incidents (kind, id) WHERE closed_at IS NULL;
-CREATE INDEX charges_troubled ON charges (account_id, state, doubt_since) WHERE state IN ('doubt', 'review');
+-- Built before this, while others write, where the table is there already (src/store/ahead.rs).
+CREATE INDEX IF NOT EXISTS charges_troubled ON charges (account_id, state, doubt_since) WHERE state IN ('doubt', 'review');

@@ -9,7 +9,7 @@ use tracing::{error, info};
 
 use super::errors::AppError;
 use crate::config::Settings;
-use crate::ports::store::Store;
+use crate::ports::store::{SeenSend, Store};
 use crate::ports::watermark::Watermark;
 use crate::store::Database;
 use crate::store::identity::Identity;
@@ -27,10 +27,14 @@ struct NoMark;
 
 #[async_trait]
 impl Watermark for NoMark {
-    async fn raise(&self, _mark: i64) -> std::io::Result<()> {
+    async fn raise(&self, _mark: i64, _newest: SeenSend) -> std::io::Result<()> {
         Err(std::io::Error::other("this command never sends"))
     }
 }
+
+/// Others have raised the mark of a database that has lost commits past ours again: what it lost is still missing.
+const FORGOTTEN: &str = "the state directory remembers a send that the database does not: was a standby promoted that lacked commits, or \
+    a backup restored?";
 
 /// Why a database must not send before an operator has looked, if so.
 pub(super) fn suspicion(identity: &Identity, mark: Option<&Mark>) -> Option<String> {
@@ -67,7 +71,12 @@ pub(super) async fn check(
     }
     let wrong = |why| AppError::StateDir { path: settings.state_dir.display().to_string(), why };
     let (file, before) = MarkFile::open(&settings.state_dir, &identity.incarnation).map_err(wrong)?;
-    if let Some(why) = suspicion(identity, before.as_ref()) {
+    let mut suspicious = suspicion(identity, before.as_ref());
+    if let (None, Some(newest)) = (&suspicious, before.as_ref().and_then(|mark| mark.newest)) {
+        let known = Store::knows(database, &newest).await?;
+        suspicious = (!known).then(|| FORGOTTEN.to_owned());
+    }
+    if let Some(why) = suspicious {
         database.hold(now, &why).await?;
         let disarmed = database.disarm_all().await?;
         error!(disarmed, "{why} Nothing is sent: `rebilld hold status` shows the way out");

@@ -23,7 +23,7 @@ use crate::gateway::sandbox::{Sandbox, SandboxOptions};
 use crate::ports::clock::Clock;
 use crate::ports::courier::{Courier, Handover};
 use crate::ports::secret::Secret;
-use crate::ports::store::Delivery;
+use crate::ports::store::{Delivery, SeenSend};
 use crate::ports::wake::Wake;
 use crate::ports::watermark::Watermark;
 use crate::store::identity::AccountConfig;
@@ -148,7 +148,7 @@ struct NoMark;
 
 #[async_trait]
 impl Watermark for NoMark {
-    async fn raise(&self, _mark: i64) -> std::io::Result<()> {
+    async fn raise(&self, _mark: i64, _newest: SeenSend) -> std::io::Result<()> {
         Ok(())
     }
 }

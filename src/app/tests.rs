@@ -13,7 +13,7 @@ fn identity(high_water: i64) -> Identity {
 }
 
 fn mark(incarnation: &str, mark: i64) -> Option<Mark> {
-    Some(Mark { incarnation: incarnation.into(), mark })
+    Some(Mark { incarnation: incarnation.into(), mark, newest: None })
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::domain::outcome::{DoubtCause, NotSent, Outcome, Record, RecordStatus}
 use crate::domain::subscription::Status;
 use crate::ports::crash;
 use crate::ports::gateway::{Answer, ChargeRequest, DurableAttempt, Unavailable};
-use crate::ports::store::{Begin, Claim, ClaimToken, Claimed, Intent, Lane, NotBegun, Observation, StoreError};
+use crate::ports::store::{Begin, Begun, Claim, ClaimToken, Claimed, Intent, Lane, NotBegun, Observation, SeenSend, StoreError};
 
 /// A batch of claimed charges of one account.
 pub(crate) struct Batch {
@@ -227,7 +227,7 @@ impl Engine {
             }
         };
         let before = self.clock.boot();
-        let begin = batch_of(&in_force, account, token, now, intents);
+        let begin = Begin { newest: self.newest_seen(), ..batch_of(&in_force, account, token, now, intents) };
         let zones: Vec<Option<TimeZone>> = charges.iter().map(|claimed| in_force.zone_with_hours(claimed)).collect();
         let begun = match self.store.begin(begin).await {
             Ok(begun) => begun,
@@ -239,7 +239,7 @@ impl Engine {
             }
         };
         let marked = match self.after_intents(&begun, mark).await {
-            Ok(()) => self.watermark.raise(begun.high_water).await.map_err(|why| {
+            Ok(()) => self.raise_mark(&begun).await.map_err(|why| {
                 error!(%why, "the high-water mark cannot be written to the state directory: nothing is sent");
                 "the state directory is not writable"
             }),
@@ -350,6 +350,14 @@ impl Engine {
         self.judge(&charge, fact, Some(observation), token).await;
     }
 
+    /// What has been committed becomes durable outside of the database.
+    async fn raise_mark(&self, begun: &Begun) -> std::io::Result<()> {
+        match SeenSend::last_of(begun) {
+            Some(last) => self.watermark.raise(begun.high_water, last).await,
+            None => Ok(()),
+        }
+    }
+
     /// The last look before the wire. `None`: open.
     async fn gate(&self, account: &AccountRuntime, claimed_at: Duration, zone: Option<&TimeZone>) -> Option<&'static str> {
         let closed = match () {
@@ -359,61 +367,16 @@ impl Engine {
             }
             () if !self.trusts_time() => Some("the clock has jumped"),
             () if account.limits.passage(self.clock.boot()) == Passage::Stopped => Some("the gateway fails as a whole"),
-            () => match self.brakes_for(account).await {
-                // what was committed before the fuse blew was within its bounds
-                Ok(Some(NotBegun::Fuse { .. })) => None,
-                Ok(stop) => stop.map(brake_name),
-                Err(_) => Some("the brakes cannot be read"),
-            },
+            () => self.braked(account).await,
         };
         // after the last await, so that nothing can age in between
-        closed.or_else(|| (self.clock.boot().saturating_sub(claimed_at) >= GATE).then_some("claimed too long ago"))
-    }
-
-    /// What stops sends of an account, read at most a second ago.
-    pub(crate) async fn brakes_for(&self, account: &AccountRuntime) -> Result<Option<NotBegun>, StoreError> {
-        // both are read, each time: the one knows nothing of what the other does
-        let outside = self.killed_outside(account).await;
-        let inside = self.brakes_inside(account).await?;
-        Ok(if outside { Some(NotBegun::Killed) } else { inside })
-    }
-
-    /// Whether this process is stopped by something else than the database.
-    pub(crate) async fn killed_outside(&self, account: &AccountRuntime) -> bool {
-        self.killed_here.load(Ordering::Acquire) || self.switched_off(account).await
-    }
-
-    /// The same, by the database alone.
-    async fn brakes_inside(&self, account: &AccountRuntime) -> Result<Option<NotBegun>, StoreError> {
-        let id = account.account.id;
-        if account.unaudited.load(Ordering::Acquire) {
-            return Ok(Some(NotBegun::Held));
-        }
-        if let Some(stop) = self.brakes.fresh(id, self.clock.boot()) {
-            return Ok(stop);
-        }
-        let _one_reader = self.brakes.reading.lock().await;
-        if let Some(stop) = self.brakes.fresh(id, self.clock.boot()) {
-            return Ok(stop);
-        }
-        let read_at = self.clock.boot();
-        let brakes = self.store.brakes().await?;
-        self.brakes.held.store(brakes.held, Ordering::Relaxed);
-        let stop = brakes.stop(id, account.account.endpoint);
-        self.brakes.set(id, read_at, stop);
-        Ok(stop)
-    }
-
-    /// Whether the switch outside of the database stops an account, as read at most a second ago.
-    async fn switched_off(&self, account: &AccountRuntime) -> bool {
-        let id = account.account.id;
-        let now = self.clock.boot();
-        if let Some(stop) = self.switches.fresh(id, now) {
-            return stop.is_some();
-        }
-        let stop = self.switch.stopped(&account.account.name).await.map(|_| NotBegun::Killed);
-        self.switches.set(id, now, stop);
-        stop.is_some()
+        closed.or_else(|| match () {
+            () if self.clock.boot().saturating_sub(claimed_at) >= GATE => Some("claimed too long ago"),
+            () if self.is_stopping() => Some("stopping"),
+            () if self.killed_here.load(Ordering::Acquire) => Some(brake_name(NotBegun::Killed)),
+            () if !self.trusts_time() => Some("the clock has jumped"),
+            () => None,
+        })
     }
 
     /// What an answer says about the account as a whole; the POST began at `began`.
@@ -556,6 +519,7 @@ pub(super) fn batch_of(
         budget_day: now.to_zoned(bounds.map_or(&account.account.budget_zone, |of| &of.budget_zone).clone()).date(),
         budget_count: bounds.map_or(account.account.budget_count, |of| of.budget_count),
         budget_sum: bounds.map_or(account.account.budget_sum, |of| of.budget_sum),
+        newest: None,
         fuse: bounds.map_or(&account.account.fuse, |of| &of.fuse).clone(),
         intents,
     }

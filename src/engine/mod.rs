@@ -5,6 +5,7 @@
 //! come to ([`states`]) and hands events out ([`relay`]). What all of them learn goes through [`record`], in batches.
 
 pub mod audit;
+mod brakes;
 pub mod breaker;
 pub mod change;
 pub mod charge;

@@ -2,16 +2,18 @@
 //!
 //! A standby that is promoted without the last commits of its primary is a restored database that nobody has restored: no
 //! process starts anew, and no file is compared. So each process keeps the newest sends whose COMMIT it has seen, and asks for
-//! them whenever its connections were broken, whenever the high-water mark goes back, and with each check of the clock. A
-//! database that does not know them has lost commits: it comes to a hold as after a restore (docs/protocol.md).
+//! them whenever its connections were broken, whenever the high-water mark goes back, and with each check of the clock; and each
+//! batch of intents is committed only where the newest one is known. The mark itself, which all processes raise, is compared with
+//! the highest one ever read, with each look at the brakes. A database that does not know what it was seen to know has lost
+//! commits: it comes to a hold as after a restore (docs/protocol.md).
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tracing::error;
 
 use super::Engine;
-use crate::ports::store::{Begun, SeenSend, StoreError};
+use crate::ports::store::{Begun, Brakes, SeenSend, StoreError};
 
 /// The mark of a send and what is known of it.
 type Seen = (i64, SeenSend);
@@ -27,6 +29,8 @@ struct Memory {
 #[derive(Default)]
 pub(crate) struct Witness {
     memory: Mutex<Memory>,
+    /// The highest mark that the database ever had, whoever raised it.
+    highest: AtomicI64,
     /// Database calls that have failed: after each, the next one may reach another server.
     failures: AtomicU64,
     /// Failures and connections when the database was asked last.
@@ -43,8 +47,8 @@ impl Witness {
     /// Remembers what a batch has committed. Returns whether the mark went back since `before`, which was the newest one when
     /// the batch began.
     fn keep(&self, begun: &Begun, before: Option<i64>) -> bool {
-        let Some(last) = begun.attempts.iter().filter_map(|attempt| attempt.as_ref().ok()).next_back() else { return false };
-        let seen = SeenSend { send: last.send(), attempt: last.attempt(), begun_at: last.begun_at() };
+        let Some(seen) = SeenSend::last_of(begun) else { return false };
+        self.highest.fetch_max(begun.high_water, Ordering::AcqRel);
         let mut memory = self.memory();
         if memory.newest.is_none_or(|(mark, _)| mark < begun.high_water) {
             memory.newest = Some((begun.high_water, seen));
@@ -61,6 +65,26 @@ impl Engine {
     /// A database call has failed: who answers the next one is to be asked what it knows before anything is sent.
     pub(crate) fn shaken(&self) {
         self.witness.failures.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// What a database that takes more intents has to know.
+    pub(crate) fn newest_seen(&self) -> Option<SeenSend> {
+        self.witness.memory().newest.map(|(_, seen)| seen)
+    }
+
+    /// The brakes as they are, from a database that has not gone back.
+    ///
+    /// # Errors
+    /// As for [`Engine::before_intents`].
+    pub(crate) async fn brakes_now(&self) -> Result<Brakes, StoreError> {
+        // as of before it was asked: others raise the mark meanwhile, this process among them
+        let floor = self.witness.highest.load(Ordering::Acquire);
+        let brakes = self.store.brakes().await?;
+        if brakes.high_water < floor {
+            return Err(self.has_lost(floor).await?);
+        }
+        self.witness.highest.fetch_max(brakes.high_water, Ordering::AcqRel);
+        Ok(brakes)
     }
 
     /// Before intents are committed: the mark that they have to pass. Asks the database what it knows if it may be another one than
@@ -90,13 +114,20 @@ impl Engine {
     /// # Errors
     /// As before.
     pub(crate) async fn after_intents(&self, begun: &Begun, before: Option<i64>) -> Result<(), StoreError> {
+        if begun.has_lost {
+            return Err(self.has_lost(before.unwrap_or_default()).await?);
+        }
         if self.witness.keep(begun, before) { self.must_remember().await } else { Ok(()) }
     }
 
     /// With each check of the clock.
     pub(crate) async fn check_memory(&self) -> Result<(), StoreError> {
         // what it comes to is a hold, and no failed look
-        match self.must_remember().await {
+        let remembers = match self.must_remember().await {
+            Ok(()) => self.brakes_now().await.map(drop),
+            lost => lost,
+        };
+        match remembers {
             Err(StoreError::Corrupt(_)) => Ok(()),
             other => other,
         }
@@ -135,6 +166,7 @@ impl Engine {
         }
         self.look_at_brakes();
         *self.witness.memory() = Memory::default();
+        self.witness.highest.store(0, Ordering::Release);
         error!("{why} Nothing is sent: `rebilld hold status` shows the way out");
         Ok(StoreError::Corrupt(why))
     }

@@ -258,6 +258,8 @@ pub struct Begin {
     /// Minor units a day, per currency; `None`: no bound.
     pub budget_sum: Option<i64>,
     pub fuse: Fuse,
+    /// The newest send that this process has seen committed: a database that takes this batch has to know it.
+    pub newest: Option<SeenSend>,
     pub intents: Vec<Intent>,
 }
 
@@ -296,6 +298,8 @@ pub struct Begun {
     pub attempts: Vec<Result<DurableAttempt, NotBegun>>,
     /// To be made durable in the state directory before the first POST.
     pub high_water: i64,
+    /// The database does not know [`Begin::newest`]: it has lost commits, and nothing was begun.
+    pub has_lost: bool,
 }
 
 /// A send whose COMMIT was acknowledged, by what no other send has in common with it.
@@ -304,6 +308,14 @@ pub struct SeenSend {
     pub send: SendId,
     pub attempt: AttemptId,
     pub begun_at: Timestamp,
+}
+
+impl SeenSend {
+    /// The last one of a batch.
+    pub fn last_of(begun: &Begun) -> Option<Self> {
+        let last = begun.attempts.iter().filter_map(|attempt| attempt.as_ref().ok()).next_back()?;
+        Some(Self { send: last.send(), attempt: last.attempt(), begun_at: last.begun_at() })
+    }
 }
 
 /// By which right a decision is written.
@@ -354,6 +366,8 @@ pub enum Recorded {
 pub struct Brakes {
     pub killed: bool,
     pub held: bool,
+    /// Grows with every batch of intents that anybody commits.
+    pub high_water: i64,
     pub accounts: BTreeMap<AccountId, AccountBrakes>,
 }
 

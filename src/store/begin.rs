@@ -30,10 +30,11 @@ impl Database {
             // one of them breaks a rule that was not foreseen: each stands alone
             Err(Fault::Integrity(why)) => {
                 tracing::warn!(error = %why, "a batch of intents breaks a rule: begun one by one");
-                let mut begun = Begun { attempts: Vec::with_capacity(batch.intents.len()), high_water: 0 };
+                let mut begun = Begun { attempts: Vec::with_capacity(batch.intents.len()), high_water: 0, has_lost: false };
                 for intent in &batch.intents {
                     match self.begin_together(&batch, std::slice::from_ref(intent)).await {
                         Ok(one) => {
+                            begun.has_lost |= one.has_lost;
                             begun.attempts.extend(one.attempts);
                             begun.high_water = begun.high_water.max(one.high_water);
                         }
@@ -72,7 +73,13 @@ impl Database {
                 tx.commit().await?;
                 return Ok(begun(batch, intents, &planned, 0));
             }
-            let water = tx.query(&writes::HIGH_WATER, &[]).await?;
+            let newest = batch.newest;
+            let asked = [
+                newest.map(|seen| seen.send.0).into(),
+                newest.map(|seen| seen.attempt.0).into(),
+                newest.map(|seen| seen.begun_at).into(),
+            ];
+            let water = tx.query(&writes::HIGH_WATER, &asked).await?;
             let Some(row) = water.first() else {
                 // the brakes were pulled meanwhile: nothing of this was committed, and the next look sees them
                 drop(tx);
@@ -82,6 +89,11 @@ impl Database {
                 }
                 return Ok(begun(batch, intents, &vec![Err(NotBegun::Held); intents.len()], 0));
             };
+            if !row.flag("knows")? {
+                drop(tx);
+                let none = begun(batch, intents, &vec![Err(NotBegun::Held); intents.len()], 0);
+                return Ok(Begun { has_lost: true, ..none });
+            }
             let high_water = row.int("high_water")?;
             tx.commit().await?;
             return Ok(begun(batch, intents, &planned, high_water));
@@ -268,5 +280,5 @@ fn begun(batch: &Begin, intents: &[Intent], committed: &[Pending], high_water: i
             })
         })
     };
-    Begun { attempts: intents.iter().zip(committed).map(durable).collect(), high_water }
+    Begun { attempts: intents.iter().zip(committed).map(durable).collect(), high_water, has_lost: false }
 }

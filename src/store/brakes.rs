@@ -39,7 +39,8 @@ impl Database {
         if rows.is_empty() {
             return Err(Fault::Corrupt("the database is not bound to a tag yet: start the daemon once".to_owned()));
         }
-        brakes_of(&rows)
+        let high_water = rows.first().map_or(Ok(0), |row| row.int("high_water"))?;
+        Ok(Brakes { high_water, ..brakes_of(&rows)? })
     }
 
     pub(super) async fn pause(&self, account: AccountId, now: Timestamp, why: &str) -> Result<(), Fault> {

@@ -1,4 +1,5 @@
-//! The high-water mark in the state directory: a small file that is ahead of a restored database.
+//! The high-water mark in the state directory: a small file that is ahead of a restored database, and that names the newest send of
+//! its process. The mark is everybody's: others may have raised a database that has lost commits past it again.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
@@ -7,19 +8,23 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
-use crate::domain::attempt::{base32, digest};
+use crate::domain::attempt::{AttemptId, SendId, base32, digest};
 use crate::ports::crash;
+use crate::ports::store::SeenSend;
 use crate::ports::watermark::Watermark;
 
 /// One slot: written whole and alternately, so that a torn write leaves the other one.
 const SLOT: usize = 512;
 
-/// What the file says: which incarnation of the database it belongs to, and its mark.
+/// What the file says: which incarnation of the database it belongs to, its mark, and the newest send that was committed with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
     pub incarnation: String,
     pub mark: i64,
+    /// `None`: of a release that did not say, or of an operator's.
+    pub newest: Option<SeenSend>,
 }
 
 /// The file, open for writing.
@@ -70,7 +75,7 @@ impl MarkFile {
         let mut inner = file.inner.lock().unwrap_or_else(|broken| broken.into_inner());
         inner.durable = -1;
         inner.both = true;
-        inner.write(mark)
+        inner.write(mark, None)
     }
 
     pub fn path(&self) -> &Path {
@@ -96,9 +101,18 @@ fn read(file: &File) -> io::Result<(u64, Option<Mark>)> {
 fn parse(bytes: &[u8]) -> Option<Mark> {
     let text = std::str::from_utf8(bytes).ok()?.trim_end_matches(['\0', '\n']);
     let (content, sum) = text.rsplit_once(' ')?;
-    let (incarnation, mark) = content.split_once(' ')?;
     (checksum(content) == sum).then_some(())?;
-    Some(Mark { incarnation: incarnation.to_owned(), mark: mark.parse().ok()? })
+    let words: Vec<&str> = content.split(' ').collect();
+    let (incarnation, mark, newest) = match words.as_slice() {
+        [incarnation, mark] => (incarnation, mark, None),
+        [incarnation, mark, send, attempt, begun_at] => {
+            let begun_at = Timestamp::from_microsecond(begun_at.parse().ok()?).ok()?;
+            let (send, attempt) = (SendId(send.parse().ok()?), AttemptId(attempt.parse().ok()?));
+            (incarnation, mark, Some(SeenSend { send, attempt, begun_at }))
+        }
+        _ => return None,
+    };
+    Some(Mark { incarnation: (*incarnation).to_owned(), mark: mark.parse().ok()?, newest })
 }
 
 fn checksum(content: &str) -> String {
@@ -106,11 +120,13 @@ fn checksum(content: &str) -> String {
 }
 
 impl Inner {
-    fn write(&mut self, mark: i64) -> io::Result<()> {
+    fn write(&mut self, mark: i64, newest: Option<SeenSend>) -> io::Result<()> {
         if mark <= self.durable {
             return Ok(());
         }
-        let content = format!("{} {mark}", self.incarnation);
+        let newest = newest
+            .map_or_else(String::new, |seen| format!(" {} {} {}", seen.send.0, seen.attempt.0, seen.begun_at.as_microsecond()));
+        let content = format!("{} {mark}{newest}", self.incarnation);
         let mut bytes = format!("{content} {}", checksum(&content)).into_bytes();
         bytes.resize(SLOT - 1, 0);
         bytes.push(b'\n');
@@ -129,9 +145,10 @@ impl Inner {
 
 #[async_trait]
 impl Watermark for MarkFile {
-    async fn raise(&self, mark: i64) -> io::Result<()> {
+    async fn raise(&self, mark: i64, newest: SeenSend) -> io::Result<()> {
         let inner = Arc::clone(&self.inner);
-        let written = tokio::task::spawn_blocking(move || inner.lock().unwrap_or_else(|broken| broken.into_inner()).write(mark));
+        let write = move || inner.lock().unwrap_or_else(|broken| broken.into_inner()).write(mark, Some(newest));
+        let written = tokio::task::spawn_blocking(write);
         written.await.map_err(io::Error::other)?
     }
 }
@@ -140,15 +157,35 @@ impl Watermark for MarkFile {
 mod tests {
     use super::*;
 
+    fn seen(n: i64) -> SeenSend {
+        SeenSend {
+            send: SendId(n),
+            attempt: AttemptId(n),
+            begun_at: Timestamp::from_microsecond(1_796_086_800_000_001 + n).unwrap(),
+        }
+    }
+
+    fn mark(incarnation: &str, mark: i64) -> Mark {
+        Mark { incarnation: incarnation.to_owned(), mark, newest: Some(seen(mark)) }
+    }
+
+    #[test]
+    fn a_mark_of_the_release_before_is_read() {
+        let content = "one 7";
+        let text = format!("{content} {}", checksum(content));
+        assert_eq!(parse(text.as_bytes()), Some(Mark { incarnation: "one".to_owned(), mark: 7, newest: None }));
+        assert_eq!(parse(text.replace('7', "8").as_bytes()), None);
+    }
+
     #[tokio::test]
     async fn the_mark_outlives_the_process_and_a_torn_write() {
         let directory = tempfile::tempdir().unwrap();
         let (file, before) = MarkFile::open(directory.path(), "one").unwrap();
         assert_eq!(before, None);
         for mark in [1, 2, 7, 3] {
-            file.raise(mark).await.unwrap();
+            file.raise(mark, seen(mark)).await.unwrap();
         }
-        let expected = Mark { incarnation: "one".into(), mark: 7 };
+        let expected = mark("one", 7);
         let path = file.path().to_owned();
         drop(file);
         let (_, before) = MarkFile::open(directory.path(), "one").unwrap();
@@ -159,18 +196,18 @@ mod tests {
         bytes[newest + 2] = b'X';
         std::fs::write(&path, bytes).unwrap();
         let (_, before) = MarkFile::open(directory.path(), "one").unwrap();
-        assert_eq!(before, Some(Mark { incarnation: "one".into(), mark: 2 }));
+        assert_eq!(before, Some(mark("one", 2)));
     }
 
     #[tokio::test]
     async fn another_incarnation_starts_anew_and_says_what_was_there() {
         let directory = tempfile::tempdir().unwrap();
         let (file, _) = MarkFile::open(directory.path(), "one").unwrap();
-        file.raise(9).await.unwrap();
+        file.raise(9, seen(9)).await.unwrap();
         let (file, before) = MarkFile::open(directory.path(), "two").unwrap();
-        assert_eq!(before, Some(Mark { incarnation: "one".into(), mark: 9 }));
-        file.raise(1).await.unwrap();
+        assert_eq!(before, Some(mark("one", 9)));
+        file.raise(1, seen(1)).await.unwrap();
         let (_, before) = MarkFile::open(directory.path(), "two").unwrap();
-        assert_eq!(before, Some(Mark { incarnation: "two".into(), mark: 1 }));
+        assert_eq!(before, Some(mark("two", 1)));
     }
 }

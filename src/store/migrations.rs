@@ -58,8 +58,8 @@ pub(super) fn rules(postgres: bool) -> BTreeSet<String> {
             .lines()
             .map(|line| line.split("--").next().unwrap_or_default())
             .flat_map(|line| line.split(|char: char| !char.is_alphanumeric() && char != '_'))
-            .filter(|word| !word.is_empty())
             .map(str::to_lowercase)
+            .filter(|word| !["", "if", "not", "exists"].contains(&word.as_str()))
             .collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         for at in 0..words.len() {
@@ -147,7 +147,10 @@ pub(super) async fn run(db: &Db) -> Result<(), OpenError> {
         Db::Postgres(server) => {
             let run = async {
                 let mut tx = server.pool().begin().await?;
+                // another one may be at it, for as long as that takes; what it then does to tables waits for nobody that long
+                sqlx::raw_sql("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0").execute(&mut *tx).await?;
                 sqlx::raw_sql("SELECT pg_advisory_xact_lock(7236838)").execute(&mut *tx).await?;
+                sqlx::raw_sql("SET LOCAL lock_timeout = '10s'").execute(&mut *tx).await?;
                 if server.is_pooled() {
                     sqlx::raw_sql(FORGET_NAMES).execute(&mut *tx).await?;
                 }

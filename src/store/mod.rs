@@ -4,6 +4,7 @@
 //! [`sql`], by name, in both spellings. Writes come in batches: a batch is columns on Postgres and one JSON text on SQLite ([`batch`]), so that the number of statements
 //! in a transaction does not grow with the number of charges.
 
+mod ahead;
 mod alarms;
 mod backup;
 mod batch;
@@ -109,6 +110,12 @@ impl Database {
 
     /// Brings the schema up to date. Doing it again changes nothing.
     pub async fn migrate(&self) -> Result<(), OpenError> {
+        if let Target::Postgres(connect) = &self.target {
+            let direct = self.listens_at.as_deref();
+            ahead::build(direct.unwrap_or(connect), direct.is_some())
+                .await
+                .map_err(|error| OpenError::MigrationFailed(error.to_string()))?;
+        }
         migrations::run(&self.db).await
     }
 

@@ -356,6 +356,7 @@ async fn change_attempts(tx: &mut Tx, written: &[Written<'_>]) -> Result<(), Fau
         batch
             .row()
             .int("id", live.id.0)
+            .int("charge", one.decision.charge.id.0)
             .text("state", attempt_state_name(state))
             .text("imp_uid", imp_uid)
             .text("hint", hint.map(hint_name))

@@ -18,7 +18,7 @@ use rebilld::engine::{Account, Engine, Parts, Tuning, worker};
 use rebilld::ports::clock::Clock;
 use rebilld::ports::courier::{Courier, Handover};
 use rebilld::ports::gateway::{Answer, ChargeRequest, DurableAttempt, Gateway, InvalidRequest, ListPage, Unavailable};
-use rebilld::ports::store::Delivery;
+use rebilld::ports::store::{Delivery, SeenSend};
 use rebilld::ports::switch::KillSwitch;
 use rebilld::ports::wake::Wake;
 use rebilld::ports::watermark::Watermark;
@@ -110,7 +110,7 @@ impl Courier for Around {
 
 #[async_trait]
 impl Watermark for Around {
-    async fn raise(&self, _: i64) -> std::io::Result<()> {
+    async fn raise(&self, _: i64, _: SeenSend) -> std::io::Result<()> {
         Ok(())
     }
 }

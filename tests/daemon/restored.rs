@@ -45,6 +45,39 @@ async fn a_restored_backup_comes_up_on_hold() {
 }
 
 #[tokio::test]
+async fn a_replica_that_died_with_its_primary_still_has_its_lost_sends_missed() {
+    let mut rig = Rig::new(None);
+    let (file, copy) = (rig.home.path("rebilld.db"), rig.home.path("backup.db"));
+    let mut daemon = Daemon::start(&rig.home, "daemon");
+    rig.insert(2).await;
+    rig.until_paid(2).await;
+    daemon.terminate();
+    assert!(daemon.ended(SOON).await.success());
+    std::fs::copy(&file, &copy).expect("as the standby has it");
+    let daemon = Daemon::start(&rig.home, "daemon");
+    rig.insert(1).await;
+    rig.until_paid(3).await;
+    daemon.kill();
+    std::fs::copy(&copy, &file).expect("the standby is promoted");
+    for rest in ["rebilld.db-wal", "rebilld.db-shm"] {
+        let _ = std::fs::remove_file(rig.home.path(rest));
+    }
+    // the other replicas have sent on, and raised the mark past what this one's file says
+    rig.home.sql("UPDATE settings SET high_water = high_water + 100").await;
+    let mut daemon = Daemon::start(&rig.home, "daemon");
+    rig.rewind(1);
+    rig.insert(1).await;
+    until("the row is opened again", SOON, async || (rig.home.books().await.charges.len() == 3).then_some(())).await;
+    let status = rig.status("database");
+    assert_eq!(status["state"], "held");
+    let why = status["why"].as_str().unwrap_or_default();
+    assert!(why.contains("the state directory remembers a send that the database does not"), "{why}");
+    daemon.terminate();
+    assert!(daemon.ended(SOON).await.success());
+    assert_eq!(rig.gateway.charges(), 3, "nothing was sent twice");
+}
+
+#[tokio::test]
 async fn a_payment_that_nobody_here_asked_for_holds_until_its_incident_is_closed() {
     let mut rig = Rig::new(None);
     let mut daemon = Daemon::start(&rig.home, "daemon");

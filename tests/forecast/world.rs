@@ -21,7 +21,7 @@ use rebilld::gateway::portone;
 use rebilld::ports::clock::Clock;
 use rebilld::ports::courier::{Courier, Handover};
 use rebilld::ports::gateway::{Answer, ChargeRequest, DurableAttempt, Gateway, InvalidRequest, ListPage, Unavailable};
-use rebilld::ports::store::Delivery;
+use rebilld::ports::store::{Delivery, SeenSend};
 use rebilld::ports::wake::Wake;
 use rebilld::ports::watermark::Watermark;
 use rebilld::store::codec::Row;
@@ -124,7 +124,7 @@ struct NoMark;
 
 #[async_trait]
 impl Watermark for NoMark {
-    async fn raise(&self, _mark: i64) -> std::io::Result<()> {
+    async fn raise(&self, _mark: i64, _newest: SeenSend) -> std::io::Result<()> {
         Ok(())
     }
 }

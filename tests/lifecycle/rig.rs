@@ -24,7 +24,8 @@ use rebilld::gateway::portone::{self, Wire};
 use rebilld::ports::clock::Clock;
 use rebilld::ports::courier::{Courier, Handover};
 use rebilld::ports::gateway::{Answer, Booking, ChargeRequest, DurableAttempt, Gateway, InvalidRequest, ListPage, Unavailable};
-use rebilld::ports::store::{Delivery, Store};
+use rebilld::ports::store::{Delivery, SeenSend, Store};
+use rebilld::ports::switch::KillSwitch;
 use rebilld::ports::wake::Wake;
 use rebilld::ports::watermark::Watermark;
 use rebilld::store::codec::Row;
@@ -231,7 +232,7 @@ impl Courier for Quiet {
 
 #[async_trait]
 impl Watermark for Quiet {
-    async fn raise(&self, _: i64) -> std::io::Result<()> {
+    async fn raise(&self, _: i64, _: SeenSend) -> std::io::Result<()> {
         Ok(())
     }
 }
@@ -382,6 +383,11 @@ impl World {
 
     /// An engine that has not begun to work.
     pub fn daemon(&self) -> Arc<Daemon> {
+        self.daemon_with(Arc::new(rebilld::ports::switch::NoSwitch))
+    }
+
+    /// One that a switch outside of the database may stop.
+    pub fn daemon_with(&self, switch: Arc<dyn KillSwitch>) -> Arc<Daemon> {
         let life = self.lives.fetch_add(1, Ordering::SeqCst);
         let mut tuning = Tuning::new("sb".parse().unwrap());
         tuning.interval = Duration::from_secs(6 * 3600);
@@ -398,7 +404,7 @@ impl World {
             clock: Arc::clone(&self.clock) as _,
             courier: Arc::new(Quiet),
             watermark: Arc::new(Quiet),
-            switch: Arc::new(rebilld::ports::switch::NoSwitch),
+            switch,
             accounts: vec![self.account()],
             catalog: self.catalog.clone(),
             id_modes: BTreeMap::new(),

@@ -265,7 +265,7 @@ pub struct SimulatedWatermark {
 
 #[async_trait]
 impl Watermark for SimulatedWatermark {
-    async fn raise(&self, mark: i64) -> std::io::Result<()> {
+    async fn raise(&self, mark: i64, _newest: SeenSend) -> std::io::Result<()> {
         self.crash.point().await;
         let nth = self.writes.fetch_add(1, Ordering::SeqCst).to_string();
         if rng(self.seed, &["disk", &nth]).random_range(0..1000) < self.full_disk {

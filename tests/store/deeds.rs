@@ -82,6 +82,7 @@ pub fn begin_of(world: &World, text: &str, claimed: &[Claimed]) -> Begin {
         budget_count: None,
         budget_sum: None,
         fuse: Fuse::NONE,
+        newest: None,
         intents: claimed.iter().map(intent).collect(),
     }
 }

@@ -9,6 +9,51 @@ use super::migrations::{Migration, blank};
 /// Those up to here were there before the rule; no release is so old that it met them.
 const BEFORE: u32 = 14;
 
+/// Tables that grow with every charge: nobody may be kept from writing them while they are read from end to end.
+const LARGE: &[&str] =
+    &["charges", "attempts", "sends", "observations", "events", "deliveries", "ids", "schedules", "subscriptions"];
+
+/// Indexes that PostgreSQL would build over a large table in the transaction of a migration. `ahead`: those of src/store/ahead.rs.
+pub fn holds_up_writers(migrations: &[Migration], ahead: &str) -> Vec<String> {
+    let number = |name: &str| name.split('_').next().and_then(|digits| digits.parse::<u32>().ok()).unwrap_or(u32::MAX);
+    let mut wrong = Vec::new();
+    for (name, text) in migrations.iter().filter(|(name, _)| number(name) > BEFORE) {
+        let text = blank(text).to_lowercase();
+        for statement in text.split(';') {
+            let words: Vec<&str> = statement.split_whitespace().collect();
+            let (index, rest) = match words.as_slice() {
+                ["create", "index", "if", "not", "exists", index, rest @ ..] if ahead.contains(&format!("\"{index}\"")) => {
+                    (index, rest)
+                }
+                ["create", "index", "if", "not", "exists", index, rest @ ..]
+                | ["create", "unique", "index", index, rest @ ..]
+                | ["create", "index", index, rest @ ..] => {
+                    if let ["on", table, ..] = rest
+                        && LARGE.contains(&bare(table))
+                    {
+                        wrong.push(format!(
+                            "migrations/postgres/{name}: {index} holds up writers of {}: build it in src/store/ahead.rs",
+                            bare(table)
+                        ));
+                    }
+                    continue;
+                }
+                _ => continue,
+            };
+            let squeeze = |text: &str| blank(text).to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ");
+            let same = squeeze(statement);
+            let same = same.split_once(" (").map_or("", |(_, on)| on);
+            let line = ahead.lines().find(|line| line.contains(&format!("\"{index}\""))).unwrap_or_default();
+            let line = squeeze(line);
+            let bare = |on: &str| on.trim_end_matches(['"', ')', ',', ' ']).to_owned();
+            if rest.is_empty() || line.split_once("\"(").is_none_or(|(_, on)| bare(on) != bare(same)) {
+                wrong.push(format!("migrations/postgres/{name}: {index} is another one in src/store/ahead.rs"));
+            }
+        }
+    }
+    wrong
+}
+
 /// What takes something away that the release before may still use.
 pub fn takes_away(engine: &str, migrations: &[Migration]) -> Vec<String> {
     let number = |name: &str| name.split('_').next().and_then(|digits| digits.parse::<u32>().ok()).unwrap_or(u32::MAX);
@@ -89,4 +134,18 @@ fn what_takes_away_is_named() {
     ] {
         assert!(wrong(text).contains(says), "{text}: {}", wrong(text));
     }
+}
+
+#[test]
+fn an_index_on_a_large_table_is_built_before_its_migration() {
+    let ahead = "index!(\"big\", \"charges\", \"(a, b) WHERE c IN ('d')\"),";
+    let wrong = |text: &str| holds_up_writers(&migrations(&[("0015_x.sql", text)]), ahead).concat();
+    assert_eq!(
+        wrong("CREATE INDEX IF NOT EXISTS big ON charges (a, b)\n    WHERE c IN ('d'); CREATE INDEX i ON alarms (a);"),
+        ""
+    );
+    assert!(wrong("CREATE INDEX big ON charges (a, b) WHERE c IN ('d');").contains("holds up writers of charges"));
+    assert!(wrong("CREATE INDEX IF NOT EXISTS small ON charges (a);").contains("holds up writers"));
+    assert!(wrong("CREATE UNIQUE INDEX u ON sends (a);").contains("holds up writers of sends"));
+    assert!(wrong("CREATE INDEX IF NOT EXISTS big ON charges (a);").contains("another one"));
 }

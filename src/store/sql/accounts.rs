@@ -127,7 +127,7 @@ pub const HOLD_ACCOUNT: Statement =
 
 pub const BRAKES: Statement = Statement::same(
     "brakes",
-    "SELECT s.killed AS all_killed, s.held AS all_held, a.id, a.killed, a.held, a.paused, a.endpoint_id,
+    "SELECT s.killed AS all_killed, s.held AS all_held, s.high_water, a.id, a.killed, a.held, a.paused, a.endpoint_id,
             a.audited_incarnation = s.incarnation AS audited, NOT a.live OR a.armed_incarnation = s.incarnation AS armed, a.fuse
         FROM settings s LEFT JOIN accounts a ON TRUE",
 );

@@ -160,10 +160,12 @@ pub const INSERT_SENDS: Statement = Statement::two(
 pub const KNOWS_SEND: Statement =
     Statement::same("knows send", "SELECT id FROM sends WHERE id = $1 AND attempt_id = $2 AND begun_at = $3");
 
-/// Refuses (no row) if the brakes of the whole database were pulled after they were read.
+/// Refuses (no row) if the brakes of the whole database were pulled after they were read. Says whether a send is known, as
+/// [`KNOWS_SEND`] does, if there is one to ask for.
 pub const HIGH_WATER: Statement = Statement::same(
     "high water",
-    "UPDATE settings SET high_water = high_water + 1 WHERE NOT killed AND NOT held RETURNING high_water",
+    "UPDATE settings SET high_water = high_water + 1 WHERE NOT killed AND NOT held RETURNING high_water,
+        CAST($1 AS BIGINT) IS NULL OR EXISTS (SELECT 1 FROM sends WHERE id = $1 AND attempt_id = $2 AND begun_at = $3) AS knows",
 );
 
 /// Differs because lists are arrays on Postgres and JSON on SQLite.
@@ -197,19 +199,20 @@ pub const INSERT_OBSERVATIONS: Statement = Statement::two(
 );
 
 /// Differs because batches are arrays on Postgres and JSON on SQLite. `IS NOT DISTINCT FROM` keeps Postgres from walking the index of all live
-/// attempts instead of finding each by its id.
+/// attempts instead of finding each by its id. The charge is named too: a server that has lost an attempt may give its id to another
+/// charge's.
 pub const UPDATE_ATTEMPTS: Statement = Statement::two(
     "update attempts",
     "UPDATE attempts SET state = x.state, imp_uid = x.imp_uid, hint = x.hint, resends = x.resends
         FROM (
-            SELECT CAST(value->>'$.id' AS INTEGER) AS id, value->>'$.state' AS state, value->>'$.imp_uid' AS imp_uid,
-                value->>'$.hint' AS hint, value->>'$.resends' AS resends
+            SELECT CAST(value->>'$.id' AS INTEGER) AS id, CAST(value->>'$.charge' AS INTEGER) AS charge, value->>'$.state' AS state,
+                value->>'$.imp_uid' AS imp_uid, value->>'$.hint' AS hint, value->>'$.resends' AS resends
             FROM jsonb_each($1)
-        ) AS x WHERE attempts.id = x.id AND attempts.state = 'live'",
+        ) AS x WHERE attempts.id = x.id AND attempts.charge_id = x.charge AND attempts.state = 'live'",
     "UPDATE attempts a SET state = x.state, imp_uid = x.imp_uid, hint = x.hint, resends = x.resends
-        FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[]) AS x(id, state, imp_uid, hint,
-            resends)
-        WHERE a.id = x.id AND a.state IS NOT DISTINCT FROM 'live'",
+        FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::bigint[]) AS x(id, charge, state, imp_uid,
+            hint, resends)
+        WHERE a.id = x.id AND a.charge_id IS NOT DISTINCT FROM x.charge AND a.state IS NOT DISTINCT FROM 'live'",
 );
 
 /// Differs because batches are arrays on Postgres and JSON on SQLite.

@@ -1,0 +1,75 @@
+//! The brakes as a send meets them: the database's, and the switch outside of it. Each was read at most a second ago.
+
+use std::sync::atomic::Ordering;
+
+use super::charge::brake_name;
+use super::{AccountRuntime, Engine};
+use crate::ports::store::{NotBegun, StoreError};
+
+/// How often the brakes are read for one send, if reading them takes so long that the answer is old when it comes.
+const READINGS: u32 = 3;
+
+impl Engine {
+    /// What stops a send now. A database that takes longer for an answer than the answer may be old stops it too.
+    pub(super) async fn braked(&self, account: &AccountRuntime) -> Option<&'static str> {
+        for _ in 0..READINGS {
+            let stop = match self.brakes_for(account).await {
+                // what was committed before the fuse blew was within its bounds
+                Ok(Some(NotBegun::Fuse { .. })) => None,
+                Ok(stop) => stop.map(brake_name),
+                Err(_) => Some("the brakes cannot be read"),
+            };
+            let (id, now) = (account.account.id, self.clock.boot());
+            if stop.is_some() || self.brakes.fresh(id, now).is_some() && self.switches.fresh(id, now).is_some() {
+                return stop;
+            }
+        }
+        Some("the brakes are read too slowly")
+    }
+
+    /// What stops sends of an account, read at most a second ago.
+    pub(crate) async fn brakes_for(&self, account: &AccountRuntime) -> Result<Option<NotBegun>, StoreError> {
+        // both are read, each time: the one knows nothing of what the other does; the quicker one last
+        let inside = self.brakes_inside(account).await?;
+        let outside = self.killed_outside(account).await;
+        Ok(if outside { Some(NotBegun::Killed) } else { inside })
+    }
+
+    /// Whether this process is stopped by something else than the database.
+    pub(crate) async fn killed_outside(&self, account: &AccountRuntime) -> bool {
+        self.killed_here.load(Ordering::Acquire) || self.switched_off(account).await
+    }
+
+    /// The same, by the database alone.
+    async fn brakes_inside(&self, account: &AccountRuntime) -> Result<Option<NotBegun>, StoreError> {
+        let id = account.account.id;
+        if account.unaudited.load(Ordering::Acquire) {
+            return Ok(Some(NotBegun::Held));
+        }
+        if let Some(stop) = self.brakes.fresh(id, self.clock.boot()) {
+            return Ok(stop);
+        }
+        let _one_reader = self.brakes.reading.lock().await;
+        if let Some(stop) = self.brakes.fresh(id, self.clock.boot()) {
+            return Ok(stop);
+        }
+        let read_at = self.clock.boot();
+        let brakes = self.brakes_now().await?;
+        self.brakes.held.store(brakes.held, Ordering::Relaxed);
+        let stop = brakes.stop(id, account.account.endpoint);
+        self.brakes.set(id, read_at, stop);
+        Ok(stop)
+    }
+
+    /// Whether the switch outside of the database stops an account, as read at most a second ago.
+    async fn switched_off(&self, account: &AccountRuntime) -> bool {
+        let id = account.account.id;
+        let now = self.clock.boot();
+        if let Some(stop) = self.switches.fresh(id, now) {
+            return stop.is_some();
+        }
+        let stop = self.switch.stopped(&account.account.name).await.map(|_| NotBegun::Killed);
+        self.switches.set(id, now, stop);
+        stop.is_some()
+    }
+}

@@ -1,0 +1,45 @@
+//! A database that has lost what was committed in it.
+
+use rebilld::domain::attempt::{AttemptId, AttemptState, SendId};
+use rebilld::domain::decide::LiveChange;
+use rebilld::ports::store::{Begin, Fence, NotBegun, Recorded, SeenSend, Store};
+
+use super::deeds::{begin_of, decided, entry, token};
+use super::rig::{Engine, World, both, later, now};
+
+both! {
+    async fn a_batch_is_begun_only_where_the_newest_send_is_known(world: World) {
+        let claimed = world.claimed(3, "t").await;
+        let first = world.db.begin(begin_of(&world, "t", &claimed[..1])).await.unwrap();
+        let seen = SeenSend::last_of(&first).unwrap();
+        let second = Begin { newest: Some(seen), ..begin_of(&world, "t", &claimed[1..2]) };
+        assert!(world.db.begin(second).await.unwrap().attempts[0].is_ok());
+        // its number was given to another one since
+        for lost in [
+            SeenSend { begun_at: later(1), ..seen },
+            SeenSend { send: SendId(seen.send.0 + 7), ..seen },
+            SeenSend { attempt: AttemptId(seen.attempt.0 + 7), ..seen },
+        ] {
+            let third = Begin { newest: Some(lost), ..begin_of(&world, "t", &claimed[2..]) };
+            let begun = world.db.begin(third).await.unwrap();
+            assert!(begun.has_lost, "{lost:?}");
+            assert_eq!(begun.attempts[0].as_ref().unwrap_err(), &NotBegun::Held);
+        }
+        assert_eq!(world.count("SELECT count(*) AS n FROM sends").await, 2, "nothing was written");
+        assert_eq!(world.count("SELECT high_water AS n FROM settings").await, 2);
+        assert_eq!(world.db.brakes().await.unwrap().high_water, 2);
+    }
+
+    async fn an_outcome_of_a_lost_attempt_touches_no_other_charge(world: World) {
+        let (_, loaded) = world.begun(2, "t").await;
+        // the attempt that one worker knows by this number was lost, and the other charge's has it now
+        let mut mine = loaded[0].clone();
+        mine.live.as_mut().unwrap().id = loaded[1].live.as_ref().unwrap().id;
+        let ended = decided(&mine, |decision| {
+            decision.live = LiveChange::End { state: AttemptState::Paid, imp_uid: Some("imp_1".to_owned()) };
+        });
+        let recorded = world.db.record(now(), &[entry(&loaded[0], Fence::Claim(token("t")), ended)]).await.unwrap();
+        assert_eq!(recorded, [Recorded::Refused]);
+        assert_eq!(world.count("SELECT count(*) AS n FROM attempts WHERE state = 'live'").await, 2);
+    }
+}
