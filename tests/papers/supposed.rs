@@ -155,7 +155,7 @@ fn change(world: &World) {
         .replace("charge_time = \"00:00\"", "charge_time = \"14:00\"");
     let config = config
         .replace("hours = \"00:00-24:00\"", "hours = \"09:00-22:00\"")
-        .replace("blackouts = \"\"", "blackouts = \"23:30-00:40\"");
+        .replace("blackouts = \"\"", "blackouts = \"23:30-00:40 Asia/Seoul\"");
     world.write("new.toml", &config);
 }
 
