@@ -131,6 +131,8 @@ async fn held(world: &mut World) -> String {
 /// An account whose fuse has blown, and the hash of its wave.
 async fn blown(world: &mut World) -> String {
     world.reset(false);
+    // nothing else may fall due while the wave is looked at
+    world.sql("UPDATE subscriptions SET status = 'cancelled' WHERE external_ref = 'sub-0010'").await;
     world.subscribe(&[("sub-0030", "good-30")]).await;
     world.sql("UPDATE subscriptions SET amount = 6000000 WHERE external_ref = 'sub-0030'").await;
     running(world).await;
