@@ -19,9 +19,6 @@ use std::collections::BTreeSet;
 use rebilld::domain::alarm::AlarmKind;
 use tidy::{deploy, expand, floors, guards, migrations, tree, words};
 
-/// The kinds of alarms, as the code has them.
-const ALARMS: [&str; 13] = AlarmKind::NAMES;
-
 fn tidy(wrong: Vec<String>) {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
 }
@@ -95,7 +92,7 @@ fn dashboard_and_alerts_name_metrics_that_exist() {
 fn every_alarm_has_an_alert_and_a_page() {
     let rules = tree::read(deploy::RULES).expect("the alert rules");
     let kinds: BTreeSet<&str> = deploy::said(&rules, "alarm").into_iter().collect();
-    let expected: BTreeSet<&str> = ALARMS.into_iter().chain(["process-down"]).collect();
+    let expected: BTreeSet<&str> = AlarmKind::NAMES.into_iter().chain(["process-down"]).collect();
     assert_eq!(kinds, expected);
     for page in deploy::said(&rules, "runbook") {
         let text = tree::read(page).unwrap_or_else(|| panic!("{page}: an alert names it, and it is not there"));

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Router;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
@@ -44,7 +45,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     let clock = Arc::new(SystemClock::new());
     let health = Health::new(Arc::clone(&clock) as Arc<dyn Clock>);
     // before the migrations, which may take long: whoever watches this process sees that it lives
-    let serving = serve(&loaded, &health).await?;
+    let serving = serve(&loaded, health.routes()).await?;
     supervisor.starting("bringing the database's schema up to date");
     database.migrate().await?;
     crash::point("start: ", "migrated");
@@ -161,7 +162,7 @@ async fn unarmed(database: &Database, accounts: &[Arc<Account>]) -> Result<Vec<S
 }
 
 /// Listens as the config says, and answers what can be answered before the daemon is up. `None`: it does not listen.
-async fn serve(loaded: &Loaded, health: &Health) -> Result<Option<Serving>, AppError> {
+pub(super) async fn serve(loaded: &Loaded, routes: Router) -> Result<Option<Serving>, AppError> {
     let Some(address) = loaded.settings.http.listen else { return Ok(None) };
     let listener = Listener::bind(address).await.map_err(|why| AppError::Listen { address, why })?;
     let address = listener.address();
@@ -169,7 +170,7 @@ async fn serve(loaded: &Loaded, health: &Health) -> Result<Option<Serving>, AppE
     if !address.ip().is_loopback() {
         warn!(%address, "`http.listen` is no loopback address: whoever reaches it sees health and metrics, and there is no password");
     }
-    Ok(Some(listener.serve(health.routes())))
+    Ok(Some(listener.serve(routes)))
 }
 
 /// What is said once it is up.

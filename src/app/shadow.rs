@@ -12,12 +12,14 @@ use super::ahead::walk;
 use super::assemble::Assembled;
 use super::errors::AppError;
 use super::operate::assembled;
+use super::run::serve;
 use crate::config::Loaded;
 use crate::domain::charge::AccountId;
 use crate::domain::period::instant;
 use crate::engine::Account;
 use crate::engine::audit::List;
 use crate::engine::shadow::{Expected, Line, Verdict, compare, expected};
+use crate::http::shadow::Beside;
 use crate::ports::clock::Clock;
 use crate::time::SystemClock;
 
@@ -138,14 +140,27 @@ pub async fn run_shadow(loaded: Loaded) -> Result<(), AppError> {
     let quit = |kind| signal(kind).map_err(|why| AppError::Internal(format!("signals cannot be listened for: {why}")));
     let (mut terminate, mut interrupt) = (quit(SignalKind::terminate())?, quit(SignalKind::interrupt())?);
     let clock = SystemClock::new();
+    let beside = Beside::default();
+    // the daemon that is to take over may run here already, and has the port then
+    let serving = match serve(&loaded, beside.routes()).await {
+        Err(AppError::Listen { address, why }) => {
+            warn!(%address, %why, "shadow: health and metrics are not answered, because nothing can be listened at here: name another `http.listen`");
+            None
+        }
+        serving => serving?,
+    };
     info!("rebilld is up in shadow mode: nothing is charged, and each day is compared with the gateway's list");
     // by account: the first day that is still to be compared
     let mut next: BTreeMap<String, Date> = BTreeMap::new();
     let work = async {
         loop {
-            let until = match look(&loaded, &clock, &mut next).await {
-                Ok(until) => until,
+            let until = match look(&loaded, &clock, &mut next, &beside).await {
+                Ok(until) => {
+                    beside.looked(clock.now());
+                    until
+                }
                 Err(why) => {
+                    beside.failed();
                     warn!(%why, "shadow: the day could not be compared; again in ten minutes");
                     clock.now().saturating_add(AGAIN).unwrap_or(Timestamp::MAX)
                 }
@@ -158,12 +173,18 @@ pub async fn run_shadow(loaded: Loaded) -> Result<(), AppError> {
         _ = terminate.recv() => info!("SIGTERM: shadow mode ends"),
         _ = interrupt.recv() => info!("SIGINT: shadow mode ends"),
     }
+    drop(serving);
     Ok(())
 }
 
 /// Compares the days that are over, and tells when the next one will be. Everything is opened anew: the config and the plans of the
 /// day count.
-async fn look(loaded: &Loaded, clock: &SystemClock, next: &mut BTreeMap<String, Date>) -> Result<Timestamp, AppError> {
+async fn look(
+    loaded: &Loaded,
+    clock: &SystemClock,
+    next: &mut BTreeMap<String, Date>,
+    beside: &Beside,
+) -> Result<Timestamp, AppError> {
     let assembled = assembled(loaded).await?;
     clock.set(assembled.engine.time());
     let settled = clock.now() - SETTLING;
@@ -172,7 +193,9 @@ async fn look(loaded: &Loaded, clock: &SystemClock, next: &mut BTreeMap<String, 
         let today = settled.to_zoned(account.budget_zone.clone()).date();
         let first = next.entry(account.name.clone()).or_insert(today.yesterday().unwrap_or(today));
         if *first < today {
-            tell(&days(&assembled, account, (*first, today), |_, _| {}).await?);
+            let compared = days(&assembled, account, (*first, today), |_, _| {}).await?;
+            beside.compared(&account.name, Verdict::ALL.map(|verdict| compared.count(verdict)));
+            tell(&compared);
             *first = today;
         }
         let over = midnight(today.tomorrow().unwrap_or(today), &account.budget_zone);

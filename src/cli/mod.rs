@@ -47,6 +47,7 @@ mod webhooks;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
 
@@ -56,9 +57,18 @@ use failure::{Code, Failure};
 use output::Output;
 pub use subscriptions::check_sheet;
 
+/// The release, and the commit that it was built from, if whoever built it said so (`REBILLD_COMMIT`).
+fn release() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| match option_env!("REBILLD_COMMIT") {
+        Some(commit) => format!("{} ({commit})", env!("CARGO_PKG_VERSION")),
+        None => env!("CARGO_PKG_VERSION").to_owned(),
+    });
+    &TEXT
+}
+
 /// Charges subscriptions through PortOne: on time, once, and never in doubt for long.
 #[derive(Debug, Parser)]
-#[command(name = "rebilld", version, propagate_version = true, after_help = AFTER_HELP)]
+#[command(name = "rebilld", version = release(), propagate_version = true, after_help = AFTER_HELP)]
 struct Cli {
     /// Reads this config file; given several times, later ones win [default: ./rebilld.toml, else /etc/rebilld/rebilld.toml]
     #[arg(long, value_name = "FILE", global = true)]

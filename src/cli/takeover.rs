@@ -281,7 +281,10 @@ async fn release(
                     print_json(&json!({ "released": uid, "sends": rows.iter().map(|row| object(row)).collect::<Vec<_>>() }))
                 }
                 Output::Csv => Listing { rows, none: "" }.print(Output::Csv),
-                Output::Table => say(&format!("`{uid}` is charged from here again; {} charges waited for it", waits.len())),
+                Output::Table => {
+                    let (count, s) = (waits.len(), if waits.len() == 1 { "" } else { "s" });
+                    say(&format!("`{uid}` is charged from here again; {count} charge{s} waited for it"))
+                }
             }
         }
     }

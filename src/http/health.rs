@@ -134,7 +134,7 @@ async fn readyz(State(health): State<Health>) -> (StatusCode, Json<Readiness>) {
     (status, Json(readiness))
 }
 
-async fn version() -> Json<Value> {
+pub(super) async fn version() -> Json<Value> {
     Json(json!({ "version": VERSION, "commit": COMMIT }))
 }
 

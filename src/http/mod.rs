@@ -1,4 +1,5 @@
-//! F4: HTTP faces. [`listener`] is the daemon's own: [`health`], [`metrics`] and [`inbox`] are answered on it, and [`ask`] asks it. [`receiver`]
+//! F4: HTTP faces. [`listener`] is the daemon's own: [`health`], [`metrics`] and [`inbox`] are answered on it, and [`ask`] asks it. [`shadow`] is what
+//! `run --shadow` answers there. [`receiver`]
 //! is what the demo and tests listen with.
 
 pub mod ask;
@@ -8,3 +9,4 @@ pub mod listener;
 pub mod metrics;
 pub mod receiver;
 pub mod scrape;
+pub mod shadow;

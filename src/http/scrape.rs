@@ -91,6 +91,8 @@ impl Scrape {
         let counted = engine.stats.missed_counted.get();
         if counted > 0 {
             page.put(&list::MISSED_AGE, &[], Number::time(boot.saturating_sub(Duration::from_secs(counted))));
+            page.put(&list::MISSED_BOOKED, &[], Number::count(engine.stats.missed_booked.get()));
+            page.put(&list::MISSED_BOUNDED, &[], Number::count(engine.stats.missed_bounded.get()));
             for (account, missed) in engine.stats.missed_by.lock().unwrap_or_else(PoisonError::into_inner).iter() {
                 page.put(&list::MISSED, &[account], Number::count(*missed));
             }
@@ -174,6 +176,7 @@ impl Scrape {
             page.put(&list::IN_DOUBT, &name, Number::Whole(of.doubt));
             page.put(&list::OLDEST_DOUBT, &name, age(of.oldest_doubt));
             page.put(&list::IN_REVIEW, &name, Number::Whole(of.review));
+            page.put(&list::PAUSED_BY_RATES, &name, Number::flag(of.paused_by_rates));
             if let Some(at) = of.audited_at {
                 page.put(&list::AUDITED, &name, Number::Micros(at.as_microsecond()));
             }

@@ -102,35 +102,16 @@ impl Database {
         let owed = owed.iter().fold(BAR.to_string(), |text, name| format!("{text}{name}{BAR}"));
         let (kind, account, subject) = (key.kind.name(), key.account.as_str(), key.subject.as_str());
         let concerns = concerns.to_string();
+        let told =
+            [kind.into(), account.into(), subject.into(), what.as_str().into(), next_step.as_str().into(), concerns.into()];
         let written = match step.seen {
             None => {
-                let params = [
-                    kind.into(),
-                    account.into(),
-                    subject.into(),
-                    what.as_str().into(),
-                    next_step.as_str().into(),
-                    concerns.into(),
-                    step.since.into(),
-                    now.into(),
-                    owed.into(),
-                ];
-                self.db.write(&sql::RAISE, &params).await?
+                let raised = [step.since.into(), now.into(), owed.into()];
+                self.db.write(&sql::RAISE, &[told.as_slice(), &raised].concat()).await?
             }
             Some(seen) => {
-                let params = [
-                    kind.into(),
-                    account.into(),
-                    subject.into(),
-                    what.as_str().into(),
-                    next_step.as_str().into(),
-                    concerns.into(),
-                    step.turn.name().into(),
-                    now.into(),
-                    owed.into(),
-                    seen.into(),
-                ];
-                self.db.write(&sql::SAY, &params).await?
+                let said = [step.turn.name().into(), now.into(), owed.into(), seen.into()];
+                self.db.write(&sql::SAY, &[told.as_slice(), &said].concat()).await?
             }
         };
         Ok(written > 0)

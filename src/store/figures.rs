@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Database;
 use super::db::Fault;
 use super::sql::figures;
+use crate::domain::fuse::is_of_rates;
 
 /// Doubts and reviews are looked up at least once an hour.
 const NEXT_LOOK_UP: SignedDuration = SignedDuration::from_hours(2);
@@ -35,6 +36,8 @@ pub struct AccountFigures {
     pub review: i64,
     /// When both ledgers were last compared.
     pub audited_at: Option<Timestamp>,
+    /// Whether it is paused because far too much was declined or in doubt.
+    pub paused_by_rates: bool,
 }
 
 impl Database {
@@ -51,6 +54,7 @@ impl Database {
                 oldest_doubt: row.at_opt("oldest_doubt")?,
                 review: row.int("review")?,
                 audited_at: row.at_opt("audited_at")?,
+                paused_by_rates: row.flag("paused")? && row.text_opt("pause_reason")?.is_some_and(|why| is_of_rates(&why)),
             })
         });
         let mut told = Figures { accounts: accounts.collect::<Result<_, _>>()?, ..Figures::default() };

@@ -15,8 +15,9 @@ use crate::processes::{Daemon, until};
 use crate::rig::{Rig, SOON};
 use crate::support::postgres;
 
-/// Told once something has come in, or has been sent.
-const OF_FACES: [&str; 3] = [list::WEBHOOKS.name, list::ALARMS.name, list::HEARTBEAT.name];
+/// Told once something has come in, or has been sent; and what shadow mode alone tells (`tests/daemon/shadow.rs`).
+const OF_FACES: [&str; 5] =
+    [list::WEBHOOKS.name, list::ALARMS.name, list::HEARTBEAT.name, list::SHADOW.name, list::SHADOW_COMPARED.name];
 /// Told only while the database answers.
 const OF_DATABASE: [&str; 4] = [list::DUE.name, list::IN_DOUBT.name, list::HOLD.name, list::OUTBOX_WAITING.name];
 

@@ -8,7 +8,8 @@ use rebilld::ports::clock::Clock;
 use rebilld::time::SystemClock;
 use serde_json::{Value, json};
 
-use crate::processes::Daemon;
+use crate::ask::{get, until_says};
+use crate::processes::{Daemon, until};
 use crate::rig::{Rig, SOON};
 use crate::support::postgres;
 
@@ -102,9 +103,33 @@ async fn differences_are_told(database: Option<&str>) {
     assert_eq!(text.lines().filter(|line| line.starts_with("main,")).count(), 6, "{text}");
     assert!(untouched(&rig).await, "nothing was opened and nothing was sent");
 
+    let mut rig = rig.listens();
     let mut daemon = Daemon::start_with(&rig.home, "daemon", &["--shadow"]);
+    let address = rig.address().await;
     rig.until_logged("what would have been charged differs from what was charged").await;
     rig.until_logged("sub-c").await;
+    let ready = until_says(address, "/readyz", 200).await.json();
+    assert_eq!((&ready["ready"], &ready["state"]), (&json!(true), &json!("shadow: nothing is charged")));
+    assert_eq!(
+        (get(address, "/livez").status, get(address, "/version").json()["version"].clone()),
+        (200, json!(env!("CARGO_PKG_VERSION")))
+    );
+    let told = get(address, "/metrics").body;
+    for (verdict, count) in [("match", 1), ("declined", 1), ("other_amount", 1), ("missing", 1), ("extra", 2)] {
+        let sample = format!("rebilld_shadow_charges{{account=\"main\",verdict=\"{verdict}\"}} {count}\n");
+        assert!(told.contains(&sample), "{sample} in {told}");
+    }
+    assert!(told.contains("\nrebilld_shadow_last_success_timestamp_seconds "), "{told}");
+    // one more, whose port is taken
+    rig.home.layer("taken", &format!("[http]\nlisten = \"{address}\"\n"));
+    let mut second = Daemon::start_with(&rig.home, "second", &["--shadow"]);
+    until("it says so and goes on", SOON, async || {
+        let log = rig.home.log("second");
+        (log.contains("health and metrics are not answered") && log.contains("rebilld is up in shadow mode")).then_some(())
+    })
+    .await;
+    second.terminate();
+    assert!(second.ended(SOON).await.success());
     daemon.terminate();
     assert!(daemon.ended(SOON).await.success());
     assert!(untouched(&rig).await, "the daemon of the shadow neither");
@@ -133,7 +158,7 @@ async fn two_systems_that_agree_are_told_to_agree() {
     assert!(said.contains("1 match, 1 declined, 0 other amount, 0 missing, 0 extra"), "{said}");
     rig.done(&["kill", "on", "--reason", "the old system charges"]);
     let mut daemon = Daemon::start(&rig.home, "daemon");
-    crate::processes::until("both are opened", SOON, async || (rig.home.books().await.charges.len() == 2).then_some(())).await;
+    until("both are opened", SOON, async || (rig.home.books().await.charges.len() == 2).then_some(())).await;
     daemon.terminate();
     assert!(daemon.ended(SOON).await.success());
     assert_eq!(rig.done(&["run", "--shadow", "--days", "3"]), said);

@@ -111,7 +111,7 @@ async fn a_key_that_portone_may_have_charged_waits_for_an_operator() {
     rig.done(&[&["review", "rule", &format!("sub-0:{today}"), "void"][..], &reason].concat());
     rig.done(&with("good-0", &[]));
     let said = rig.done(&with("good-1", &["--send"]));
-    assert!(said.contains("charged from here again; 1 charges waited"), "{said}");
+    assert!(said.contains("charged from here again; 1 charge waited"), "{said}");
     rig.until_paid(1).await;
     let ledger = rig.gateway.ledger();
     assert!(ledger.charges().all(|post| post.customer_uid.as_deref() == Some("good-1")), "the other was charged by PortOne");

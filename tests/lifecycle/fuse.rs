@@ -49,6 +49,17 @@ async fn charges(world: &World, external_ref: &str) -> Vec<String> {
     rows.iter().map(|row| format!("{}/{}", row.text("state").unwrap(), row.text("waiting").unwrap())).collect()
 }
 
+/// PortOne's own schedule is going to charge the card of s3.
+async fn book_s3(world: &World) {
+    let booked = BookedKey {
+        customer_uid: "card-s3".to_owned(),
+        bookings: 1,
+        first_at: Some(at("2028-01-20T10:00")),
+        checked_at: world.clock.now(),
+    };
+    world.db.desk().checked(world.clock.now(), AccountId(1), &[booked], &[]).await.unwrap();
+}
+
 async fn price(world: &World, external_ref: &str, amount: i64) {
     world.sql(&format!("UPDATE subscriptions SET amount = {amount} WHERE external_ref = '{external_ref}'")).await;
 }
@@ -129,13 +140,7 @@ both! {
         let world = world(engine, 4, Fuse { hour_count: Some(2), ..Fuse::NONE }).await;
         world.subscribe("late", "monthly", "2028-01-10", &[("charge_time", "'13:30'")]).await;
         world.live_until("2028-01-10T12:00").await;
-        let booked = BookedKey {
-            customer_uid: "card-s3".to_owned(),
-            bookings: 1,
-            first_at: Some(at("2028-01-20T10:00")),
-            checked_at: world.clock.now(),
-        };
-        world.db.desk().checked(world.clock.now(), AccountId(1), &[booked], &[]).await.unwrap();
+        book_s3(&world).await;
         approve(&world, &shown(&world).await).await.unwrap();
         world.live_until("2028-01-10T14:00").await;
         assert_eq!(charges(&world, "s3").await, ["due/card_rest"], "PortOne's own schedule is going to charge it");
@@ -147,13 +152,7 @@ both! {
         for a_day_down in [false, true] {
         let world = world(engine, 4, Fuse { hour_count: Some(2), ..Fuse::NONE }).await;
         world.live_until("2028-01-10T12:00").await;
-        let booked = BookedKey {
-            customer_uid: "card-s3".to_owned(),
-            bookings: 1,
-            first_at: Some(at("2028-01-20T10:00")),
-            checked_at: world.clock.now(),
-        };
-        world.db.desk().checked(world.clock.now(), AccountId(1), &[booked], &[]).await.unwrap();
+        book_s3(&world).await;
         approve(&world, &shown(&world).await).await.unwrap();
         // nothing else of the account falls due: an hour after the other, the resting member alone comes back to W2
         world.live_until("2028-01-10T13:10").await;

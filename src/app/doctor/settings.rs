@@ -7,14 +7,19 @@ use super::Report;
 use crate::config::{Loaded, Problem, SecretSource, Secrets};
 
 pub(super) fn problems(report: &mut Report, problems: Vec<Problem>) {
+    all_wrong(report, "config", problems, "put it right; `rebilld config reference` explains each key");
+}
+
+/// Texts of problems name files and keys, and never what is in a secret.
+fn all_wrong(report: &mut Report, check: &'static str, problems: Vec<Problem>, remedy: &str) {
     for problem in problems {
-        report.wrong(
-            "config",
-            problem.origin.to_string(),
-            problem.text,
-            "put it right; `rebilld config reference` explains each key",
-        );
+        report.wrong(check, problem.origin.to_string(), problem.text, remedy);
     }
+}
+
+/// `1 account`, `2 accounts`.
+fn counted(count: usize, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
 }
 
 pub(super) fn config(report: &mut Report, loaded: &Loaded, mut found: Vec<Problem>) {
@@ -34,7 +39,10 @@ pub(super) fn config(report: &mut Report, loaded: &Loaded, mut found: Vec<Proble
     if sound {
         let settings = &loaded.settings;
         let files = if loaded.files.is_empty() { "the environment alone".to_owned() } else { loaded.files.join(", ") };
-        let what = format!("{} accounts, {} plans, tag {}", settings.accounts.len(), settings.plans.len(), settings.tag);
+        let what = {
+            let (accounts, plans) = (counted(settings.accounts.len(), "account"), counted(settings.plans.len(), "plan"));
+            format!("{accounts}, {plans}, tag {}", settings.tag)
+        };
         report.ok("config", files, what);
     }
 }
@@ -43,15 +51,8 @@ pub(super) fn config(report: &mut Report, loaded: &Loaded, mut found: Vec<Proble
 pub(super) fn secrets(report: &mut Report, loaded: &Loaded) -> Secrets {
     let (secrets, problems) = loaded.secrets_in_spite();
     let sound = problems.is_empty();
-    for problem in problems {
-        // the text names the file and the way out, and never what is in it
-        report.wrong(
-            "secrets",
-            problem.origin.to_string(),
-            problem.text,
-            "see what is wrong; a secret has a file of mode 0600 or 0640, or is a systemd credential",
-        );
-    }
+    let remedy = "see what is wrong; a secret has a file of mode 0600 or 0640, or is a systemd credential";
+    all_wrong(report, "secrets", problems, remedy);
     let settings = &loaded.settings;
     let keys = settings.accounts.values().flat_map(|account| [&account.imp_key, &account.imp_secret]);
     let sources = keys.chain(settings.webhooks.iter().map(|webhook| &webhook.secret));

@@ -60,10 +60,11 @@ fn of_all(facts: &Facts, now: Timestamp, found: &mut Vec<Condition>) {
         stale.key.subject = "count".to_owned();
         found.push(stale);
     } else if missed.total > 0 {
-        let (total, s) = (missed.total, if missed.total == 1 { " is" } else { "s are" });
-        let what = format!(
-            "{total} charge{s} past due by two hours and wait for nothing that is shown (schedules and look-ups among them)."
+        let (total, are) = (
+            missed.total,
+            if missed.total == 1 { " is past due by two hours and waits" } else { "s are past due by two hours and wait" },
         );
+        let what = format!("{total} charge{are} for nothing that is shown (schedules and look-ups among them).");
         let mut one = condition(AlarmKind::MissedCharges, "", what, None, "rebilld charges list --state due");
         one.concerns = json!({ "missed": total });
         found.push(one);

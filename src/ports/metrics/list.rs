@@ -103,6 +103,8 @@ metrics! {
         "Whether a kill switch stops the account's sends: in the database, by a file, or by a signal.";
     PAUSED = "rebilld_paused", Kind::Gauge, FLAG, ACCOUNT,
         "Whether the account is paused.";
+    PAUSED_BY_RATES = "rebilld_paused_by_rates", Kind::Gauge, FLAG, ACCOUNT,
+        "Whether it is paused because far too much was declined or in doubt.";
     ARMED = "rebilld_armed", Kind::Gauge, FLAG, ACCOUNT,
         "Whether the account may charge from this database; always 1 on a sandbox.";
     BREAKER_OPEN = "rebilld_breaker_open", Kind::Gauge, FLAG, ACCOUNT,
@@ -118,6 +120,10 @@ metrics! {
         "Past due by two hours, and waiting for nothing that is shown. Counted every five minutes by this process.";
     MISSED_AGE = "rebilld_missed_count_age_seconds", Kind::Gauge, SECONDS, [],
         "How long ago that was last counted: beyond ten minutes it says nothing any more.";
+    MISSED_BOOKED = "rebilld_missed_booked_charges", Kind::Gauge, "charges", [],
+        "Past due by two hours, of billing keys that PortOne's own schedule has or may have charged (`rebilld takeover check`).";
+    MISSED_BOUNDED = "rebilld_missed_bounded_charges", Kind::Gauge, "charges", [],
+        "Past due by a day, and put off by the budget or the fuse.";
     IN_DOUBT = "rebilld_in_doubt", Kind::Gauge, "charges", ACCOUNT,
         "Charges that may have been paid, and are being looked up. 20,000 means that many or more.";
     OLDEST_DOUBT = "rebilld_oldest_doubt_age_seconds", Kind::Gauge, SECONDS, ACCOUNT,
@@ -163,6 +169,11 @@ metrics! {
         "Alarms that this process handed to its channels.";
     HEARTBEAT = "rebilld_heartbeat_last_success_timestamp_seconds", Kind::Gauge, SECONDS, [],
         "When this process last reached the `heartbeat_url`; Unix time.";
+
+    SHADOW = "rebilld_shadow_charges", Kind::Gauge, "charges", ["account", "verdict"],
+        "Of `run --shadow` alone: what the days that were compared last came to.";
+    SHADOW_COMPARED = "rebilld_shadow_last_success_timestamp_seconds", Kind::Gauge, SECONDS, [],
+        "Of `run --shadow` alone: when it last could look at the days that are over; Unix time.";
 }
 
 #[cfg(test)]

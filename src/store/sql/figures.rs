@@ -19,7 +19,7 @@ macro_rules! looked_up {
 pub const ACCOUNTS: Statement = Statement::same(
     "figures of accounts",
     concat!(
-        "SELECT a.id, a.name, a.audited_quick_at AS audited_at,
+        "SELECT a.id, a.name, a.audited_quick_at AS audited_at, a.paused, a.pause_reason,
             (SELECT count(*) FROM (
                 SELECT c.next_at FROM charges c WHERE c.account_id = a.id AND c.state = 'due' AND c.next_at IS NOT NULL
                     AND c.next_at <= $1 ORDER BY c.next_at LIMIT 100000) d) AS due,
