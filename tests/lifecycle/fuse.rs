@@ -135,7 +135,7 @@ both! {
             first_at: Some(at("2028-01-20T10:00")),
             checked_at: world.clock.now(),
         };
-        world.db.desk().checked(world.clock.now(), AccountId(1), &[booked], &[]).await.unwrap();
+        world.db.desk().checked((world.clock.now(), world.clock.now()), AccountId(1), &[booked], &[]).await.unwrap();
         approve(&world, &shown(&world).await).await.unwrap();
         world.live_until("2028-01-10T14:00").await;
         assert_eq!(charges(&world, "s3").await, ["due/card_rest"], "PortOne's own schedule is going to charge it");
@@ -153,7 +153,7 @@ both! {
             first_at: Some(at("2028-01-20T10:00")),
             checked_at: world.clock.now(),
         };
-        world.db.desk().checked(world.clock.now(), AccountId(1), &[booked], &[]).await.unwrap();
+        world.db.desk().checked((world.clock.now(), world.clock.now()), AccountId(1), &[booked], &[]).await.unwrap();
         approve(&world, &shown(&world).await).await.unwrap();
         // nothing else of the account falls due: an hour after the other, the resting member alone comes back to W2
         world.live_until("2028-01-10T13:10").await;
