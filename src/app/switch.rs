@@ -108,7 +108,6 @@ impl Watch {
         let text = here.join("\n");
         self.database.daemon_stopped_by(&self.instance, Some(text.as_str()).filter(|text| !text.is_empty())).await
     }
-
 }
 
 impl Ear {

@@ -301,7 +301,8 @@ pub async fn release(
     };
     let look = Look { database, account: &account, ahead, known: &known };
     // nothing is freed by the look itself: whether or not its time had come, what waits for the key is sent by the operator's word alone
-    let Seen { began, at, booked, failed, .. } = look.see(BTreeSet::from([uid.to_owned()]), async || database.clock().await).await?;
+    let Seen { began, at, booked, failed, .. } =
+        look.see(BTreeSet::from([uid.to_owned()]), async || database.clock().await).await?;
     if let Some((_, why)) = failed.first() {
         return Err(AppError::Unavailable(format!("whether {uid} is still booked cannot be seen: {why}")));
     }

@@ -47,7 +47,12 @@ impl Ear {
     pub fn open() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("its address");
-        let shared = Arc::new(Shared { heard: Mutex::default(), status: AtomicU16::new(200), silent: AtomicBool::new(false), refused: Mutex::default() });
+        let shared = Arc::new(Shared {
+            heard: Mutex::default(),
+            status: AtomicU16::new(200),
+            silent: AtomicBool::new(false),
+            refused: Mutex::default(),
+        });
         let ours = Arc::clone(&shared);
         std::thread::spawn(move || {
             let mut kept = Vec::new();

@@ -107,9 +107,12 @@ impl Lookout {
     fn missed(&self) -> MissedFacts {
         let (stats, boot) = (&self.engine.stats, self.engine.boot());
         let counted = Duration::from_secs(stats.missed_counted.get()).max(self.began);
-        // what waits for a booked key, or for budget and fuse for a day, is missed as well
-        let total = [&stats.missed, &stats.missed_booked, &stats.missed_bounded].into_iter().map(|gauge| gauge.get()).sum();
-        MissedFacts { total, age: boot.saturating_sub(counted).as_secs() }
+        MissedFacts {
+            unexplained: stats.missed.get(),
+            booked: stats.missed_booked.get(),
+            bounded: stats.missed_bounded.get(),
+            age: boot.saturating_sub(counted).as_secs(),
+        }
     }
 
     /// Without breakers that have not been open for long.

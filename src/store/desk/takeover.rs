@@ -92,7 +92,13 @@ impl Desk<'_> {
     /// Keeps what a check saw: which keys are booked, and which are not. What rested for a key that is free now is due at once. A key
     /// of which a booking may have been carried out meanwhile is not free, nor one that another check has seen booked since `began`, when the
     /// gateway was first asked; `now`: when it had answered.
-    pub async fn checked(&self, (began, now): (Timestamp, Timestamp), account: AccountId, booked: &[BookedKey], free: &[String]) -> Result<(), Fault> {
+    pub async fn checked(
+        &self,
+        (began, now): (Timestamp, Timestamp),
+        account: AccountId,
+        booked: &[BookedKey],
+        free: &[String],
+    ) -> Result<(), Fault> {
         let mut tx = self.database.begin_write().await?;
         for key in booked {
             let (uid, count) = (key.customer_uid.as_str(), key.bookings);
