@@ -9,8 +9,8 @@ use crate::http::inbox::{Inbox, Parts, router};
 use crate::http::listener::Serving;
 use crate::ports::secret::Secret;
 
-/// Takes webhooks in from now on; what it returns takes them up, for ever. A daemon that does not listen takes none. Accounts that have no address yet get
-/// one; `rebilld webhooks url` shows it.
+/// Takes webhooks in from now on; what it returns takes them up, for ever. A daemon that does not listen takes none. Accounts that
+/// have no address yet get one; `rebilld webhooks url` shows it.
 pub(super) async fn open(
     serving: Option<&Serving>,
     settings: &Settings,

@@ -127,7 +127,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
         _ = terminate.recv() => info!("SIGTERM: finishing what is in flight"),
         _ = interrupt.recv() => info!("SIGINT: finishing what is in flight; once more to end at once"),
         why = helpers.ended() => broken = Some(why),
-        () = ended(&mut serving) => broken = Some(AppError::Internal("the listener ended by itself: start the daemon again, and report it".to_owned())),
+        () = ended(&mut serving) => broken = Some(silent()),
         ended = &mut worker => {
             return Err(AppError::Internal(format!("the worker ended by itself: {ended:?}")));
         }
@@ -194,6 +194,10 @@ async fn ended(serving: &mut Option<Serving>) {
         Some(serving) => serving.ended().await,
         None => std::future::pending().await,
     }
+}
+
+fn silent() -> AppError {
+    AppError::Internal("the listener ended by itself: start the daemon again, and report it".to_owned())
 }
 
 /// What is said once it is up.
