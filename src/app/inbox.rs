@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::task::JoinSet;
-
 use super::assemble::{Assembled, random};
 use super::errors::AppError;
 use crate::config::Settings;
@@ -11,11 +9,14 @@ use crate::http::inbox::{Inbox, Parts, router};
 use crate::http::listener::Serving;
 use crate::ports::secret::Secret;
 
-/// Takes webhooks in until what it returns is dropped. A daemon that does not listen takes none. Accounts that have no address yet get
-/// one; `rebilld webhooks url` shows it.
-pub(super) async fn open(serving: Option<&Serving>, settings: &Settings, assembled: &Assembled) -> Result<JoinSet<()>, AppError> {
-    let mut tasks = JoinSet::new();
-    let Some(serving) = serving else { return Ok(tasks) };
+/// Takes webhooks in from now on; what it returns takes them up, for ever. A daemon that does not listen takes none. Accounts that
+/// have no address yet get one; `rebilld webhooks url` shows it.
+pub(super) async fn open(
+    serving: Option<&Serving>,
+    settings: &Settings,
+    assembled: &Assembled,
+) -> Result<Option<impl Future<Output = ()> + use<>>, AppError> {
+    let Some(serving) = serving else { return Ok(None) };
     let engine = &assembled.engine;
     let tokens: Vec<(String, Secret)> =
         settings.accounts.keys().map(|account| (account.clone(), Secret::new(random()))).collect();
@@ -29,6 +30,5 @@ pub(super) async fn open(serving: Option<&Serving>, settings: &Settings, assembl
         per_second: settings.http.webhooks_per_second,
     });
     serving.add(router(Arc::clone(&inbox)));
-    tasks.spawn(inbox.keep());
-    Ok(tasks)
+    Ok(Some(inbox.keep()))
 }

@@ -10,6 +10,7 @@ pub mod doctor;
 mod errors;
 pub mod expect;
 mod guard;
+mod helpers;
 mod inbox;
 mod kill_files;
 mod notify;

@@ -80,11 +80,13 @@ impl Supervisor {
         self.tell(&format!("STATUS={at}"));
     }
 
+    /// Whether there is anybody to tell.
+    pub fn is_there(&self) -> bool {
+        self.line.is_some()
+    }
+
     /// Says that the daemon is up once its loop has looked, and from then on what it does. Runs until it is dropped.
     pub async fn keep(self: Arc<Self>, engine: Arc<Engine>) {
-        if self.line.is_none() {
-            return;
-        }
         engine.pulse.looked().await;
         let mut said = self.status(&engine).await;
         self.turn(Phase::Starting, Phase::Up, &format!("READY=1\nSTATUS={said}"));

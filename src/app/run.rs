@@ -11,11 +11,12 @@ use super::assemble::{assemble, open};
 use super::channels;
 use super::errors::AppError;
 use super::expect;
+use super::helpers::Helpers;
 use super::inbox;
 use super::kill_files::KillFiles;
 use super::notify::Supervisor;
 use super::reload::{Reloader, confirmed, instance};
-use super::switch::Watch;
+use super::switch::{Ear, Watch};
 use crate::config::{Loaded, Sources};
 use crate::engine::{Account, worker};
 use crate::http::health::Health;
@@ -33,6 +34,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     loaded.runnable()?;
     let variable = |name| sources.environment.get(name);
     crash::arm(variable(crash::KILL_AT), variable(crash::TELL)).map_err(AppError::Internal)?;
+    crash::arm_helper(variable(crash::BREAK));
     // from now on it means "read the config again", and no longer the end
     let hangup = listen_for(SignalKind::hangup())?;
     // and this one "send nothing any more"
@@ -45,7 +47,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     let clock = Arc::new(SystemClock::new());
     let health = Health::new(Arc::clone(&clock) as Arc<dyn Clock>);
     // before the migrations, which may take long: whoever watches this process sees that it lives
-    let serving = serve(&loaded, health.routes()).await?;
+    let mut serving = serve(&loaded, health.routes()).await?;
     supervisor.starting("bringing the database's schema up to date");
     database.migrate().await?;
     crash::point("start: ", "migrated");
@@ -56,7 +58,10 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     let (engine, wake) = (Arc::clone(&assembled.engine), assembled.wake.clone());
     let (database, accounts) = (Arc::clone(&assembled.database), assembled.accounts.clone());
     channels::check(&accounts, &database, clock.as_ref()).await?;
-    let webhooks = inbox::open(serving.as_ref(), &loaded.settings, &assembled).await?;
+    let mut helpers = Helpers::default();
+    if let Some(keep) = inbox::open(serving.as_ref(), &loaded.settings, &assembled).await? {
+        helpers.begin("webhooks", keep);
+    }
     let grace = loaded.settings.worker.shutdown_grace;
     let url = loaded.settings.database.url.to_string();
     let files = KillFiles::new(&loaded.settings.kill_file);
@@ -71,7 +76,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     let pinger = Pinger::of(&loaded, &engine, &database)?;
     let reloader = Reloader::begin(loaded, sources, (&assembled, &supervisor)).await?;
     let up = Up { database: url, plans: engine.in_force().catalog.plans.len() };
-    let listener = tokio::spawn({
+    helpers.begin("rows", {
         let (database, wake) = (Arc::clone(&database), wake.clone());
         let plans = engine.plans_changed.clone();
         async move { database.listen(wake, plans).await }
@@ -83,22 +88,33 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     crash::point("start: ", "up");
     info!(database = %up.database, accounts = %names.join(", "), plans = up.plans, "rebilld is up");
 
+    let ear = Ear {
+        engine: Arc::clone(&engine),
+        database: Arc::clone(&database),
+        files: files.clone(),
+        instance: instance(),
+        pulls: Arc::default(),
+    };
+    helpers.begin("signal", ear.run(pull));
     let watch = Watch {
         engine: Arc::clone(&engine),
         database: Arc::clone(&database),
         files,
         accounts: names.iter().map(|name| (*name).to_owned()).collect(),
         instance: instance(),
-        pulls: Arc::default(),
     };
-    let watching = tokio::spawn(watch.run(pull));
-    let reloading = tokio::spawn(reloader.run(hangup));
-    let looking_out = tokio::spawn(lookout.run());
-    let pinging = pinger.map(|pinger| tokio::spawn(pinger.run()));
-    let expecting = tokio::spawn(expect::keep(Arc::clone(&database), Arc::clone(&engine), accounts.clone()));
+    helpers.begin("kill switch", watch.run());
+    helpers.begin("config", reloader.run(hangup));
+    helpers.begin("alarms", lookout.run());
+    if let Some(pinger) = pinger {
+        helpers.begin("heartbeat", pinger.run());
+    }
+    helpers.begin("expectations", expect::keep(Arc::clone(&database), Arc::clone(&engine), accounts.clone()));
     // before the loop begins: its first beat is the first ping
     supervisor.watch(&engine);
-    let telling = tokio::spawn(Arc::clone(&supervisor).keep(Arc::clone(&engine)));
+    if supervisor.is_there() {
+        helpers.begin("service manager", Arc::clone(&supervisor).keep(Arc::clone(&engine)));
+    }
     health.up(Arc::clone(&engine));
     if let Some(serving) = &serving {
         let moved = assembled.moved.iter().map(|account| account.name.clone()).collect();
@@ -107,9 +123,12 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     }
     let mut worker = tokio::spawn(worker::run(Arc::clone(&engine)));
     let (mut terminate, mut interrupt) = (listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?);
+    let mut broken = None;
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM: finishing what is in flight"),
         _ = interrupt.recv() => info!("SIGINT: finishing what is in flight; once more to end at once"),
+        why = helpers.ended() => broken = Some(why),
+        () = ended(&mut serving) => broken = Some(silent()),
         ended = &mut worker => {
             return Err(AppError::Internal(format!("the worker ended by itself: {ended:?}")));
         }
@@ -117,14 +136,9 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     health.draining();
     supervisor.stopping();
     crash::point("stop: ", "asked");
-    telling.abort();
     engine.stop();
     // ticks carry nothing, and a config that is half taken is taken at the next start
-    reloading.abort();
-    expecting.abort();
-    watching.abort();
-    looking_out.abort();
-    pinging.inspect(tokio::task::JoinHandle::abort);
+    drop(helpers);
     if let Err(why) = database.leave_watch(&instance()).await {
         warn!(%why, "another daemon looks after alarms a little later");
     }
@@ -137,11 +151,13 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
         _ = interrupt.recv() => false,
     };
     worker.abort();
-    listener.abort();
-    drop((serving, webhooks));
+    drop(serving);
     crash::point("stop: ", "drained");
     database.close().await;
     drop(lock);
+    if let Some(why) = broken {
+        return Err(why);
+    }
     if drained {
         info!("rebilld has stopped: nothing is under way");
         return Ok(());
@@ -171,6 +187,18 @@ pub(super) async fn serve(loaded: &Loaded, routes: Router) -> Result<Option<Serv
         warn!(%address, "`http.listen` is no loopback address: whoever reaches it sees health and metrics, and there is no password");
     }
     Ok(Some(listener.serve(routes)))
+}
+
+/// Waits until it answers no more, which it should for ever.
+async fn ended(serving: &mut Option<Serving>) {
+    match serving {
+        Some(serving) => serving.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn silent() -> AppError {
+    AppError::Internal("the listener ended by itself: start the daemon again, and report it".to_owned())
 }
 
 /// What is said once it is up.

@@ -1,4 +1,5 @@
-//! Watches what stops this daemon from outside of the database, says so at once, and hears SIGUSR1.
+//! Watches what stops this daemon from outside of the database, and says so at once; and hears SIGUSR1, by itself: the watch may
+//! wait for a database that is slow, and a signal waits for nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,6 +32,14 @@ pub(super) struct Watch {
     /// Names of the accounts that are charged for.
     pub accounts: Vec<String>,
     pub instance: String,
+}
+
+/// Hears SIGUSR1.
+pub(super) struct Ear {
+    pub engine: Arc<Engine>,
+    pub database: Arc<Database>,
+    pub files: KillFiles,
+    pub instance: String,
     /// How often the signal came.
     pub pulls: Arc<AtomicU32>,
 }
@@ -46,7 +55,7 @@ struct Said {
 
 impl Watch {
     /// Runs until it is dropped.
-    pub async fn run(self, mut pull: Signal) {
+    pub async fn run(self) {
         let mut said = Said::default();
         // nothing is known of what an earlier start has left in the daemon's row
         let mut told: Option<Vec<String>> = None;
@@ -72,10 +81,7 @@ impl Watch {
             if told.as_ref() != Some(&lines) && self.tell(&lines).await.is_ok() {
                 told = Some(lines);
             }
-            tokio::select! {
-                () = tokio::time::sleep(EVERY) => {}
-                Some(()) = pull.recv() => self.pulled(),
-            }
+            tokio::time::sleep(EVERY).await;
         }
     }
 
@@ -102,8 +108,17 @@ impl Watch {
         let text = here.join("\n");
         self.database.daemon_stopped_by(&self.instance, Some(text.as_str()).filter(|text| !text.is_empty())).await
     }
+}
 
-    /// SIGUSR1: this process stops at once, and all others as soon as the database knows.
+impl Ear {
+    /// Runs until it is dropped.
+    pub async fn run(self, mut pull: Signal) {
+        while pull.recv().await.is_some() {
+            self.pulled();
+        }
+    }
+
+    /// This process stops at once, and all others as soon as the database knows.
     fn pulled(&self) {
         self.engine.kill_here(true);
         let pull = self.pulls.fetch_add(1, Ordering::AcqRel) + 1;

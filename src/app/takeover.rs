@@ -105,6 +105,7 @@ pub struct Look<'a> {
 struct Seen {
     /// When all answers were there.
     at: Timestamp,
+    began: Timestamp,
     booked: Vec<BookedKey>,
     /// Keys without bookings, and those among them that PortOne may have charged.
     free: Vec<String>,
@@ -121,8 +122,8 @@ impl Look<'_> {
         checked: &mut Checked,
     ) -> Result<(), AppError> {
         checked.keys += keys.len() as u64;
-        let Seen { at, booked, free, passed, failed } = self.see(keys, clock).await?;
-        self.database.desk().checked(at, self.account.id, &booked, &free).await?;
+        let Seen { began, at, booked, free, passed, failed } = self.see(keys, clock).await?;
+        self.database.desk().checked((began, at), self.account.id, &booked, &free).await?;
         checked.booked.extend(booked);
         checked.passed.extend(passed);
         checked.failed.extend(failed);
@@ -145,7 +146,7 @@ impl Look<'_> {
         let answers: Vec<_> = answers.buffer_unordered(SIDE_BY_SIDE).collect().await;
         // not earlier: what was still to come when the first key was asked for may have been carried out before the last one was
         let now = clock().await?;
-        let mut seen = Seen { at: now, booked: Vec::new(), free: Vec::new(), passed: Vec::new(), failed: Vec::new() };
+        let mut seen = Seen { began, at: now, booked: Vec::new(), free: Vec::new(), passed: Vec::new(), failed: Vec::new() };
         for (customer_uid, found) in answers {
             let passed = self.known.get(&customer_uid).filter(|known| known.may_be_charged(now));
             match found {
@@ -300,11 +301,12 @@ pub async fn release(
     };
     let look = Look { database, account: &account, ahead, known: &known };
     // nothing is freed by the look itself: whether or not its time had come, what waits for the key is sent by the operator's word alone
-    let Seen { at, booked, failed, .. } = look.see(BTreeSet::from([uid.to_owned()]), async || database.clock().await).await?;
+    let Seen { began, at, booked, failed, .. } =
+        look.see(BTreeSet::from([uid.to_owned()]), async || database.clock().await).await?;
     if let Some((_, why)) = failed.first() {
         return Err(AppError::Unavailable(format!("whether {uid} is still booked cannot be seen: {why}")));
     }
-    database.desk().checked(at, account.id, &booked, &[]).await?;
+    database.desk().checked((began, at), account.id, &booked, &[]).await?;
     let waits = database.desk().waits_for_key(account.id, uid).await?;
     let now = database.clock().await?;
     let released = match booked.into_iter().next() {

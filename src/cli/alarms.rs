@@ -11,6 +11,7 @@ use super::failure::{Code, Failure};
 use super::output::{Field, Listing, at, field};
 use crate::app::alarms::{Told, channels};
 use crate::config::By;
+use crate::courier::alarms::NotTold;
 use crate::domain::alarm::{Alarm, Standing};
 use crate::ports::clock::Clock;
 use crate::time::SystemClock;
@@ -65,7 +66,7 @@ async fn test(context: &Context, only: Option<&str>) -> Result<(), Failure> {
     }
 }
 
-fn row(told: &Told, answer: Result<String, String>) -> Vec<Field> {
+fn row(told: &Told, answer: Result<String, NotTold>) -> Vec<Field> {
     let by = match told.settings.by {
         By::Webhook { .. } => "webhook",
         By::Slack { .. } => "slack",
@@ -73,7 +74,7 @@ fn row(told: &Told, answer: Result<String, String>) -> Vec<Field> {
     };
     let (delivered, said) = match answer {
         Ok(said) => (true, said),
-        Err(why) => (false, why),
+        Err(why) => (false, why.to_string()),
     };
     vec![
         field("channel", told.channel.name()),

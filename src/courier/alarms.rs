@@ -21,6 +21,22 @@ use crate::ports::secret::Secret;
 /// Where commands are looked for; nothing else of the daemon's environment reaches them, because it may hold secrets.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
+/// Why a try did not get through.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct NotTold {
+    why: String,
+    /// The receiver refuses this message as it stands (HTTP 400, 413, 415, 422): another try would be refused too. Any other
+    /// answer may change, an address that is wrong (404) as well: somebody may put it right.
+    pub is_of_the_message: bool,
+}
+
+impl From<String> for NotTold {
+    fn from(why: String) -> Self {
+        Self { why, is_of_the_message: false }
+    }
+}
+
 /// How an alarm gets to somebody.
 #[derive(Debug, Clone)]
 pub enum Way {
@@ -85,7 +101,7 @@ impl Channel {
     }
 
     /// Tries once. What it says came back, for people; or what went wrong.
-    pub async fn tell(&self, alarm: &Alarm) -> Result<String, String> {
+    pub async fn tell(&self, alarm: &Alarm) -> Result<String, NotTold> {
         match &self.ready {
             Ready::Webhook { url, key, client } => {
                 let body = alarm.json().to_string();
@@ -101,12 +117,13 @@ impl Channel {
             Ready::Slack { url, client } => self.post(client.post(url.clone()), alarm.slack().to_string()).await,
             Ready::Command { program, arguments } => {
                 let ran = tokio::time::timeout(self.timeout, run(program, arguments, &alarm.json())).await;
-                ran.unwrap_or_else(|_| Err(format!("the command did not end within {} s and was killed", self.timeout.as_secs())))
+                let late = || Err(format!("the command did not end within {} s and was killed", self.timeout.as_secs()));
+                Ok(ran.unwrap_or_else(|_| late())?)
             }
         }
     }
 
-    async fn post(&self, request: RequestBuilder, body: String) -> Result<String, String> {
+    async fn post(&self, request: RequestBuilder, body: String) -> Result<String, NotTold> {
         let json = HeaderValue::from_static("application/json");
         exchange(request.header(CONTENT_TYPE, json).body(body).timeout(self.timeout)).await
     }
@@ -127,12 +144,12 @@ impl Heartbeat {
     }
 
     /// One GET.
-    pub async fn ping(&self) -> Result<(), String> {
+    pub async fn ping(&self) -> Result<(), NotTold> {
         exchange(self.client.get(self.url.clone()).timeout(self.timeout)).await.map(drop)
     }
 }
 
-async fn exchange(request: RequestBuilder) -> Result<String, String> {
+async fn exchange(request: RequestBuilder) -> Result<String, NotTold> {
     let mut response = request.send().await.map_err(describe)?;
     let status = response.status();
     let mut read = 0;
@@ -143,7 +160,10 @@ async fn exchange(request: RequestBuilder) -> Result<String, String> {
         }
     }
     let said = format!("HTTP {}", status.as_u16());
-    if status.is_success() { Ok(said) } else { Err(said) }
+    if status.is_success() {
+        return Ok(said);
+    }
+    Err(NotTold { why: said, is_of_the_message: matches!(status.as_u16(), 400 | 413 | 415 | 422) })
 }
 
 async fn run(program: &str, arguments: &[String], alarm: &Value) -> Result<String, String> {

@@ -78,7 +78,12 @@ impl Engine {
         let mut failures = 0usize;
         loop {
             match self.store.record(self.now(), entries).await {
-                Ok(results) => return results,
+                Ok(results) => {
+                    if failures > 0 {
+                        say_what_was_written_before(entries, &results);
+                    }
+                    return results;
+                }
                 Err(StoreError::Corrupt(why)) => {
                     error!(%why, charges = entries.len(), "outcomes cannot be written; their sends stay open and are looked up");
                     return vec![Recorded::FenceLost; entries.len()];
@@ -215,6 +220,15 @@ impl Engine {
         } else {
             info!(charge = %charge.id, external_ref = %charge.external_ref, %period, amount = %charge.amount, from, to, rule = decision.rule, next_at, "a charge changed state");
         }
+    }
+}
+
+/// A COMMIT whose answer was lost may have been made: writing the same again finds the claim gone, and says nothing else.
+fn say_what_was_written_before(entries: &[Entry], results: &[Recorded]) {
+    let lost = entries.iter().zip(results).filter(|(_, result)| **result == Recorded::FenceLost);
+    for decision in lost.filter_map(|(entry, _)| entry.decision.as_ref()) {
+        let (charge, to) = (&decision.charge, decision.charge.state.name());
+        warn!(charge = %charge.id, external_ref = %charge.external_ref, to, rule = decision.rule, "the database had not answered a write of an outcome, and it is not written again: it was written before, or the charge is in other hands (`rebilld explain`)");
     }
 }
 

@@ -1,10 +1,12 @@
 //! The daemon's own listener. A stranger who reaches it gets bounded time, bounded memory and a bounded number of connections,
-//! and cannot keep anybody else from an answer: the oldest connection makes room for the newest.
+//! and cannot keep anybody else from an answer: the oldest connection makes room for the newest, and one whose whole request is here
+//! only where there is no other.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -80,6 +82,13 @@ impl Serving {
     }
 }
 
+impl Serving {
+    /// Waits until nothing is answered any more, which does not happen by itself.
+    pub async fn ended(&mut self) {
+        let _ = (&mut self.task).await;
+    }
+}
+
 impl Drop for Serving {
     fn drop(&mut self) {
         // its connections are its own, and end with it
@@ -87,9 +96,16 @@ impl Drop for Serving {
     }
 }
 
+/// A connection.
+struct Open {
+    task: AbortHandle,
+    /// A whole request has come, and its answer is being made.
+    asked: Arc<AtomicBool>,
+}
+
 async fn accept(socket: TcpListener, router: Arc<RwLock<Router>>) {
     let mut tasks = JoinSet::new();
-    let mut connections: BTreeMap<u64, AbortHandle> = BTreeMap::new();
+    let mut connections: BTreeMap<u64, Open> = BTreeMap::new();
     let mut number: u64 = 0;
     loop {
         let accepted = tokio::select! {
@@ -111,28 +127,36 @@ async fn accept(socket: TcpListener, router: Arc<RwLock<Router>>) {
             }
         };
         while connections.len() >= CONNECTIONS {
-            // an honest request has been answered long before it is the oldest
-            if let Some((_, oldest)) = connections.pop_first() {
-                oldest.abort();
+            // an honest request has come long before it is the oldest; its answer may take as long as the database does
+            let waits = |(number, open): (&u64, &Open)| (!open.asked.load(Ordering::Acquire)).then_some(*number);
+            let oldest = connections.iter().find_map(waits).or_else(|| connections.keys().next().copied());
+            if let Some(open) = oldest.and_then(|number| connections.remove(&number)) {
+                open.task.abort();
             }
         }
         number += 1;
-        let (this, router) = (number, Arc::clone(&router));
-        let handle = tasks.spawn(async move {
-            converse(stream, router).await;
+        let (this, router, asked) = (number, Arc::clone(&router), Arc::<AtomicBool>::default());
+        let ours = Arc::clone(&asked);
+        let task = tasks.spawn(async move {
+            converse(stream, router, ours).await;
             this
         });
-        connections.insert(number, handle);
+        connections.insert(number, Open { task, asked });
     }
 }
 
 /// One connection to its end, which is never a failure of ours.
-async fn converse(stream: TcpStream, router: Arc<RwLock<Router>>) {
+async fn converse(stream: TcpStream, router: Arc<RwLock<Router>>, asked: Arc<AtomicBool>) {
     let service = service_fn(move |request: Request<Incoming>| {
         let router = router.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let asked = Arc::clone(&asked);
         async move {
+            // a body that is still to come may never come
+            asked.store(request.body().is_end_stream(), Ordering::Release);
             let answer = TowerToHyperService::new(router).call(request);
-            tokio::time::timeout(ANSWER, answer).await.unwrap_or_else(|_| Ok(too_slow()))
+            let answer = tokio::time::timeout(ANSWER, answer).await.unwrap_or_else(|_| Ok(too_slow()));
+            asked.store(false, Ordering::Release);
+            answer
         }
     });
     let mut http = http1::Builder::new();

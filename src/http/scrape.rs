@@ -32,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Scrape {
     engine: Arc<Engine>,
     database: Arc<Database>,
+    /// When this process came up, by CLOCK_BOOTTIME.
+    began: Duration,
     /// Accounts that nothing is sent for, because an operator has to confirm where to.
     moved: Vec<String>,
     /// Whether the config that was read last is not in force.
@@ -53,7 +55,8 @@ impl Scrape {
         moved: Vec<String>,
         refused: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Self {
-        Self { engine, database, moved, refused: Box::new(refused), read: tokio::sync::Mutex::default() }
+        let began = engine.boot();
+        Self { engine, database, began, moved, refused: Box::new(refused), read: tokio::sync::Mutex::default() }
     }
 
     pub fn routes(self) -> Router {
@@ -89,8 +92,10 @@ impl Scrape {
         }
         page.put(&list::CLOCK_OFFSET, &[], Number::Micros(engine.stats.clock_offset.load(Ordering::Relaxed)));
         let counted = engine.stats.missed_counted.get();
+        // a count that was never made is as old as the process: its alert has to fire
+        let since = if counted > 0 { Duration::from_secs(counted) } else { self.began };
+        page.put(&list::MISSED_AGE, &[], Number::time(boot.saturating_sub(since)));
         if counted > 0 {
-            page.put(&list::MISSED_AGE, &[], Number::time(boot.saturating_sub(Duration::from_secs(counted))));
             page.put(&list::MISSED_BOOKED, &[], Number::count(engine.stats.missed_booked.get()));
             page.put(&list::MISSED_BOUNDED, &[], Number::count(engine.stats.missed_bounded.get()));
             for (account, missed) in engine.stats.missed_by.lock().unwrap_or_else(PoisonError::into_inner).iter() {

@@ -9,6 +9,9 @@ pub const KILL_AT: &str = "KILL_REBILLD_AT";
 /// A file to which each point is added as it is passed, one a line.
 pub const TELL: &str = "TELL_REBILLD_POINTS";
 
+/// Names a helper of the daemon, which panics as soon as it runs.
+pub const BREAK: &str = "BREAK_REBILLD_HELPER";
+
 #[cfg(debug_assertions)]
 mod armed {
     use std::fs::File;
@@ -24,6 +27,17 @@ mod armed {
     }
 
     static PLAN: OnceLock<Plan> = OnceLock::new();
+    static BROKEN: OnceLock<String> = OnceLock::new();
+
+    pub fn arm_helper(name: Option<&str>) {
+        if let Some(name) = name {
+            let _ = BROKEN.set(name.to_owned());
+        }
+    }
+
+    pub fn helper(name: &str) {
+        assert!(BROKEN.get().is_none_or(|broken| broken != name), "the helper {name} is to break");
+    }
 
     /// Arms this process. What cannot be read arms nothing and is an error.
     pub fn arm(at: Option<&str>, tell: Option<&str>) -> Result<(), String> {
@@ -65,6 +79,23 @@ pub use armed::arm;
 #[cfg(not(debug_assertions))]
 pub fn arm(_at: Option<&str>, _tell: Option<&str>) -> Result<(), String> {
     Ok(())
+}
+
+/// From now on the helper of this name breaks. A release build cannot be armed.
+pub fn arm_helper(name: Option<&str>) {
+    #[cfg(debug_assertions)]
+    armed::arm_helper(name);
+    #[cfg(not(debug_assertions))]
+    let _ = name;
+}
+
+/// A helper of the daemon begins: here it panics if it is the one that is to break.
+#[inline]
+pub fn helper(name: &str) {
+    #[cfg(debug_assertions)]
+    armed::helper(name);
+    #[cfg(not(debug_assertions))]
+    let _ = name;
 }
 
 /// The point that is called `what` and then `of`: the process may end here.

@@ -220,6 +220,29 @@ fn durable(row: &Row) -> Result<(), OpenError> {
     Ok(())
 }
 
+impl super::Database {
+    /// What a standby that is promoted may lack, if there is one, for people.
+    pub async fn standby_gap(&self) -> Result<Option<String>, Fault> {
+        let rows = self.read(&accounts::STANDBYS, &[]).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        Ok(gap(&row.text("synchronous_commit")?, &row.text("names")?, row.int("standbys")?))
+    }
+}
+
+fn gap(synchronous_commit: &str, names: &str, standbys: i64) -> Option<String> {
+    let lacks = "a standby that is promoted may lack the last commits";
+    match (names.trim(), synchronous_commit) {
+        ("", _) if standbys == 0 => None,
+        ("", _) => Some(format!(
+            "something replicates from it, and nothing does synchronously (`synchronous_standby_names` is empty): {lacks}"
+        )),
+        (_, "on" | "remote_apply") => None,
+        (_, other) => {
+            Some(format!("`synchronous_commit` is `{other}`, so that a COMMIT does not wait for the standby's disk: {lacks}"))
+        }
+    }
+}
+
 /// The sole right of a daemon to work on a SQLite file, for as long as this value lives.
 #[derive(Debug)]
 pub struct DaemonLock {
@@ -264,6 +287,16 @@ mod tests {
         assert!(recent(130_000).is_ok() && recent(170_002).is_ok());
         let said = recent(120_022).unwrap_err().to_string();
         assert_eq!(said, "the PostgreSQL server has version 12, and rebilld needs 13 or later: upgrade the server");
+    }
+
+    #[test]
+    fn only_a_synchronous_standby_keeps_what_was_acknowledged() {
+        let lacks =
+            |commit, names, standbys| gap(commit, names, standbys).is_some_and(|what| what.contains("may lack the last commits"));
+        assert!(!lacks("on", "", 0) && !lacks("local", " ", 0), "there is no standby");
+        assert!(lacks("on", "", 1) && lacks("remote_apply", "", 2), "an asynchronous one");
+        assert!(!lacks("on", "one", 1) && !lacks("remote_apply", "ANY 1 (a, b)", 2));
+        assert!(lacks("local", "one", 1) && lacks("remote_write", "one", 1));
     }
 
     #[test]

@@ -272,6 +272,32 @@ both! {
         until("it is over", SOON, async || (ear.turns("kill-switch").last()? == "resolved").then_some(())).await;
     }
 
+    async fn a_message_that_is_refused_holds_up_no_other(database) {
+        let (rig, ear) = listened_to(database, "");
+        ear.refuses("\"kind\":\"kill-switch\"", 503);
+        let _daemon = Daemon::start(&rig.home, "daemon");
+        rig.done(&["kill", "on", "--reason", "a test"]);
+        // after the third try the pause is longer than anybody waits here
+        until("it is tried three times", SOON, async || (ear.turns("kill-switch").len() >= 3).then_some(())).await;
+        rig.done(&["hold", "set", "--reason", "a test"]);
+        ear.until_heard("hold", &["raised"]).await;
+        // a receiver says of one message that it is wrong as it stands
+        ear.refuses("\"kind\":\"clock\"", 400);
+        rig.sql_of(
+            "UPDATE settings SET unsteady_until = (unixepoch() + 1800) * 1000000",
+            "UPDATE settings SET unsteady_until = now() + interval '30 minutes'",
+        )
+        .await;
+        ear.until_heard("clock", &["raised"]).await;
+        rig.until_logged("an alarm is given up").await;
+        // what nobody took is over: the end is told, and the beginning not after it
+        rig.done(&["kill", "off", "--reason", "a test"]);
+        until("the end is told", SOON, async || (ear.turns("kill-switch").last()? == "resolved").then_some(())).await;
+        rig.home.sql("UPDATE settings SET unsteady_until = NULL").await;
+        ear.until_heard("clock", &["raised", "resolved"]).await;
+        assert_eq!((ear.turns("clock").len(), ear.turns("hold").len()), (2, 1), "what is refused as it stands is not sent again");
+    }
+
     async fn a_dead_channel_is_in_nobodys_way(database) {
         let (mut rig, ear) = listened_to(database, "");
         let (dead, told) = (Ear::open(), rig.home.path("told.jsonl"));

@@ -34,6 +34,8 @@ struct Shared {
     status: AtomicU16,
     /// It takes requests and never answers.
     silent: AtomicBool,
+    /// A request with this in its body gets this status.
+    refused: Mutex<Option<(&'static str, u16)>>,
 }
 
 pub struct Ear {
@@ -45,7 +47,12 @@ impl Ear {
     pub fn open() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("its address");
-        let shared = Arc::new(Shared { heard: Mutex::default(), status: AtomicU16::new(200), silent: AtomicBool::new(false) });
+        let shared = Arc::new(Shared {
+            heard: Mutex::default(),
+            status: AtomicU16::new(200),
+            silent: AtomicBool::new(false),
+            refused: Mutex::default(),
+        });
         let ours = Arc::clone(&shared);
         std::thread::spawn(move || {
             let mut kept = Vec::new();
@@ -63,6 +70,11 @@ impl Ear {
 
     pub fn answers(&self, status: u16) {
         self.shared.status.store(status, Ordering::Release);
+    }
+
+    /// From now on what has this in its body is refused.
+    pub fn refuses(&self, words: &'static str, status: u16) {
+        *self.shared.refused.lock().expect("nobody panicked") = Some((words, status));
     }
 
     pub fn falls_silent(&self) {
@@ -114,11 +126,13 @@ fn answer(mut stream: TcpStream, shared: &Shared) -> Option<TcpStream> {
     let mut body = vec![0; length.unwrap_or(0)];
     reader.read_exact(&mut body).ok()?;
     let heard = Heard { line: line.trim_end().to_owned(), headers, body: String::from_utf8_lossy(&body).into_owned() };
+    let refused = *shared.refused.lock().expect("nobody panicked");
+    let refused = refused.filter(|(words, _)| heard.body.contains(words)).map(|(_, status)| status);
     shared.heard.lock().expect("nobody panicked").push(heard);
     if shared.silent.load(Ordering::Acquire) {
         return Some(stream);
     }
-    let status = shared.status.load(Ordering::Acquire);
+    let status = refused.unwrap_or_else(|| shared.status.load(Ordering::Acquire));
     let _ = stream.write_all(format!("HTTP/1.1 {status} X\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok").as_bytes());
     None
 }

@@ -136,6 +136,32 @@ async fn many_idle_connections_neither_starve_it_nor_eat_its_files() {
 }
 
 #[tokio::test]
+async fn a_flood_does_not_cut_off_a_slow_scrape() {
+    let database = postgres::database().await;
+    let rig = Rig::new(Some(&database.url)).listens();
+    let _daemon = Daemon::start(&rig.home, "daemon");
+    let address = rig.address().await;
+    until_says(address, "/readyz", 200).await;
+    let mut locking = database.connect().await;
+    let lock = "BEGIN; LOCK TABLE charges, schedules, accounts, settings IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(lock).execute(&mut locking).await.expect("the lock");
+    let slow = std::thread::spawn(move || get_with(address, "/metrics", ""));
+    // connections are taken in their order: those who are answered now came later
+    for _ in 0..20 {
+        assert_eq!(get(address, "/livez").status, 200);
+    }
+    let starts = ["", "GET /livez HTTP/1.1\r\nhost: x", "POST /livez HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\nx"];
+    let mut held = Vec::new();
+    for n in 0..400 {
+        held.extend(idle(address, starts[n % starts.len()]));
+    }
+    assert!(held.len() > 300, "{} connections were taken", held.len());
+    let told = tokio::task::spawn_blocking(|| slow.join().expect("it did not panic")).await.expect("it ended");
+    let told = told.expect("the scrape is answered");
+    assert!(told.status == 200 && told.body.contains("\nrebilld_database_up 0\n"), "{}", told.body);
+}
+
+#[tokio::test]
 async fn a_head_or_a_body_without_end_is_cut_off() {
     let rig = Rig::new(None).listens();
     let _daemon = Daemon::start(&rig.home, "daemon");

@@ -176,6 +176,37 @@ async fn a_signal_stops_a_daemon_on_sqlite_too() {
     goes_on(&rig, "good-").await;
 }
 
+/// The daemon waits for a lock on its own row, to say what stops an account that nothing is due for.
+#[tokio::test]
+async fn a_signal_is_heard_while_the_database_is_slow() {
+    let database = postgres::database().await;
+    let mut rig = slow(Some(&database.url)).await;
+    let keys = format!(
+        "imp_key_file = \"{}\"\nimp_secret_file = \"{}\"",
+        rig.home.path("key").display(),
+        rig.home.path("secret").display()
+    );
+    let second = format!("[accounts.second]\nbase_url = \"{}\"\n{keys}\ninclude_sandbox = true\n", rig.gateway.url());
+    rig.home.layer("second", &second);
+    let daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_asked(5).await;
+    let mut locking = database.connect().await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE config_daemons IN ACCESS EXCLUSIVE MODE").execute(&mut locking).await.expect("the lock");
+    std::fs::write(file(&rig, "kill.second"), "").expect("a file");
+    let mut looking = database.connect().await;
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE config_daemons SET stopped_by%'";
+    until("it waits for its row", SOON, async || {
+        let waiting: i64 = sqlx::query_scalar(waits).fetch_one(&mut looking).await.expect("a number");
+        (waiting > 0).then_some(())
+    })
+    .await;
+    pull(&daemon);
+    stops(&rig, "good-", SystemClock::new().now()).await;
+    assert!(rig.home.log("daemon").contains("SIGUSR1"));
+    drop(locking);
+    until("the others know", SOON, async || (rig.status("database")["state"] == "killed").then_some(())).await;
+}
+
 #[tokio::test]
 async fn a_signal_that_the_database_has_not_heard_of_outlives_the_process() {
     let mut server = postgres::Server::start(&[]);

@@ -123,6 +123,19 @@ async fn every_metric_is_told_by_a_daemon_that_has_charged_on_postgres() {
 }
 
 #[tokio::test]
+async fn a_count_that_never_succeeded_is_old() {
+    let rig = Rig::new(None).listens();
+    // what a count reads and nothing else at the start
+    rig.home.sql("ALTER TABLE key_bookings RENAME TO gone").await;
+    let _daemon = Daemon::start(&rig.home, "daemon");
+    let address = rig.address().await;
+    rig.until_logged("what is missed could not be counted").await;
+    until_counted(address, "rebilld_missed_count_age_seconds", 2.0).await;
+    assert_eq!(scrape(address).sum("rebilld_missed_charges", &[]), 0.0, "and no count is told");
+    assert!(!get(address, "/metrics").body.contains("\nrebilld_missed_charges{"));
+}
+
+#[tokio::test]
 async fn a_database_that_is_down_is_left_out_and_said_to_be() {
     let mut server = postgres::Server::start(&[]);
     let database = server.database().await;

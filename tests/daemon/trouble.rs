@@ -2,9 +2,14 @@
 
 use std::fs;
 
+use rebilld::ports::crash::BREAK;
+
 use crate::processes::{Daemon, until};
 use crate::refusals::may_mount;
 use crate::rig::{Rig, SOON};
+
+/// What runs beside the dispatch loop.
+const HELPERS: [&str; 8] = ["alarms", "kill switch", "signal", "config", "expectations", "rows", "webhooks", "service manager"];
 
 /// Until so many charges are shown as waiting for a later moment.
 async fn until_waiting(rig: &Rig, count: usize) {
@@ -29,6 +34,25 @@ async fn charges_wait_visibly_for_a_gateway_that_is_down() {
     rig.until_paid(5).await;
     let ledger = rig.gateway.ledger();
     assert_eq!((ledger.charges().count(), ledger.payments.len()), (5, 5), "each is charged once");
+}
+
+/// A daemon without its ears or without its voice looks well from outside, so it ends and is started again.
+#[tokio::test]
+async fn a_helper_that_ends_by_itself_ends_the_daemon() {
+    let mut rig = Rig::new(None).listens();
+    rig.insert(1).await;
+    for helper in HELPERS {
+        let mut daemon = Daemon::start_under(&rig.home, helper, &[(BREAK, helper), ("NOTIFY_SOCKET", "@nobody-listens-here")]);
+        assert_eq!(daemon.ended(SOON).await.code(), Some(70), "{helper}");
+        let log = rig.home.log(helper);
+        assert!(log.contains(&format!("the helper `{helper}` ended by itself")), "{helper}: {log}");
+    }
+    let mut daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_paid(1).await;
+    daemon.terminate();
+    assert_eq!(daemon.ended(SOON).await.code(), Some(0));
+    let ledger = rig.gateway.ledger();
+    assert_eq!((ledger.payments.len(), ledger.charges().count()), (1, 1), "what was under way was finished");
 }
 
 #[tokio::test]

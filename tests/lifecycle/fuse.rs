@@ -57,7 +57,7 @@ async fn book_s3(world: &World) {
         first_at: Some(at("2028-01-20T10:00")),
         checked_at: world.clock.now(),
     };
-    world.db.desk().checked(world.clock.now(), AccountId(1), &[booked], &[]).await.unwrap();
+    world.db.desk().checked((world.clock.now(), world.clock.now()), AccountId(1), &[booked], &[]).await.unwrap();
 }
 
 async fn price(world: &World, external_ref: &str, amount: i64) {

@@ -92,8 +92,8 @@ both! {
             checked_at: now(),
         };
         let desk = world.db.desk();
-        desk.checked(now(), world.account.id, &[key(&booked, 2), key("elsewhere", 1)], &[]).await.unwrap();
-        desk.checked(now(), world.account.id, &[key(&booked, 3)], &[other.clone(), "elsewhere".to_owned()]).await.unwrap();
+        desk.checked((now(), now()), world.account.id, &[key(&booked, 2), key("elsewhere", 1)], &[]).await.unwrap();
+        desk.checked((now(), now()), world.account.id, &[key(&booked, 3)], &[other.clone(), "elsewhere".to_owned()]).await.unwrap();
         assert_eq!(desk.booked_keys(world.account.id).await.unwrap(), [key(&booked, 3)], "the last check counts");
         let of_subscription = desk.booking_of(claimed[0].charge.subscription.0).await.unwrap();
         assert_eq!((of_subscription, desk.booking_of(claimed[1].charge.subscription.0).await.unwrap()), (Some(key(&booked, 3)), None));
@@ -111,9 +111,9 @@ both! {
             &rests.replace("$1", &later(3600).as_microsecond().to_string()),
             &rests.replace("$1", &format!("to_timestamp({})", later(3600).as_second())),
         ).await.unwrap();
-        desk.checked(now(), world.account.id, &[], std::slice::from_ref(&other)).await.unwrap();
+        desk.checked((now(), now()), world.account.id, &[], std::slice::from_ref(&other)).await.unwrap();
         assert!(world.db.claim(&claim_of(&world, Lane::Send, "u", 5)).await.unwrap().is_empty());
-        desk.checked(now(), world.account.id, &[], std::slice::from_ref(&booked)).await.unwrap();
+        desk.checked((now(), now()), world.account.id, &[], std::slice::from_ref(&booked)).await.unwrap();
         let freed = world.db.claim(&claim_of(&world, Lane::Send, "u", 5)).await.unwrap();
         assert_eq!(freed.iter().map(|claimed| claimed.charge.id).collect::<Vec<_>>(), [claimed[0].charge.id]);
         assert!(world.db.begin(begin_of(&world, "u", &freed)).await.unwrap().attempts[0].is_ok());
@@ -131,7 +131,7 @@ both! {
         let (desk, account) = (world.db.desk(), world.account.id);
         let check = async |at: i64, booked: &[BookedKey]| {
             let free = if booked.is_empty() { vec![uid.clone()] } else { Vec::new() };
-            desk.checked(later(at), account, booked, &free).await.unwrap();
+            desk.checked((later(at), later(at)), account, booked, &free).await.unwrap();
             desk.booked_keys(account).await.unwrap()
         };
         assert_eq!(check(0, &[key(DAY, 0)]).await, [key(DAY, 0)]);
@@ -156,6 +156,31 @@ both! {
         assert_eq!(world.count("SELECT count(*) AS n FROM journal WHERE action = 'takeover release'").await, 1);
     }
 
+    async fn an_older_look_frees_no_key(world: World) {
+        let claimed = world.claimed(1, "t").await;
+        let uid = claimed[0].payer.customer_uid.clone();
+        let (desk, account) = (world.db.desk(), world.account.id);
+        let key = |checked: i64| BookedKey {
+            customer_uid: uid.clone(),
+            bookings: 1,
+            first_at: Some(later(DAY)),
+            checked_at: later(checked),
+        };
+        let frees = async |began: i64, now: i64| {
+            desk.checked((later(began), later(now)), account, &[], std::slice::from_ref(&uid)).await.unwrap();
+            desk.booked_keys(account).await.unwrap().is_empty()
+        };
+        // one look began, another one began and ended while the key was being booked, and only then the first one is written
+        desk.checked((later(30), later(40)), account, &[key(40)], &[]).await.unwrap();
+        assert!(!frees(20, 50).await, "it may have asked before the key was booked");
+        let begun = world.db.begin(begin_of(&world, "t", &claimed)).await.unwrap();
+        assert!(matches!(begun.attempts[0], Err(NotBegun::CardStopped { stop: KeyStop::Booked, .. })), "{begun:?}");
+        // nor does an older look that saw it booked make a newer one look old
+        desk.checked((later(10), later(15)), account, &[key(15)], &[]).await.unwrap();
+        assert!(!frees(20, 60).await, "what was known at 40 s is known still");
+        assert!(frees(60, 70).await, "one that began later does");
+    }
+
     async fn a_booking_without_a_time_is_not_forgotten_for_one_that_has_one(world: World) {
         let (desk, account) = (world.db.desk(), world.account.id);
         let key = |first_at, checked: i64| BookedKey {
@@ -164,9 +189,9 @@ both! {
             first_at,
             checked_at: later(checked),
         };
-        desk.checked(later(0), account, &[key(None, 0)], &[]).await.unwrap();
-        desk.checked(later(60), account, &[key(Some(later(DAY)), 60)], &[]).await.unwrap();
-        desk.checked(later(120), account, &[], &["card-1".to_owned()]).await.unwrap();
+        desk.checked((later(0), later(0)), account, &[key(None, 0)], &[]).await.unwrap();
+        desk.checked((later(60), later(60)), account, &[key(Some(later(DAY)), 60)], &[]).await.unwrap();
+        desk.checked((later(120), later(120)), account, &[], &["card-1".to_owned()]).await.unwrap();
         let known = desk.booked_keys(account).await.unwrap();
         assert_eq!(known, [key(None, 60)], "PortOne may have carried it out: an operator has to look");
         assert!(known[0].may_be_charged(later(120)));

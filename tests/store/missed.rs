@@ -79,7 +79,7 @@ both! {
         };
         let desk = world.db.desk();
         let waits = async |seconds: i64| desk.waits_for_booked(later(seconds) - GRACE).await.unwrap();
-        desk.checked(now(), world.account.id, std::slice::from_ref(&key), &[]).await.unwrap();
+        desk.checked((now(), now()), world.account.id, std::slice::from_ref(&key), &[]).await.unwrap();
         assert_eq!(world.missed_at(7_199).await, Missed::default(), "two hours are not over");
         assert_eq!(waits(7_199).await, []);
         let booked = Missed { booked: 1, ..Missed::default() };

@@ -1,47 +1,46 @@
-//! The line to one channel: what waits for it, tried again and again by itself, so that a dead one is in nobody's way.
+//! The line to one channel: tells what waits for it, again and again, so that a dead one is in nobody's way.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::Told;
+use super::queue::{Next, Queue};
 use crate::config::AlarmChannel;
-use crate::domain::alarm::{Alarm, AlarmKey};
+use crate::domain::alarm::{Alarm, AlarmKey, Severity};
 use crate::engine::Engine;
-use crate::ports::retry::RetryPolicy;
 use crate::store::Database;
 
-/// Alarms that wait in memory for one channel; more wait in the database.
-const WAITING: usize = 64;
-
-/// 1 s, 4 s, 16 s, 1 min, 4 min, then every 10 min: about three quarters of an hour in all, a tenth up or down.
-const TRIES: RetryPolicy =
-    RetryPolicy { tries: 10, first: Duration::from_secs(1), factor: 4, longest: Duration::from_secs(600), jitter_percent: 10 };
-
 /// An alarm on its way.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Parcel {
     pub alarm: Alarm,
-    /// Its row, and when that was told; `None`: it is said from memory.
-    pub row: Option<(AlarmKey, Timestamp)>,
+    /// What it is about.
+    pub key: AlarmKey,
+    /// When it was told, as its row says; `None`: it has no row, and is said from memory.
+    pub row: Option<Timestamp>,
 }
 
-/// What became of a parcel, by the alarm's id. One that has ended is kept as long as its row still says that it is owed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    OnIt,
-    Ended,
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    came: Notify,
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 pub(super) struct Line {
     pub settings: AlarmChannel,
-    parcels: mpsc::Sender<Parcel>,
-    known: Arc<Mutex<BTreeMap<String, Way>>>,
+    engine: Arc<Engine>,
+    shared: Arc<Shared>,
     task: JoinHandle<()>,
 }
 
@@ -53,66 +52,71 @@ impl Drop for Line {
 
 impl Line {
     pub fn begin(told: Told, database: Arc<Database>, engine: Arc<Engine>) -> Self {
-        let (parcels, waiting) = mpsc::channel(WAITING);
-        let known = Arc::<Mutex<BTreeMap<String, Way>>>::default();
+        let shared = Arc::<Shared>::default();
         let settings = told.settings.clone();
-        let task = tokio::spawn(carry(told, waiting, database, engine, Arc::clone(&known)));
-        Self { settings, parcels, known, task }
+        let task = tokio::spawn(carry(told, Arc::clone(&shared), database, Arc::clone(&engine)));
+        Self { settings, engine, shared, task }
     }
 
-    /// Puts an alarm on its way, unless it is or has been. What finds no room is offered again by the next look. Returns
-    /// whether it has ended, and only its row does not know yet.
+    /// Puts an alarm on its way, as [`Queue::offer`] says.
     pub fn offer(&self, parcel: Parcel) -> bool {
-        let id = parcel.alarm.id.clone();
-        let mut known = lock(&self.known);
-        match known.get(&id) {
-            Some(way) => return *way == Way::Ended,
-            None if self.parcels.try_send(parcel).is_ok() => known.insert(id, Way::OnIt),
-            None => None,
-        };
-        false
+        let ended = self.shared.queue().offer(parcel, self.engine.boot());
+        self.shared.came.notify_one();
+        ended
     }
 
     /// Forgets what has ended and is owed no more.
     pub fn forget_all_but(&self, owed: &[String]) {
-        lock(&self.known).retain(|id, way| *way == Way::OnIt || owed.contains(id));
+        self.shared.queue().forget_all_but(owed);
+    }
+
+    /// Whether nobody carries any more: it should never end.
+    pub fn is_dead(&self) -> bool {
+        self.task.is_finished()
     }
 }
 
-fn lock(known: &Mutex<BTreeMap<String, Way>>) -> MutexGuard<'_, BTreeMap<String, Way>> {
-    known.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Tells one after the other.
-async fn carry(
-    told: Told,
-    mut waiting: mpsc::Receiver<Parcel>,
-    database: Arc<Database>,
-    engine: Arc<Engine>,
-    known: Arc<Mutex<BTreeMap<String, Way>>>,
-) {
-    let Told { channel, .. } = told;
-    let (name, mut seed) = (channel.name(), 0_u64);
-    while let Some(Parcel { alarm, row }) = waiting.recv().await {
-        let (kind, turn) = (alarm.kind_name(), alarm.turn.name());
-        seed = seed.wrapping_add(1);
-        let again = |why: &String| {
-            engine.metrics.alarm_sent(kind, "failed");
-            warn!(channel = name, kind, turn, %why, "an alarm did not get through");
-            true
+async fn carry(told: Told, shared: Arc<Shared>, database: Arc<Database>, engine: Arc<Engine>) {
+    let channel = told.channel;
+    let name = channel.name();
+    loop {
+        let next = shared.queue().next(engine.boot());
+        let Parcel { alarm, key, row } = match next {
+            Next::Now(parcel) => *parcel,
+            Next::At(at) => {
+                // one that comes meanwhile may be told at once
+                let pause = at.saturating_sub(engine.boot()).max(Duration::from_millis(1));
+                let _ = tokio::time::timeout(pause, shared.came.notified()).await;
+                continue;
+            }
+            Next::Nothing => {
+                shared.came.notified().await;
+                continue;
+            }
         };
-        match TRIES.run(seed, again, || channel.tell(&alarm)).await {
+        let (kind, turn) = (alarm.kind_name(), alarm.turn.name());
+        match channel.tell(&alarm).await {
             Ok(_) => {
+                shared.queue().told(engine.boot());
                 engine.metrics.alarm_sent(kind, "sent");
                 info!(channel = name, kind, turn, "an alarm was told");
             }
-            Err(why) => {
+            Err(failure) => {
+                engine.metrics.alarm_sent(kind, "failed");
+                warn!(channel = name, kind, turn, why = %failure, "an alarm did not get through");
+                if !shared.queue().failed(failure.is_of_the_message, engine.boot()) {
+                    continue;
+                }
                 engine.metrics.alarm_sent(kind, "given_up");
-                warn!(channel = name, kind, turn, %why, "an alarm is given up: `rebilld alarms test --channel {name}`");
+                let remedy = format!("an alarm is given up: `rebilld alarms test --channel {name}`");
+                match alarm.severity {
+                    Severity::Critical => error!(channel = name, kind, turn, why = %failure, "{remedy}"),
+                    Severity::Warning => warn!(channel = name, kind, turn, why = %failure, "{remedy}"),
+                }
             }
         }
-        lock(&known).insert(alarm.id.clone(), Way::Ended);
-        if let Some((key, told_at)) = row
+        if let Some(told_at) = row
             && let Err(why) = database.alarm_taken(&key, told_at, name).await
         {
             // the next look tries that again, and not the alarm

@@ -52,12 +52,16 @@ impl Lookout {
         Self { database, engine, settings, instance, lines, began, first_seen: BTreeMap::new(), silence: None }
     }
 
-    /// Runs until it is dropped; what is owed then is told by whoever looks next.
+    /// Runs until it is dropped, or until one of its lines has ended, which none should; what is owed then is told by whoever looks next.
     pub async fn run(mut self) {
         let mut looks = tokio::time::interval(self.settings.every);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
+            if let Some(line) = self.lines.iter().find(|line| line.is_dead()) {
+                error!(channel = line.settings.name, "the line to a channel has ended by itself: nothing would be told there");
+                return;
+            }
             match tokio::time::timeout(PATIENCE, self.look()).await {
                 Ok(Ok(())) => self.answered(),
                 Ok(Err(why)) => self.silent(&why.to_string()),
@@ -103,9 +107,12 @@ impl Lookout {
     fn missed(&self) -> MissedFacts {
         let (stats, boot) = (&self.engine.stats, self.engine.boot());
         let counted = Duration::from_secs(stats.missed_counted.get()).max(self.began);
-        // what waits for a booked key, or for budget and fuse for a day, is missed as well
-        let total = [&stats.missed, &stats.missed_booked, &stats.missed_bounded].into_iter().map(|gauge| gauge.get()).sum();
-        MissedFacts { total, age: boot.saturating_sub(counted).as_secs() }
+        MissedFacts {
+            unexplained: stats.missed.get(),
+            booked: stats.missed_booked.get(),
+            bounded: stats.missed_bounded.get(),
+            age: boot.saturating_sub(counted).as_secs(),
+        }
     }
 
     /// Without breakers that have not been open for long.
@@ -142,7 +149,7 @@ impl Lookout {
             for name in &told.owed {
                 let line = self.lines.iter().find(|line| line.settings.name == *name);
                 let over = match line {
-                    Some(line) => line.offer(Parcel { alarm: alarm.clone(), row: Some((key.clone(), told.told_at)) }),
+                    Some(line) => line.offer(Parcel { alarm: alarm.clone(), key: key.clone(), row: Some(told.told_at) }),
                     // no longer in the config
                     None => true,
                 };
@@ -177,7 +184,8 @@ impl Lookout {
         silence.told = Some(boot);
         let alarm = Alarm::of(&silence.condition, silence.since, now, turn);
         log(&silence.condition, turn);
-        self.tell(&alarm);
+        let key = silence.condition.key.clone();
+        self.tell(&alarm, &key);
     }
 
     fn answered(&mut self) {
@@ -185,14 +193,14 @@ impl Lookout {
         if silence.told.is_some() {
             let alarm = Alarm::of(&silence.condition, silence.since, self.engine.time(), Turn::Resolved);
             log(&silence.condition, Turn::Resolved);
-            self.tell(&alarm);
+            self.tell(&alarm, &silence.condition.key);
         }
     }
 
     /// From memory.
-    fn tell(&self, alarm: &Alarm) {
+    fn tell(&self, alarm: &Alarm, key: &AlarmKey) {
         for line in self.lines.iter().filter(|line| line.settings.takes_alarm(alarm)) {
-            line.offer(Parcel { alarm: alarm.clone(), row: None });
+            line.offer(Parcel { alarm: alarm.clone(), key: key.clone(), row: None });
         }
     }
 }

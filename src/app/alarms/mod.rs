@@ -7,6 +7,7 @@
 mod heartbeat;
 mod line;
 mod lookout;
+mod queue;
 
 use std::sync::Arc;
 

@@ -31,7 +31,7 @@ pub(super) async fn examine(report: &mut Report, loaded: &Loaded, clock: &System
         }
     };
     let engine = if database.is_postgres() { "PostgreSQL" } else { "SQLite" };
-    report.ok("database", &url, format!("{engine} answers, can be written, and keeps what it acknowledges"));
+    report.ok("database", &url, format!("{engine} answers, can be written, and keeps what it acknowledges when it crashes"));
     if let Err(why) = asked(report, loaded, &database, clock).await {
         report.unavailable("database", url, why.to_string(), "see what it says, and its own log");
         return None;
@@ -75,6 +75,10 @@ async fn asked(report: &mut Report, loaded: &Loaded, database: &Database, clock:
         let remedy =
             "somebody has taken them away or switched them off: stop the daemon, and put them back as the migrations made them";
         report.wrong("database rules", "", format!("gone or switched off: {}", missing.join(", ")), remedy);
+    }
+    if let Some(gap) = database.standby_gap().await? {
+        let remedy = "make it synchronous (docs/scaling.md), or treat each failover as a restore (docs/runbooks/hold.md)";
+        report.warn("database", "standby", gap, remedy);
     }
     let apart = clock.now().duration_since(database.desk().clock().await?).as_secs();
     match apart.abs() <= APART {

@@ -70,7 +70,12 @@ pub struct Unresolved {
 /// What the independent count has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MissedFacts {
-    pub total: u64,
+    /// Past due by two hours, and waiting for nothing that is shown.
+    pub unexplained: u64,
+    /// Past due by two hours, of billing keys that PortOne's own schedule has, or may have charged.
+    pub booked: u64,
+    /// Past due by a day, and put off by the budget or the fuse.
+    pub bounded: u64,
     /// How long ago that was counted, in seconds.
     pub age: u64,
 }

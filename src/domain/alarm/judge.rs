@@ -59,14 +59,29 @@ fn of_all(facts: &Facts, now: Timestamp, found: &mut Vec<Condition>) {
         let mut stale = condition(AlarmKind::MissedCharges, "", what, None, "rebilld hold status");
         stale.key.subject = "count".to_owned();
         found.push(stale);
-    } else if missed.total > 0 {
-        let (total, are) = (
-            missed.total,
-            if missed.total == 1 { " is past due by two hours and waits" } else { "s are past due by two hours and wait" },
-        );
-        let what = format!("{total} charge{are} for nothing that is shown (schedules and look-ups among them).");
-        let mut one = condition(AlarmKind::MissedCharges, "", what, None, "rebilld charges list --state due");
-        one.concerns = json!({ "missed": total });
+        return;
+    }
+    let charges = |count: u64| format!("{count} charge{}", if count == 1 { " is" } else { "s are" });
+    let kinds = [
+        (
+            "",
+            missed.unexplained,
+            "past due by two hours, with nothing shown to wait for (schedules and look-ups among them)",
+            "rebilld charges list --state due",
+        ),
+        (
+            "booked",
+            missed.booked,
+            "past due by two hours because PortOne's own schedule has the card, or may have charged it",
+            "rebilld takeover check",
+        ),
+        ("bounded", missed.bounded, "past due by a day because the day's budget or the fuse puts it off", "rebilld wave show"),
+    ];
+    for (subject, count, why, next_step) in kinds.into_iter().filter(|(_, count, ..)| *count > 0) {
+        let what = format!("{} {why}.", charges(count));
+        let mut one = condition(AlarmKind::MissedCharges, "", what, None, next_step);
+        one.key.subject = subject.to_owned();
+        one.concerns = json!({ "missed": count });
         found.push(one);
     }
 }

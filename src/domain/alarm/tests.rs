@@ -55,7 +55,7 @@ fn every_kind_has_its_name() {
 #[test]
 fn nothing_wrong_is_no_alarm() {
     let mut facts = account(|account| account.audited = Some((ago(1), 0)));
-    facts.missed = Some(MissedFacts { total: 0, age: 300 });
+    facts.missed = Some(MissedFacts { unexplained: 0, booked: 0, bounded: 0, age: 300 });
     facts.unsteady_until = Some(ago(1));
     facts.accounts[0].fuse = Some((FuseState::Approved, "a wave".to_owned(), None));
     facts.daemons = vec!["something that a newer release writes".to_owned()];
@@ -134,9 +134,24 @@ fn what_waits_and_what_is_missed_is_told_with_its_numbers() {
     let all = judge(&facts, now());
     assert_eq!((all[0].since, &all[0].what[..18]), (Some(ago(30)), "1 charge in review"));
     assert_eq!(all[1].concerns["count"], 2);
-    let missed = |total, age| Facts { missed: Some(MissedFacts { total, age }), ..Facts::default() };
-    assert_eq!(found(&missed(1, 60)), one("missed-charges", "", ""));
-    assert_eq!(found(&missed(0, 601)), one("missed-charges", "", "count"));
+    let missed = |unexplained, booked, bounded, age| Facts {
+        missed: Some(MissedFacts { unexplained, booked, bounded, age }),
+        ..Facts::default()
+    };
+    assert_eq!(found(&missed(1, 0, 0, 60)), one("missed-charges", "", ""));
+    assert_eq!(found(&missed(0, 0, 0, 601)), one("missed-charges", "", "count"));
+    // where the wait is shown, it is named, and so is the command that ends it
+    let all = judge(&missed(1, 2, 3, 60), now());
+    let told: Vec<_> =
+        all.iter().map(|one| (one.key.subject.as_str(), one.next_step.as_str(), &one.concerns["missed"])).collect();
+    let (one, two, three) = (json!(1), json!(2), json!(3));
+    let wanted = [
+        ("", "rebilld charges list --state due", &one),
+        ("booked", "rebilld takeover check", &two),
+        ("bounded", "rebilld wave show", &three),
+    ];
+    assert_eq!(told, wanted);
+    assert!(all[1].what.contains("PortOne's own schedule") && !all[2].what.contains("nothing shown"), "{all:?}");
 }
 
 /// An alarm of a kind that was told so many hours ago.

@@ -90,8 +90,15 @@ impl Desk<'_> {
     }
 
     /// Keeps what a check saw: which keys are booked, and which are not. What rested for a key that is free now is due at once. A key
-    /// of which a booking may have been carried out meanwhile is not free.
-    pub async fn checked(&self, now: Timestamp, account: AccountId, booked: &[BookedKey], free: &[String]) -> Result<(), Fault> {
+    /// of which a booking may have been carried out meanwhile is not free, nor one that another check has seen booked since `began`, when the
+    /// gateway was first asked; `now`: when it had answered.
+    pub async fn checked(
+        &self,
+        (began, now): (Timestamp, Timestamp),
+        account: AccountId,
+        booked: &[BookedKey],
+        free: &[String],
+    ) -> Result<(), Fault> {
         let mut tx = self.database.begin_write().await?;
         for key in booked {
             let (uid, count) = (key.customer_uid.as_str(), key.bookings);
@@ -101,7 +108,7 @@ impl Desk<'_> {
         }
         let mut freed = Vec::new();
         for uid in free {
-            if tx.execute(&cards::KEY_FREE, &[account.0.into(), uid.as_str().into(), near(now).into()]).await? > 0 {
+            if tx.execute(&cards::KEY_FREE, &[account.0.into(), uid.as_str().into(), near(now).into(), began.into()]).await? > 0 {
                 freed.push(uid.clone());
             }
         }

@@ -6,6 +6,7 @@ pub const ALL: &[&Statement] = &[
     &CLOCK,
     &SYSTEM_IDENTIFIER,
     &DURABILITY,
+    &STANDBYS,
     &TRY_TO_WRITE,
     &RULES,
     &MIGRATIONS_TABLE,
@@ -50,6 +51,14 @@ pub const DURABILITY: Statement = Statement::two(
         (SELECT timeout FROM pragma_busy_timeout) AS busy_timeout",
     "SELECT current_setting('server_version_num')::bigint AS version, current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
         current_setting('synchronous_commit') AS synchronous_commit",
+);
+
+/// Who replicates from it, and what a COMMIT waits for. Differs because a SQLite file has no standby.
+pub const STANDBYS: Statement = Statement::two(
+    "standbys",
+    "SELECT 'on' AS synchronous_commit, '' AS names, 0 AS standbys",
+    "SELECT current_setting('synchronous_commit') AS synchronous_commit, current_setting('synchronous_standby_names') AS names,
+        (SELECT count(*) FROM pg_stat_get_wal_senders()) AS standbys",
 );
 
 /// Writes to the file's header, for a transaction that is rolled back. Differs because Postgres refuses to begin one that writes.

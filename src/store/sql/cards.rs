@@ -123,19 +123,24 @@ pub const BOOKED_KEYS: Statement = Statement::same(
     "SELECT b.customer_uid, b.bookings, b.first_at, b.checked_at FROM key_bookings b WHERE b.account_id = $1 ORDER BY b.customer_uid",
 );
 
-/// A first booking whose time has come (by `$6`) stays the first one: it may have been carried out, and a list tells of it no more.
+/// A row is never of an older look than it was. A first booking whose time has come (by `$6`) stays the first one: it may have been carried out, and a list tells of it no more.
 pub const KEY_BOOKED: Statement = Statement::same(
     "key booked",
     "INSERT INTO key_bookings (account_id, customer_uid, bookings, first_at, checked_at) VALUES ($1, $2, $3, $4, $5)
         ON CONFLICT (customer_uid, account_id)
-        DO UPDATE SET bookings = excluded.bookings, checked_at = excluded.checked_at,
+        DO UPDATE SET bookings = excluded.bookings,
+            checked_at = CASE WHEN key_bookings.checked_at > excluded.checked_at
+                THEN key_bookings.checked_at ELSE excluded.checked_at END,
             first_at = CASE WHEN key_bookings.first_at IS NULL OR key_bookings.first_at <= $6
                 THEN key_bookings.first_at ELSE excluded.first_at END",
 );
 
-/// Only one whose bookings were all still to come at `$3`: another may have been charged by PortOne.
-pub const KEY_FREE: Statement =
-    Statement::same("key free", "DELETE FROM key_bookings WHERE account_id = $1 AND customer_uid = $2 AND first_at > $3");
+/// Only one whose bookings were all still to come at `$3`: another may have been charged by PortOne. And only by a look that began (at
+/// `$4`) after the one that the row is of: what it was booked for meanwhile an older look has not seen.
+pub const KEY_FREE: Statement = Statement::same(
+    "key free",
+    "DELETE FROM key_bookings WHERE account_id = $1 AND customer_uid = $2 AND first_at > $3 AND checked_at <= $4",
+);
 
 /// What an operator has looked at.
 pub const RELEASE_KEY: Statement =
