@@ -29,6 +29,7 @@ const _: () = {
     let _ = (Home::layer, Home::command, Home::json, Home::sql, Home::books, Home::path, Home::log, Home::forget_layers);
     let _ = (Daemon::start_under, Home::new, Home::of, BINARY);
     let _ = (Daemon::start_with, Daemon::kill, Daemon::terminate, Daemon::ended, Daemon::pid, Daemon::wrapped, WEBHOOK_SECRET);
+    let _ = (Daemon::start, Daemon::freeze, Daemon::thaw, Daemon::is_running, Gateway::url);
 };
 
 /// Asks until there is an answer, at most for so long.
@@ -419,6 +420,20 @@ impl Daemon {
     /// SIGTERM: it ends by itself.
     pub fn terminate(&self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).expect("the daemon can be told");
+    }
+
+    /// SIGSTOP: it stands still in the middle of whatever it does, and keeps its connections.
+    pub fn freeze(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).expect("the daemon can be stopped");
+    }
+
+    /// SIGCONT: it goes on where it was.
+    pub fn thaw(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).expect("the daemon can be continued");
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("the daemon is a child").is_none()
     }
 
     /// How it ended.
