@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor, Row};
 
-use super::lives::{World, changes};
+use super::lives::{MORE, World, changes};
 use crate::processes::{Daemon, until, within};
 
 /// For whatever only has to happen, on a busy machine.
@@ -83,6 +83,8 @@ impl World {
             None => (&Kill::SQLITE, "SQLite"),
         };
         let mut back = self.clock.now();
+        // since when nothing but the daemon can have left something over
+        let mut undisturbed = Some(back);
         let mut daemon = self.start("daemon");
         for kill in self.plan(kinds, kills) {
             if self.a_while().await {
@@ -97,14 +99,20 @@ impl World {
                 }
                 Kill::Stop => {
                     self.stop(&mut daemon).await;
-                    self.nothing_is_left_over().await;
+                    if let Some(since) = undisturbed {
+                        self.nothing_is_left_over(since).await;
+                    }
                     let back = self.clock.now();
                     daemon = self.start("daemon");
                     back
                 }
                 kill => self.strike(kill).await,
             };
-            assert!(daemon.is_running(), "{}, seed {}: the daemon has ended by itself", self.name, self.seed);
+            if self.has_given_up(&mut daemon).await {
+                back = self.clock.now();
+                daemon = self.start("daemon");
+            }
+            undisturbed = matches!(kill, Kill::Daemon | Kill::Stop).then_some(back);
             self.count(kill.name(), 1);
         }
         daemon.kill();
@@ -135,26 +143,27 @@ impl World {
                 // the others go on, and say nothing of how soon this one would
                 kill => back = Some(self.strike(kill).await),
             }
-            for (n, daemon) in daemons.iter_mut().enumerate() {
-                assert!(daemon.is_running(), "{}, seed {}: replica {n} has ended by itself", self.name, self.seed);
+            for n in 0..count {
+                if self.has_given_up(&mut daemons[n]).await {
+                    daemons[n] = self.replica(n);
+                }
             }
             self.count(kill.name(), 1);
         }
-        // each of them has had the time to do something
+        // each of them gets the time to do something
         for n in 0..count {
             let log = format!("replica-{n}");
-            let what = format!("{}, seed {}: {log} does something", self.name, self.seed);
-            while within(Duration::from_secs(5), async || (!changes(&self.home.log(&log)).is_empty()).then_some(()))
-                .await
-                .is_none()
-            {
-                println!("not yet: {what}");
-                self.insert(super::lives::MORE).await;
+            for _ in 0..40 {
+                if within(DRAINING, async || (!changes(&self.home.log(&log)).is_empty()).then_some(())).await.is_some() {
+                    break;
+                }
+                self.insert(MORE).await;
             }
         }
         daemons.into_iter().for_each(Daemon::kill);
         let settled: Vec<_> = (0..count).map(|n| changes(&self.home.log(&format!("replica-{n}")))).collect();
         for (n, mine) in settled.iter().enumerate() {
+            assert!(!mine.is_empty(), "{}, seed {}: replica {n} has done nothing", self.name, self.seed);
             for (charge, states) in mine {
                 let others = settled[n + 1..].iter().filter_map(|other| other.get(charge)).flatten();
                 let twice: Vec<&String> = others.filter(|state| states.contains(*state)).collect();
@@ -182,14 +191,26 @@ impl World {
         assert_eq!(status.code(), Some(0), "{}, seed {}: {status}", self.name, self.seed);
     }
 
-    /// A daemon that has stopped in good order has recorded all that it was told, and what it was not told as a doubt: nothing looks
-    /// as if it had died.
-    async fn nothing_is_left_over(&self) {
-        let open = "FROM sends JOIN attempts ON attempts.id = sends.attempt_id JOIN charges ON charges.id = attempts.charge_id WHERE sends.state = 'open'";
-        // an earlier crash may have left one that nobody has come to yet: its claim is over or runs still, and no answer is kept
-        let recorded =
-            "EXISTS (SELECT 1 FROM observations WHERE observations.send_id = sends.id AND observations.source = 'answer')";
-        let sql = format!("SELECT count(*) AS n {open} AND {recorded} AND charges.state = 'due'");
+    /// Whether a daemon has ended by itself. One that finds no database at its start does, and whoever manages services starts it
+    /// again; one that is up waits for it.
+    async fn has_given_up(&self, daemon: &mut Daemon) -> bool {
+        if daemon.is_running() {
+            return false;
+        }
+        let (status, said) = (daemon.ended(PATIENCE).await, daemon.said());
+        let in_its_start = status.code() == Some(69) && !said.contains("rebilld is up");
+        assert!(in_its_start, "{}, seed {}: a daemon has ended by itself, {status}: {said}", self.name, self.seed);
+        true
+    }
+
+    /// A daemon that has stopped in good order has recorded every answer, and what was not answered as a doubt: no send of its life
+    /// looks as if it had died.
+    async fn nothing_is_left_over(&self, since: Timestamp) {
+        let sql = format!(
+            "SELECT count(*) AS n FROM sends JOIN attempts ON attempts.id = sends.attempt_id JOIN charges ON charges.id = attempts.charge_id
+             WHERE sends.state = 'open' AND charges.state = 'due' AND sends.begun_at > {}",
+            self.instant(since)
+        );
         assert_eq!(self.home.sql(&sql).await[0].int("n").expect("a count"), 0, "{}, seed {}", self.name, self.seed);
     }
 

@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use serde_json::{Map, Value, json};
 
 use crate::finish::Proven;
+use crate::lives::World;
 
 /// The most kills that one world sees before it is proven: what is proven is kept, whatever comes of the rest.
 const ROUND: u64 = 100;
@@ -30,7 +31,7 @@ fn state() -> Option<PathBuf> {
 
 /// Seed and kills of each world of a sitting. A sitting after another one goes on with other seeds.
 pub fn rounds(world: &str, seed: u64) -> Vec<(u64, u64)> {
-    let kills = number("REBILLD_KILLS").unwrap_or(30).max(1);
+    let kills = number("REBILLD_KILLS").unwrap_or(20).max(1);
     let before = kept().iter().filter(|line| line["world"] == world).count() as u64;
     let first = number("REBILLD_CRASH_SEED").unwrap_or(seed + 10 * before);
     (0..kills.div_ceil(ROUND)).map(|round| (first + 10 * round, ROUND.min(kills - round * ROUND))).collect()
@@ -75,8 +76,22 @@ impl fmt::Display for Tally {
     }
 }
 
+impl World {
+    pub fn count(&mut self, kind: &'static str, times: u64) {
+        *self.kills.entry(kind).or_default() += times;
+    }
+
+    /// Settles everything, adds what the kills have broken to the totals, and fails unless that is nothing.
+    pub async fn prove(self, database: &'static str) {
+        let (name, seed, kills) = (self.name, self.seed, self.kills.clone());
+        let proven = self.settle().await;
+        book(name, database, seed, &kills, &proven);
+        proven.assert(&format!("{name}, seed {seed}"));
+    }
+}
+
 /// Books a world that is over, before anything is asserted about it, and prints what there is by now.
-pub fn book(world: &'static str, database: &'static str, seed: u64, kills: &BTreeMap<&'static str, u64>, proven: &Proven) {
+fn book(world: &'static str, database: &'static str, seed: u64, kills: &BTreeMap<&'static str, u64>, proven: &Proven) {
     static ALL: Mutex<Tally> = Mutex::new(Tally { kills: BTreeMap::new(), double: 0, lost: 0, stuck: 0 });
     let mine = Tally {
         kills: kills.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect(),

@@ -29,7 +29,7 @@ const _: () = {
     let _ = (Home::layer, Home::command, Home::json, Home::sql, Home::books, Home::path, Home::log, Home::forget_layers);
     let _ = (Daemon::start_under, Home::new, Home::of, BINARY);
     let _ = (Daemon::start_with, Daemon::kill, Daemon::terminate, Daemon::ended, Daemon::pid, Daemon::wrapped, WEBHOOK_SECRET);
-    let _ = (Daemon::start, Daemon::freeze, Daemon::thaw, Daemon::is_running, Gateway::url);
+    let _ = (Daemon::start, Daemon::freeze, Daemon::thaw, Daemon::is_running, Daemon::said, Gateway::url);
 };
 
 /// Asks until there is an answer, at most for so long.
@@ -371,6 +371,8 @@ level = "info"
 pub struct Daemon {
     child: Child,
     log: PathBuf,
+    /// How long the log was before it.
+    log_from: u64,
 }
 
 impl Daemon {
@@ -402,9 +404,10 @@ impl Daemon {
 
     fn spawn(mut command: Command, log: PathBuf) -> Self {
         let file = File::options().create(true).append(true).open(&log).expect("a log file");
+        let log_from = file.metadata().expect("its length").len();
         let errors = file.try_clone().expect("the same file again");
         let child = command.stdin(Stdio::null()).stdout(file).stderr(errors).spawn().expect("rebilld can be run");
-        Self { child, log }
+        Self { child, log, log_from }
     }
 
     pub fn pid(&self) -> u32 {
@@ -430,6 +433,13 @@ impl Daemon {
     /// SIGCONT: it goes on where it was.
     pub fn thaw(&self) {
         kill_process(Pid::from_child(&self.child), Signal::CONT).expect("the daemon can be continued");
+    }
+
+    /// What it has logged so far, by itself.
+    pub fn said(&self) -> String {
+        let log = fs::read(&self.log).unwrap_or_default();
+        let from = usize::try_from(self.log_from).unwrap_or(usize::MAX).min(log.len());
+        String::from_utf8_lossy(&log[from..]).into_owned()
     }
 
     pub fn is_running(&mut self) -> bool {
