@@ -26,7 +26,7 @@ use samples::Samples;
 
 const REPLICAS: usize = 3;
 /// Subscriptions that are written each second; each owes two to three periods at once.
-const LOAD: usize = 4;
+const LOAD: usize = 2;
 /// For whatever only has to happen, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(200);
 

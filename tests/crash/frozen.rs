@@ -3,9 +3,10 @@
 //!
 //! A claim lasts two minutes, by a constant: what a look-up concludes leans on it. So its end is moved, not slept for: the claims'
 //! rows get another end, which is all that a claim is, and the frozen daemon can know of it no more than of time that passes.
-//! `REBILLD_FREEZE=whole` sleeps for it all the same, once a world.
+//! `REBILLD_FREEZE=whole` sleeps for it all the same, once a sitting.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::kills::PATIENCE;
@@ -17,6 +18,9 @@ use crate::tally::setting;
 const WHOLE: Duration = Duration::from_secs(125);
 /// Longer than the gate is open after a claim.
 const BEYOND_THE_GATE: Duration = Duration::from_secs(11);
+
+/// Whether a daemon was frozen for the whole length of a claim.
+static SLEPT: AtomicBool = AtomicBool::new(false);
 
 /// The token of each charge that is claimed.
 type Claims = BTreeMap<i64, String>;
@@ -34,9 +38,8 @@ impl World {
             (!claims.is_empty()).then_some(claims)
         })
         .await;
-        let whole = setting("REBILLD_FREEZE").is_some_and(|how| how == "whole") && !self.frozen;
+        let whole = setting("REBILLD_FREEZE").is_some_and(|how| how == "whole") && !SLEPT.swap(true, Ordering::SeqCst);
         if whole {
-            self.frozen = true;
             tokio::time::sleep(WHOLE).await;
         } else {
             // one that holds a row lock holds it: others must not wait for it for ever, and neither must this

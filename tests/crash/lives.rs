@@ -25,7 +25,7 @@ use crate::support::postgres::Server;
 const _: () = {
     let _ = (World::over, World::start, World::start_under, World::replica, World::a_while, World::posts, World::charges);
     let _ = (World::first_send_since, World::settle, changes, MORE, LOADED, PUNCTUAL);
-    let _ = |world: World| (world.rng, world.server, world.proxy, world.clock, world.frozen, world.kills);
+    let _ = |world: World| (world.rng, world.server, world.proxy, world.clock, world.kills);
 };
 
 /// From a start, of a daemon or of its database, to the next send's intent: on a machine with nothing else to do.
@@ -56,8 +56,6 @@ pub struct World {
     pub kills: BTreeMap<&'static str, u64>,
     /// From the end of a crash to the next send's intent.
     resumed: Vec<Duration>,
-    /// Whether a daemon of it was frozen for the whole length of a claim.
-    pub frozen: bool,
 }
 
 impl World {
@@ -90,7 +88,6 @@ impl World {
             logs: BTreeSet::new(),
             kills: BTreeMap::new(),
             resumed: Vec::new(),
-            frozen: false,
             server: None,
             home,
             gateway,

@@ -13,7 +13,7 @@ use rebilld::gateway::sandbox::{FaultPlan, LedgerSnapshot};
 use rebilld::ports::clock::Clock;
 use rebilld::store::codec::Row;
 use rebilld::store::sql::Statement;
-use rebilld::store::{Database, OpenOptions};
+use rebilld::store::{Database, OpenError, OpenOptions};
 use rebilld::time::SystemClock;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -21,6 +21,9 @@ use serde_json::{Value, json};
 pub const BINARY: &str = env!("CARGO_BIN_EXE_rebilld");
 /// Signs webhooks in tests, and nothing else.
 pub const WEBHOOK_SECRET: &str = "whsec_dGVzdC1vbmx5LXRlc3Qtb25seS10ZXN0LW9ubHk=";
+
+/// How often a database that cannot be reached is tried.
+const PATIENT: usize = 12;
 
 // Each test file uses some of this. Naming all of it here keeps the compiler's unused-code lint on without an exception.
 const _: () = {
@@ -268,8 +271,15 @@ impl Home {
     }
 
     async fn open(&self) -> Database {
-        let options = OpenOptions { endpoints: Vec::new(), create: false, max_connections: 2, ..OpenOptions::default() };
-        Database::open(&self.database, options).await.expect("the database opens")
+        let options = || OpenOptions { endpoints: Vec::new(), create: false, max_connections: 2, ..OpenOptions::default() };
+        // a server on a machine that is busy with other things may not take a connection in ten seconds
+        for _ in 0..PATIENT {
+            match Database::open(&self.database, options()).await {
+                Err(OpenError::Unreachable(_)) => {}
+                opened => return opened.expect("the database opens"),
+            }
+        }
+        panic!("the database cannot be reached, {PATIENT} times over");
     }
 
     /// The operator's own SQL.
