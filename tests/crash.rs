@@ -21,6 +21,8 @@ mod points;
 mod processes;
 #[path = "support/proxy.rs"]
 mod proxy;
+#[path = "crash/stops.rs"]
+mod stops;
 mod support;
 #[path = "crash/tally.rs"]
 mod tally;
@@ -47,6 +49,11 @@ async fn replicas_that_are_killed_frozen_and_cut_off_share_the_work_and_repeat_n
     for (seed, kills) in tally::rounds("three replicas", 3) {
         World::over("three replicas", seed).await.replicas(3, kills).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_stop_cannot_wait_for_is_in_doubt_and_found_by_the_next_daemon() {
+    World::stopped_too_soon().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

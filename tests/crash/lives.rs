@@ -61,13 +61,18 @@ pub struct World {
 impl World {
     /// A gateway with faults behind a wire with faults, a migrated database, and subscriptions that are due.
     pub async fn new(name: &'static str, seed: u64, database: Option<&str>) -> Self {
+        Self::behind(Mix::of_a_bad_wire(), name, seed, database).await
+    }
+
+    /// The same, behind another wire.
+    pub async fn behind(wire: Mix, name: &'static str, seed: u64, database: Option<&str>) -> Self {
         let hands = Arc::new(Hands::default());
         let receiver = Receiver::start(Secret::new(WEBHOOK_SECRET), Arc::clone(&hands) as _).await.expect("a receiver");
         let nowhere = "http://127.0.0.1:9";
         let mut home = Home::new(database, nowhere);
         let gateway = Gateway::start(&home.path(""));
         gateway.set_faults(&faults(seed));
-        let proxy = Proxy::before(gateway.address, seed, Mix::of_a_bad_wire()).await;
+        let proxy = Proxy::before(gateway.address, seed, wire).await;
         home.layer(
             "places",
             &format!(

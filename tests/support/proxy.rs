@@ -19,7 +19,17 @@ use tokio::task::JoinSet;
 
 // Each test file uses some of this. Naming all of it here keeps the compiler's unused-code lint on without an exception.
 const _: () = {
-    let _ = (Proxy::before, Proxy::url, Proxy::calm, Proxy::let_go, Proxy::told, Proxy::requests, Mix::of_a_bad_wire, Mix::only);
+    let _ = (
+        Proxy::before,
+        Proxy::url,
+        Proxy::calm,
+        Proxy::let_go,
+        Proxy::told,
+        Proxy::requests,
+        Mix::of_a_bad_wire,
+        Mix::only,
+        Mix::of_charges,
+    );
 };
 
 /// Most of a message that is read. Beyond it the connection ends, which a test notices.
@@ -86,6 +96,11 @@ impl Mix {
     pub fn only(fault: Fault) -> Self {
         let rates = Rates(Fault::ALL.map(|of| if of == fault { 1_000_000 } else { 0 }));
         Self { charges: rates, look_ups: rates, pause: 2 }
+    }
+
+    /// Every charge meets this one, and look-ups none.
+    pub fn of_charges(fault: Fault) -> Self {
+        Self { look_ups: Rates::default(), ..Self::only(fault) }
     }
 
     fn drawn(&self, request: &Request, rng: &mut ChaCha8Rng) -> Option<Fault> {
