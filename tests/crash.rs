@@ -57,6 +57,11 @@ async fn what_a_stop_cannot_wait_for_is_in_doubt_and_found_by_the_next_daemon() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_that_is_stopped_as_soon_as_it_is_up_ends_in_good_order() {
+    World::stopped_at_once().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_that_is_killed_at_any_boundary_loses_and_repeats_nothing_on_sqlite() {
     let points = World::new("SQLite, by points", 4, None).await.points().await;
     World::new("SQLite, by points", 4, None).await.killed_at(points, "SQLite").await;

@@ -1,12 +1,15 @@
-//! A stop that may not wait as long as a charge may take.
+//! Stops that come at a bad moment: too early, or with too little patience.
 
-use crate::kills::PATIENCE;
+use crate::kills::{PATIENCE, UP};
 use crate::lives::World;
 use crate::processes::until;
 use crate::proxy::{Fault, Mix};
 
 /// As many as may be under way at the same time.
 const IN_FLIGHT: u64 = 8;
+
+/// How often a daemon is stopped as soon as it is up.
+const STARTS: u64 = 10;
 
 impl World {
     /// Every charge is carried out and never answered, and the daemon is told to end: it says that it has left something, and the next one
@@ -36,6 +39,26 @@ impl World {
         world.posts(wanted).await;
         daemon.kill();
         world.count(crate::kills::Kill::Daemon.name(), 1);
+        world.prove("SQLite").await;
+    }
+
+    /// The very moment at which it says that it is up is early enough.
+    pub async fn stopped_at_once() {
+        let mut world = Self::new("stopped at once", 7, None).await;
+        for _ in 0..STARTS {
+            let mut daemon = world.start("daemon");
+            // no pause between two looks: what follows the words by a moment is what this is about
+            let said = async {
+                while !daemon.said().contains(UP) {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, said).await.expect("it is up");
+            daemon.terminate();
+            let status = daemon.ended(PATIENCE).await;
+            assert_eq!(status.code(), Some(0), "{status}");
+        }
+        world.count(crate::kills::Kill::Stop.name(), STARTS);
         world.prove("SQLite").await;
     }
 }
