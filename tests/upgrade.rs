@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use book::Book;
-use finish::{Hands, Proven};
+use finish::Hands;
 use processes::{BINARY, Daemon, Gateway, Home, Tail, WEBHOOK_SECRET, until};
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
@@ -172,10 +172,7 @@ async fn replicas_are_upgraded_one_by_one_and_nothing_is_lost_or_repeated() {
     let logs: Vec<String> =
         ["old-first", "old-second", "new-first", "new-second"].iter().map(|name| world.home.log(name)).collect();
     let (patience, subscriptions) = (Duration::from_secs(180), world.book.len());
-    let Proven { verdicts, incidents, figures } =
-        finish::finish(world.home, world.gateway, world.book, receiver, hands, &logs, patience).await;
-    println!("upgrade from {}: {subscriptions} subscriptions; {figures}", old.display());
-    let broken: Vec<String> = verdicts.iter().filter(|verdict| !verdict.holds()).map(|verdict| format!("{verdict:#?}")).collect();
-    assert!(broken.is_empty(), "{}", broken.join("\n"));
-    assert_eq!(incidents, Vec::<String>::new());
+    let proven = finish::finish(world.home, world.gateway, world.book, receiver, hands, &logs, patience).await;
+    println!("upgrade from {}: {subscriptions} subscriptions; {}", old.display(), proven.figures);
+    proven.assert("upgrade");
 }

@@ -85,6 +85,8 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     for name in unarmed(&database, &accounts).await? {
         warn!(account = %name, "this live account is not armed in this database: nothing is sent for it. `rebilld run --dry-run` shows what would be, `rebilld arm --account {name}` lets it");
     }
+    // until now a stop ends it at once, and nothing is under way; from the moment at which it says that it works, in good order
+    let (mut terminate, mut interrupt) = (listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?);
     crash::point("start: ", "up");
     info!(database = %up.database, accounts = %names.join(", "), plans = up.plans, "rebilld is up");
 
@@ -122,7 +124,6 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
         serving.add(Scrape::new(Arc::clone(&engine), Arc::clone(&database), moved, move || supervisor.is_refused()).routes());
     }
     let mut worker = tokio::spawn(worker::run(Arc::clone(&engine)));
-    let (mut terminate, mut interrupt) = (listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?);
     let mut broken = None;
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM: finishing what is in flight"),

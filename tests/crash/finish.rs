@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use rebilld::app::assemble;
 use rebilld::config::{Environment, Sources, load};
 use rebilld::domain::charge::ChargeState;
-use rebilld::domain::proof::{self, Circumstances, Ledger, Verdict};
+use rebilld::domain::proof::{self, BookSend, Circumstances, Ledger, Verdict};
 use rebilld::engine::worker;
 use rebilld::gateway::sandbox::{Fault, LedgerSnapshot, Sandbox, SandboxOptions};
 use rebilld::http::receiver::Receiver;
@@ -23,6 +23,11 @@ use rebilld::time::{SimulatedClock, SystemClock};
 
 use crate::book::{Book, CANARIES};
 use crate::processes::{Gateway, Home, WEBHOOK_SECRET, until};
+
+// Each test file uses some of this. Naming all of it here keeps the compiler's unused-code lint on without an exception.
+const _: () = {
+    let _ = (Proven::double, Proven::lost, Proven::stuck, Proven::assert);
+};
 
 /// Long enough for Q, for the day that R7 keeps between ids, and for what is `ready` to be given up.
 const SETTLING: SignedDuration = SignedDuration::from_hours(50);
@@ -52,9 +57,45 @@ impl Clock for Hands {
 }
 
 pub struct Proven {
-    pub verdicts: Vec<Verdict>,
-    pub incidents: Vec<String>,
+    verdicts: Vec<Verdict>,
+    incidents: Vec<String>,
+    /// Sends of the daemons' lives that nothing has ended.
+    stuck: Vec<BookSend>,
     pub figures: Figures,
+}
+
+impl Proven {
+    fn broken(&self, names: &[&str]) -> usize {
+        self.verdicts.iter().filter(|verdict| names.contains(&verdict.name)).map(|verdict| verdict.broken.len()).sum()
+    }
+
+    /// Periods that were paid twice.
+    pub fn double(&self) -> usize {
+        self.broken(&["I1"])
+    }
+
+    /// What the gateway has done and the database does not know, or believes otherwise.
+    pub fn lost(&self) -> usize {
+        self.broken(&["I2", "I3", "I11"])
+    }
+
+    /// Periods and sends that nobody would bring to an end any more.
+    pub fn stuck(&self) -> usize {
+        self.stuck.len() + self.broken(&["I4"])
+    }
+
+    /// Fails unless everything holds.
+    pub fn assert(&self, run: &str) {
+        let broken: Vec<String> = self
+            .verdicts
+            .iter()
+            .filter(|verdict| !verdict.holds())
+            .map(|verdict| format!("{} {}: {:#?}", verdict.name, verdict.says, &verdict.broken[..verdict.broken.len().min(5)]))
+            .collect();
+        assert!(broken.is_empty(), "{run}:\n{}", broken.join("\n"));
+        assert!(self.stuck.is_empty(), "{run}: sends of the daemons are still open: {:#?}", self.stuck);
+        assert_eq!(self.incidents, Vec::<String>::new(), "{run}");
+    }
 }
 
 #[derive(Debug, Default)]
@@ -184,8 +225,7 @@ pub async fn finish(
     let ready: HashSet<i64> =
         books.attempts.iter().filter(|attempt| attempt.customer_uid.starts_with("ready-")).map(|attempt| attempt.id).collect();
     let open = books.sends.iter().filter(|send| send.ended_at.is_none() && send.begun_at < start);
-    let stuck: Vec<_> = open.filter(|send| !ready.contains(&send.attempt)).collect();
-    assert!(stuck.is_empty(), "sends of the killed daemons are still open: {stuck:#?}");
+    let stuck: Vec<_> = open.filter(|send| !ready.contains(&send.attempt)).cloned().collect();
     let figures = Figures {
         posts: ledger.charges().count(),
         posts_in_life: before.charges().count(),
@@ -198,7 +238,7 @@ pub async fn finish(
         delivered: received.ids.len(),
         repeats: received.repeats,
     };
-    Proven { verdicts, incidents: books.incidents, figures }
+    Proven { verdicts, incidents: books.incidents, stuck, figures }
 }
 
 fn paid(ledger: &LedgerSnapshot) -> usize {

@@ -12,6 +12,7 @@ use rebilld::ports::crash;
 
 use super::lives::{MORE, World};
 use crate::processes::{Daemon, within};
+use crate::tally;
 
 /// Boundaries that every campaign has to have been killed at: what is durable, or has left the process, changes there. One that
 /// the daemon has no more is taken out here, on purpose.
@@ -82,14 +83,15 @@ impl World {
 
     /// Kills a daemon at each boundary and at some of the other points, each in a life of its own, and proves the invariants over
     /// all of it.
-    pub async fn killed_at(mut self, points: Points) {
-        let all = usize::try_from(self.kills).is_ok_and(|kills| kills > points.0.len());
+    pub async fn killed_at(mut self, points: Points, database: &'static str) {
+        let kills = usize::try_from(tally::number("REBILLD_KILLS").unwrap_or(0)).unwrap_or(usize::MAX);
+        let all = kills > points.0.len();
         let is_boundary = |point: &str| BOUNDARIES.contains(&point);
         let mut others: Vec<&str> =
             points.0.iter().map(|(point, _)| point.as_str()).filter(|point| !is_boundary(point)).collect();
         others.shuffle(&mut self.rng);
         others.truncate(if all { usize::MAX } else { OTHERS });
-        let rounds = if all { self.kills as usize / points.0.len() } else { 1 };
+        let rounds = if all { kills / points.0.len() } else { 1 };
         let (mut killed, mut missed) = (BTreeMap::<&str, u64>::new(), BTreeMap::<&str, u64>::new());
         for round in 0..rounds {
             for (point, count) in points.0.iter().filter(|(point, _)| is_boundary(point) || others.contains(&point.as_str())) {
@@ -105,15 +107,16 @@ impl World {
                 *if came_to_it { &mut killed } else { &mut missed }.entry(point).or_default() += 1;
             }
         }
-        self.kills = killed.values().sum();
+        let kills: u64 = killed.values().sum();
+        self.count("daemon SIGKILL at a named point", kills);
         let (kinds, mut told) = (killed.len(), String::new());
         for (point, times) in &missed {
             let _ = write!(told, "\n    not reached {times} times: {point}");
         }
-        println!("{}: killed {} times at {kinds} points of {}{told}", self.name, self.kills, points.0.len());
+        println!("{}: killed {kills} times at {kinds} points of {}{told}", self.name, points.0.len());
         let spared: Vec<&&str> = BOUNDARIES.iter().filter(|point| !killed.contains_key(**point)).collect();
         assert!(spared.is_empty(), "{}: never killed at {spared:?}", self.name);
-        self.prove().await;
+        self.prove(database).await;
     }
 
     /// Whether a daemon killed itself there.

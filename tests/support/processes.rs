@@ -13,7 +13,7 @@ use rebilld::gateway::sandbox::{FaultPlan, LedgerSnapshot};
 use rebilld::ports::clock::Clock;
 use rebilld::store::codec::Row;
 use rebilld::store::sql::Statement;
-use rebilld::store::{Database, OpenOptions};
+use rebilld::store::{Database, OpenError, OpenOptions};
 use rebilld::time::SystemClock;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -22,6 +22,9 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_rebilld");
 /// Signs webhooks in tests, and nothing else.
 pub const WEBHOOK_SECRET: &str = "whsec_dGVzdC1vbmx5LXRlc3Qtb25seS10ZXN0LW9ubHk=";
 
+/// How often a database that cannot be reached is tried.
+const PATIENT: usize = 12;
+
 // Each test file uses some of this. Naming all of it here keeps the compiler's unused-code lint on without an exception.
 const _: () = {
     let _ =
@@ -29,6 +32,7 @@ const _: () = {
     let _ = (Home::layer, Home::command, Home::json, Home::sql, Home::books, Home::path, Home::log, Home::forget_layers);
     let _ = (Daemon::start, Daemon::start_under, Home::new, Home::of, BINARY);
     let _ = (Daemon::start_with, Daemon::kill, Daemon::terminate, Daemon::ended, Daemon::pid, Daemon::wrapped, WEBHOOK_SECRET);
+    let _ = (Daemon::start, Daemon::freeze, Daemon::thaw, Daemon::is_running, Daemon::said, Gateway::url);
 };
 
 /// Asks until there is an answer, at most for so long.
@@ -267,8 +271,15 @@ impl Home {
     }
 
     async fn open(&self) -> Database {
-        let options = OpenOptions { endpoints: Vec::new(), create: false, max_connections: 2, ..OpenOptions::default() };
-        Database::open(&self.database, options).await.expect("the database opens")
+        let options = || OpenOptions { endpoints: Vec::new(), create: false, max_connections: 2, ..OpenOptions::default() };
+        // a server on a machine that is busy with other things may not take a connection in ten seconds
+        for _ in 0..PATIENT {
+            match Database::open(&self.database, options()).await {
+                Err(OpenError::Unreachable(_)) => {}
+                opened => return opened.expect("the database opens"),
+            }
+        }
+        panic!("the database cannot be reached, {PATIENT} times over");
     }
 
     /// The operator's own SQL.
@@ -370,6 +381,8 @@ level = "info"
 pub struct Daemon {
     child: Child,
     log: PathBuf,
+    /// How long the log was before it.
+    log_from: u64,
 }
 
 impl Daemon {
@@ -401,9 +414,10 @@ impl Daemon {
 
     fn spawn(mut command: Command, log: PathBuf) -> Self {
         let file = File::options().create(true).append(true).open(&log).expect("a log file");
+        let log_from = file.metadata().expect("its length").len();
         let errors = file.try_clone().expect("the same file again");
         let child = command.stdin(Stdio::null()).stdout(file).stderr(errors).spawn().expect("rebilld can be run");
-        Self { child, log }
+        Self { child, log, log_from }
     }
 
     pub fn pid(&self) -> u32 {
@@ -419,6 +433,27 @@ impl Daemon {
     /// SIGTERM: it ends by itself.
     pub fn terminate(&self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).expect("the daemon can be told");
+    }
+
+    /// SIGSTOP: it stands still in the middle of whatever it does, and keeps its connections.
+    pub fn freeze(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).expect("the daemon can be stopped");
+    }
+
+    /// SIGCONT: it goes on where it was.
+    pub fn thaw(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).expect("the daemon can be continued");
+    }
+
+    /// What it has logged so far, by itself.
+    pub fn said(&self) -> String {
+        let log = fs::read(&self.log).unwrap_or_default();
+        let from = usize::try_from(self.log_from).unwrap_or(usize::MAX).min(log.len());
+        String::from_utf8_lossy(&log[from..]).into_owned()
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("the daemon is a child").is_none()
     }
 
     /// How it ended.
