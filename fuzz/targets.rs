@@ -2,13 +2,16 @@
 //! `cargo test` (`tests/fuzz.rs`) share this file.
 
 use std::cell::RefCell;
+use std::future::Future;
 use std::io::{Seek, Write};
+use std::pin::pin;
 use std::str::FromStr;
 use std::sync::LazyLock;
+use std::task::{Context, Poll, Waker};
 
 use jiff::civil::date;
 use rebilld::config::{Environment, Settings, Sources, Span, load};
-use rebilld::domain::attempt::{IdBase, IdNumber};
+use rebilld::domain::attempt::{IdBase, IdNumber, MerchantUid};
 use rebilld::domain::cron::CronSchedule;
 use rebilld::domain::money::{Currency, Money};
 use rebilld::domain::outcome::Outcome;
@@ -16,6 +19,7 @@ use rebilld::domain::period::Every;
 use rebilld::domain::recurrence::BillingDay;
 use rebilld::domain::window::Hours;
 use rebilld::gateway::portone::{AskedFor, Wire, judge_answer};
+use rebilld::http::inbox;
 
 /// An input may be anything; a target panics if it is treated wrongly.
 pub struct Target {
@@ -23,8 +27,9 @@ pub struct Target {
     pub run: fn(&[u8]),
 }
 
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     Target { name: "gateway_answers", run: gateway_answers },
+    Target { name: "webhook_bodies", run: webhook_bodies },
     Target { name: "csv_import", run: csv_import },
     Target { name: "config_texts", run: config_texts },
     Target { name: "cron_texts", run: cron_texts },
@@ -67,6 +72,46 @@ fn gateway_answers(input: &[u8]) {
     }
     // nothing that is kept of an answer may be larger than the answer could be, whatever is in it
     assert!(answer.kept.to_string().len() < 2048 + 8 * body.len());
+}
+
+const FORM: &str = "application/x-www-form-urlencoded";
+const JSON: &str = "application/json";
+
+/// The first line is the content type, the rest the body.
+///
+/// One id at most comes out of it, not much longer than the body; it is the one that both forms mean when it is written into them again, and
+/// it counts for ours only if it is one letter for letter.
+fn webhook_bodies(input: &[u8]) {
+    let (kind, body) = match input.iter().position(|byte| *byte == b'\n') {
+        Some(end) => (std::str::from_utf8(&input[..end]).unwrap_or_default(), &input[end + 1..]),
+        None => (JSON, input),
+    };
+    let Some(uid) = id_in(kind, body) else { return };
+    // a byte of a form that is no text becomes a character of three
+    assert!(uid.len() <= 3 * body.len(), "{} bytes out of {}", uid.len(), body.len());
+    // the fields beside it are passed over unread, so that they need be no text
+    if !kind.starts_with(FORM)
+        && let Ok(value) = serde_json::from_slice::<serde_json::Value>(body)
+    {
+        // serde takes a list of the fields for the fields
+        let told = value.get("merchant_uid").or_else(|| value.get(0)).and_then(serde_json::Value::as_str);
+        assert_eq!(told, Some(uid.as_str()));
+    }
+    let json = serde_json::json!({"imp_uid": "imp_1", "merchant_uid": uid, "status": "paid"}).to_string();
+    assert_eq!(id_in(JSON, json.as_bytes()).as_ref(), Some(&uid));
+    let spelled: String = uid.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    assert_eq!(id_in(FORM, format!("imp_uid=imp_1&merchant_uid={spelled}&status=paid").as_bytes()).as_ref(), Some(&uid));
+    let tag = "sb".parse().expect("a tag");
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    assert!(!MerchantUid::is_ours(&uid, tag) || (uid.len() == 30 && uid.starts_with("sb") && uid.bytes().all(plain)));
+}
+
+fn id_in(kind: &str, body: &[u8]) -> Option<String> {
+    let asked = pin!(inbox::named(kind, body.to_vec().into()));
+    match asked.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(named) => named,
+        Poll::Pending => panic!("a body that is there is waited for"),
+    }
 }
 
 const SHOP: &str = r#"

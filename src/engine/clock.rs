@@ -2,7 +2,10 @@
 //! those that come after it.
 //!
 //! A process counts its hold by CLOCK_BOOTTIME, which no jump moves. What outlives it is a moment by the database clock: the next
-//! process reads how much is left of it, never believes more than Q, and counts on by its own CLOCK_BOOTTIME.
+//! process reads how much is left of it, never believes more than Q, and counts on by its own CLOCK_BOOTTIME. Nobody knows which of the
+//! clocks before and after a jump is right: the moment is far enough away by both. Otherwise a clock that was set back, then set right while
+//! no process watched, would end the hold at once, and sends that were stamped in between would pass for older than Q. Whoever has sat
+//! through the hold takes the moment back.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -46,15 +49,17 @@ impl Engine {
             warn!(for_ = ?left, "the database clock has jumped a while ago: sends and conclusions of \"not paid\" are still held");
         }
         self.steady.hold_until(self.clock.boot() + left);
-        // set back since: the same moment must not hold every later process for another Q
-        match (self.unsteady_until(), until) {
-            (Some(ours), Some(theirs)) if theirs.duration_since(ours) > SAME => self.store.hold_for_clock(ours).await,
-            _ => Ok(()),
+        // the same moment must not hold every later process for another Q
+        if let (Some(ours), Some(theirs)) = (self.unsteady_until(), until)
+            && theirs.duration_since(ours) > SAME
+        {
+            self.steady.is_kept_later();
         }
+        Ok(())
     }
 
-    /// Compares the clocks. Returns whether the database clock has jumped: then [`Engine::keep_jump`] has to be called until it
-    /// succeeds.
+    /// Compares the clocks. Returns whether the database clock has jumped, or a hold is over: then [`Engine::keep_jump`] has to be called
+    /// until it succeeds.
     pub(crate) async fn check_clock(&self) -> Result<bool, StoreError> {
         let before = self.clock.boot();
         let database = self.store.clock().await?;
@@ -74,15 +79,18 @@ impl Engine {
             error!(seconds, held_for = ?hold_for, "the database clock has jumped: sends and conclusions of \"not paid\" are held");
         }
         self.clock.correct(database);
-        Ok(moved.is_some())
+        Ok(moved.is_some() || self.steady.is_over(after))
     }
 
-    /// Writes the hold down, by the clock as it is now.
+    /// Writes down until when it is held, or that it is over.
     pub(crate) async fn keep_jump(&self) -> Result<(), StoreError> {
-        match self.unsteady_until() {
-            Some(until) => self.store.hold_for_clock(until).await,
-            None => Ok(()),
+        let Some(until) = self.unsteady_until() else { return self.store.hold_for_clock(self.now()).await };
+        let set_back = self.steady.set_back();
+        if set_back > SAME.unsigned_abs() {
+            self.steady.is_kept_later();
         }
+        let margin = SignedDuration::try_from(set_back).unwrap_or(SignedDuration::ZERO);
+        self.store.hold_for_clock(until.checked_add(margin).unwrap_or(Timestamp::MAX)).await
     }
 }
 

@@ -221,11 +221,20 @@ impl BrakeCache {
 /// Compares the database clock with CLOCK_BOOTTIME: a difference that moves is a clock jump.
 #[derive(Debug, Default)]
 pub struct ClockWatch {
-    /// Database clock minus CLOCK_BOOTTIME, in microseconds, at the last check.
-    last: Mutex<Option<i64>>,
+    readings: Mutex<Readings>,
     /// Sends and conclusions of "not paid" are held until then.
     unsteady_until: Mutex<Duration>,
     jumped: AtomicBool,
+    /// The moment that the database keeps is later than the end of the hold, by its clock of now.
+    kept_later: AtomicBool,
+}
+
+/// Database clock minus CLOCK_BOOTTIME, in microseconds.
+#[derive(Debug, Default)]
+struct Readings {
+    last: Option<i64>,
+    /// The most since before the hold.
+    most: i64,
 }
 
 /// A difference that moves by more than this between two checks is a clock jump.
@@ -235,12 +244,35 @@ impl ClockWatch {
     /// Takes a reading; returns by how much the clock jumped, if it did.
     pub fn check(&self, database_micros: i64, boot: Duration, hold_for: Duration) -> Option<i64> {
         let difference = database_micros - i64::try_from(boot.as_micros()).unwrap_or(i64::MAX);
-        let moved = lock(&self.last).replace(difference).map(|last| difference - last)?;
+        let moved = {
+            let mut readings = lock(&self.readings);
+            let last = readings.last.replace(difference);
+            let before = if self.is_steady(boot) { last.unwrap_or(difference) } else { readings.most };
+            readings.most = before.max(difference);
+            difference - last?
+        };
         if moved.abs() <= JUMP_MICROS {
             return None;
         }
         self.hold_until(boot + hold_for);
         Some(moved)
+    }
+
+    /// By how much the clock has been set back since before the hold. Should it be set right again, the hold ends so much later by it.
+    pub fn set_back(&self) -> Duration {
+        let readings = lock(&self.readings);
+        let back = readings.last.map_or(0, |last| readings.most.saturating_sub(last));
+        Duration::from_micros(u64::try_from(back).unwrap_or_default())
+    }
+
+    /// What the database keeps is to be taken back once the hold is over.
+    pub fn is_kept_later(&self) {
+        self.kept_later.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether what the database keeps is to be taken back now. Says so once.
+    pub fn is_over(&self, boot: Duration) -> bool {
+        self.is_steady(boot) && self.kept_later.swap(false, Ordering::Relaxed)
     }
 
     /// A jump that an earlier process saw: held until then, or longer if this one has seen another.
@@ -325,6 +357,24 @@ mod tests {
         assert_eq!(watch.check(1_030_000_000, 21 * SECOND, hour), Some(10_000_000));
         assert!(!watch.is_steady(22 * SECOND));
         assert!(watch.is_steady(21 * SECOND + hour));
+    }
+
+    #[test]
+    fn a_hold_knows_by_how_much_the_clock_was_set_back() {
+        let watch = ClockWatch::default();
+        let (hour, micros) = (Duration::from_secs(3600), 3_600_000_000);
+        assert_eq!(watch.check(micros, SECOND, hour), None);
+        assert_eq!(watch.set_back(), Duration::ZERO);
+        assert_eq!(watch.check(2 * micros, SECOND, hour), Some(micros));
+        assert_eq!(watch.set_back(), Duration::ZERO, "set forward: the kept moment is far enough away by either clock");
+        assert_eq!(watch.check(micros / 2, SECOND, hour), Some(-micros - micros / 2));
+        assert_eq!(watch.set_back(), hour * 3 / 2);
+        watch.is_kept_later();
+        assert!(!watch.is_over(hour));
+        let later = 2 * SECOND + hour;
+        assert!(watch.is_over(later) && !watch.is_over(later), "it is said once");
+        assert_eq!(watch.check(micros / 2 + micros, SECOND + hour, hour), None);
+        assert_eq!(watch.set_back(), Duration::ZERO, "what was before the hold is forgotten after it");
     }
 
     #[test]

@@ -34,6 +34,7 @@ use waiting::{Found, Waiting};
 
 /// The largest body, in bytes. PortOne's have about 150.
 const LARGEST: usize = 16 * 1024;
+const FORM: &str = "application/x-www-form-urlencoded";
 /// How long a body may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What has come in is taken up so often.
@@ -165,13 +166,18 @@ async fn read(request: Request) -> Result<String, Answer> {
         if too_large { Answer::TooLarge } else { Answer::Slow }
     })?;
     let kind = parts.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let told: Option<Told> = if kind.starts_with("application/x-www-form-urlencoded") {
-        let request = Request::from_parts(parts, Body::from(body));
+    named(kind, body).await.ok_or(Answer::Malformed)
+}
+
+/// The `merchant_uid` that a body of this content type names; what is no form is taken for JSON. Nothing in here waits.
+pub async fn named(kind: &str, body: Bytes) -> Option<String> {
+    let told: Option<Told> = if kind.starts_with(FORM) {
+        let request = Request::post("/").header(CONTENT_TYPE, FORM).body(Body::from(body)).ok()?;
         Form::from_request(request, &()).await.ok().map(|Form(told)| told)
     } else {
         serde_json::from_slice(&body).ok()
     };
-    told.map(|told| told.merchant_uid).ok_or(Answer::Malformed)
+    told.map(|told| told.merchant_uid)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ const SKEW: SignedDuration = SignedDuration::from_millis(250);
 pub struct Hands {
     real: SystemClock,
     simulated: OnceLock<Arc<SimulatedClock>>,
+    /// A daemon's clock was wrong for a while: what it signed then, receivers took for forged, and were told again.
+    pub astray: AtomicBool,
 }
 
 #[async_trait]
@@ -209,7 +212,7 @@ pub async fn finish(
     sandbox.stop().await;
     let books = home.books().await;
     let received = receiver.received();
-    assert_eq!(received.forged, 0, "every delivery is signed");
+    assert!(received.forged == 0 || hands.astray.load(Ordering::Relaxed), "every delivery is signed");
     let canaries = CANARIES.into_iter().chain(["sandbox-secret", WEBHOOK_SECRET, "Bearer "]);
     let leaks: Vec<String> = canaries.filter(|word| logs.iter().any(|log| log.contains(word))).map(str::to_owned).collect();
     let around = Circumstances {
@@ -221,9 +224,16 @@ pub async fn finish(
         ..Circumstances::default()
     };
     let verdicts = proof::check(&neutral(&ledger), &books, &around);
-    // what stays `ready` at the gateway stays open for ever, in review; nothing else does
-    let ready: HashSet<i64> =
-        books.attempts.iter().filter(|attempt| attempt.customer_uid.starts_with("ready-")).map(|attempt| attempt.id).collect();
+    // what stays `ready` at the gateway stays open for ever, in review; nothing else does, but what a wrong clock took for a day old
+    let review: HashSet<i64> =
+        books.charges.iter().filter(|charge| charge.state == ChargeState::Review).map(|charge| charge.id).collect();
+    let aged = |charge: &i64| hands.astray.load(Ordering::Relaxed) && review.contains(charge);
+    let ready: HashSet<i64> = books
+        .attempts
+        .iter()
+        .filter(|attempt| attempt.customer_uid.starts_with("ready-") || aged(&attempt.charge))
+        .map(|attempt| attempt.id)
+        .collect();
     let open = books.sends.iter().filter(|send| send.ended_at.is_none() && send.begun_at < start);
     let stuck: Vec<_> = open.filter(|send| !ready.contains(&send.attempt)).cloned().collect();
     let figures = Figures {
