@@ -21,6 +21,7 @@ use crate::domain::outcome::{DoubtCause, NotSent, Outcome, Record, RecordStatus}
 use crate::domain::subscription::Status;
 use crate::ports::crash;
 use crate::ports::gateway::{Answer, ChargeRequest, DurableAttempt, Unavailable};
+use crate::ports::guard::{self, Guard};
 use crate::ports::store::{Begin, Claim, ClaimToken, Claimed, Intent, Lane, NotBegun, Observation, StoreError};
 
 /// A batch of claimed charges of one account.
@@ -106,7 +107,7 @@ impl Engine {
     /// E1: the gateway is asked for the id about to be sent, and for all before it: some providers report a failure and approve it
     /// minutes later. A record that we do not know settles, stops or advances the charge; a failed look-up means that it is not sent.
     async fn look_before(&self, account: &AccountRuntime, token: &ClaimToken, charges: Vec<Claimed>) -> Vec<Claimed> {
-        if charges.is_empty() {
+        if charges.is_empty() || !guard::stands(Guard::FirstLook) {
             return charges;
         }
         let began_at = self.now();
@@ -367,7 +368,8 @@ impl Engine {
             },
         };
         // after the last await, so that nothing can age in between
-        closed.or_else(|| (self.clock.boot().saturating_sub(claimed_at) >= GATE).then_some("claimed too long ago"))
+        let late = || self.clock.boot().saturating_sub(claimed_at) >= GATE && guard::stands(Guard::Gate);
+        closed.or_else(|| late().then_some("claimed too long ago"))
     }
 
     /// What stops sends of an account, read at most a second ago.
@@ -380,7 +382,7 @@ impl Engine {
 
     /// Whether this process is stopped by something else than the database.
     pub(crate) async fn killed_outside(&self, account: &AccountRuntime) -> bool {
-        self.killed_here.load(Ordering::Acquire) || self.switched_off(account).await
+        (self.killed_here.load(Ordering::Acquire) || self.switched_off(account).await) && guard::stands(Guard::KillSwitch)
     }
 
     /// The same, by the database alone.
