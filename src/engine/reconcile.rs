@@ -109,7 +109,6 @@ impl Engine {
         // R2's "not paid" is not believed for Q after a clock jump: such a look-up counts as one that began long ago
         let believed_from = match () {
             () if !self.trusts_time() => Timestamp::UNIX_EPOCH,
-            () if !guard::stands(Guard::Quiet) => began_at.checked_add(self.in_force().tuning.policy.quiet()).unwrap_or(began_at),
             () if !guard::stands(Guard::QuietFromBegin) => self.now(),
             () => began_at,
         };

@@ -10,8 +10,6 @@ pub enum Guard {
     ClaimToken,
     /// E1: the gateway is asked for the ids of a charge before it is sent.
     FirstLook,
-    /// R2: "not paid" is believed only from a look-up that began at least Q after the newest send.
-    Quiet,
     /// R2 counts from where the look-up began, and not from where it is judged.
     QuietFromBegin,
     /// A payment is booked only with our id, amount and card.
@@ -75,7 +73,7 @@ mod tests {
     fn a_guard_is_out_for_one_call_and_one_thread() {
         without(&[Guard::Gate], || {
             assert!(!stands(Guard::Gate));
-            assert!(stands(Guard::Quiet));
+            assert!(stands(Guard::Identity));
             assert!(std::thread::spawn(|| stands(Guard::Gate)).join().unwrap(), "another thread keeps it");
         });
         assert!(stands(Guard::Gate));

@@ -22,7 +22,7 @@ use rebilld::time::SimulatedClock;
 use serde_json::{Value, json};
 
 const NO_FUNDS: &str = "[1254][실시간빌링실패|잔액부족]";
-/// Decides that a subscription's card is worthless, at once.
+/// Says that this card will never be charged.
 const EXPIRED: &str = "[1204][실시간빌링실패|유효기간 만료(기간오류)]";
 
 /// What becomes of one POST.
@@ -38,8 +38,8 @@ pub enum Play {
     /// Paid, but no look-up shows it for up to so many seconds; the answer is lost.
     Hidden(i64),
     Decline,
-    /// Declined for good.
-    Expire,
+    /// Declined for good, and approved up to so many seconds later.
+    ExpireFirst(i64),
     /// Reported as failed, and approved up to so many seconds later.
     ApproveLater(i64),
     /// Another amount is taken, or another card asked: what the answer says is true.
@@ -118,6 +118,12 @@ impl PortOne {
         proof::Ledger { payments: payments.collect(), posts: ledger.posts.clone() }
     }
 
+    /// Which POST made each record: its id, and when it came in.
+    pub fn made(&self) -> Vec<(String, Timestamp)> {
+        let ledger = self.ledger.lock().unwrap();
+        ledger.payments.iter().map(|payment| (payment.post.merchant_uid.clone(), payment.post.at)).collect()
+    }
+
     fn play(&self, uid: &str, nth: u32) -> Play {
         if !*self.mishaps.lock().unwrap() {
             return Play::Pay;
@@ -158,7 +164,7 @@ impl PortOne {
         let mut rng = self.rng("process", uid, nth);
         let reason = match play {
             Play::Decline | Play::ApproveLater(_) => Some(NO_FUNDS),
-            Play::Expire => Some(EXPIRED),
+            Play::ExpireFirst(_) => Some(EXPIRED),
             _ => None,
         };
         let seconds = |most: i64, rng: &mut ChaCha8Rng| SignedDuration::from_secs(rng.random_range(1..=most));
@@ -176,7 +182,7 @@ impl PortOne {
         };
         let answer = answer(&record);
         let hidden = if let Play::Hidden(most) = play { seconds(most, &mut rng) } else { SignedDuration::ZERO };
-        let approved_at = if let Play::ApproveLater(most) = play { Some(at + seconds(most, &mut rng)) } else { None };
+        let approved_at = if let Play::ApproveLater(most) | Play::ExpireFirst(most) = play { Some(at + seconds(most, &mut rng)) } else { None };
         ledger.payments.push(Payment { record, post: post.clone(), visible_from: at + hidden, approved_at });
         answer
     }
@@ -259,7 +265,7 @@ pub enum Place {
     Answered,
 }
 
-type Deed = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
+pub type Deed = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
 
 /// Something that happens the first time a process comes to a place, from an instant on.
 #[derive(Default)]

@@ -1,6 +1,5 @@
 //! One seed: a few subscriptions, the real engine on the real SQLite store, a simulated clock, and a gateway with mishaps.
 
-use std::collections::HashMap;
 use std::future::Future as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,17 +10,18 @@ use async_trait::async_trait;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use rand::RngExt;
+use rebilld::domain::attempt::AttemptState;
 use rebilld::domain::charge::{ChargeId, ChargeState, IdMode};
-use rebilld::domain::decide::Ruling;
+use rebilld::domain::decide::{Policy, Ruling};
 use rebilld::domain::fuse::Fuse;
 use rebilld::domain::plan::{Catalog, CatchUp, Plan, WhilePastDue};
-use rebilld::domain::proof::{Circumstances, check};
+use rebilld::domain::proof::{BookAttempt, Circumstances, check};
 use rebilld::domain::recurrence::Recurrence;
 use rebilld::engine::{Account, Engine, Parts, Tuning, worker};
 use rebilld::ports::clock::Clock;
 use rebilld::ports::courier::{Courier, Handover};
 use rebilld::ports::store::Delivery;
-use rebilld::ports::switch::KillSwitch;
+use rebilld::ports::switch::{KillSwitch, NoSwitch};
 use rebilld::ports::wake::Wake;
 use rebilld::store::identity::{AccountConfig, AccountRow};
 use rebilld::store::{Database, OpenOptions};
@@ -31,10 +31,8 @@ use sqlx::Connection as _;
 use crate::portone::{Directory, Interlude, Line, Play, PortOne, rng};
 
 const TAG: &str = "sb";
-/// When the first charges of every world fall due: midnight in Seoul.
-const DUE: &str = "2026-01-10T15:00:00Z";
-/// Everything has settled so long after the mishaps have stopped.
-const SETTLES: SignedDuration = SignedDuration::from_hours(45 * 24);
+/// When the charges of every world fall due: ten in the morning in Seoul.
+const DUE: &str = "2026-01-11T01:00:00Z";
 
 /// What a scene is made of.
 #[derive(Clone)]
@@ -42,15 +40,19 @@ pub struct Setup {
     /// One of them happens to each POST.
     pub plays: &'static [Play],
     pub subscriptions: u32,
+    /// Without it Q is nothing.
+    pub quiet: bool,
     /// Both ledgers are compared as often as the simulation does; otherwise only after the scene has ended.
     pub audits: bool,
     pub mode: IdMode,
     pub fuse: Fuse,
+    /// The gateway keeps to what the protocol takes for granted: what it has is seen within Q.
+    pub within_q: bool,
 }
 
 impl Setup {
     pub const fn new(plays: &'static [Play]) -> Self {
-        Self { plays, subscriptions: 2, audits: true, mode: IdMode::PerAttempt, fuse: Fuse::NONE }
+        Self { plays, subscriptions: 2, quiet: true, audits: true, mode: IdMode::PerAttempt, fuse: Fuse::NONE, within_q: true }
     }
 }
 
@@ -78,27 +80,6 @@ impl Courier for Receiver {
     }
 }
 
-/// The clock of a machine that is ahead of the others.
-pub struct Ahead {
-    pub clock: Arc<SimulatedClock>,
-    pub by: SignedDuration,
-}
-
-#[async_trait]
-impl Clock for Ahead {
-    fn now(&self) -> Timestamp {
-        self.clock.now() + self.by
-    }
-
-    fn boot(&self) -> Duration {
-        self.clock.boot()
-    }
-
-    async fn sleep_until(&self, until: Timestamp, busy: bool) {
-        self.clock.sleep_until(until.checked_sub(self.by).unwrap_or(until), busy).await;
-    }
-}
-
 /// A kill switch outside of the database that somebody throws.
 pub struct Thrown {
     pub clock: Arc<SimulatedClock>,
@@ -117,15 +98,18 @@ impl KillSwitch for Thrown {
 /// What a process is made of, beside the rest of the world.
 pub struct Process {
     pub interlude: Arc<Interlude>,
-    pub clock: Arc<dyn Clock>,
     pub switch: Arc<dyn KillSwitch>,
 }
 
 impl Process {
     /// To which nothing happens.
-    pub fn plain(clock: &Arc<SimulatedClock>) -> Self {
-        let switch = Arc::new(rebilld::ports::switch::NoSwitch);
-        Self { interlude: Arc::default(), clock: Arc::clone(clock) as _, switch }
+    pub fn plain() -> Self {
+        Self { interlude: Arc::default(), switch: Arc::new(NoSwitch) }
+    }
+
+    /// To which that happens.
+    pub fn with(interlude: Arc<Interlude>) -> Self {
+        Self { interlude, ..Self::plain() }
     }
 }
 
@@ -195,6 +179,9 @@ impl World {
         tuning.lead = SignedDuration::ZERO;
         tuning.clock_check = None;
         tuning.one_at_a_time = true;
+        if !self.setup.quiet {
+            tuning.policy = Policy::without_quiet();
+        }
         let rarely = SignedDuration::from_hours(1000 * 24);
         tuning.audit_quick_every = if self.setup.audits { SignedDuration::from_hours(40) } else { rarely };
         tuning.audit_complete_every = if self.setup.audits { SignedDuration::from_hours(10 * 24) } else { rarely };
@@ -208,7 +195,7 @@ impl World {
         };
         Engine::new(Parts {
             store: Arc::clone(&self.database) as _,
-            clock: process.clock,
+            clock: Arc::clone(&self.clock) as _,
             courier: Arc::new(Receiver),
             watermark: Arc::new(Directory { clock: Arc::clone(&self.clock), interlude: Arc::clone(&process.interlude) }),
             switch: process.switch,
@@ -239,8 +226,8 @@ impl World {
     pub async fn work_until(&mut self, until: Timestamp) {
         while self.clock.now() < until {
             let next = (self.clock.now() + SignedDuration::from_hours(3 * 24)).min(until);
-            self.live_until(Process::plain(&self.clock), next).await;
-            let engine = self.engine(Process::plain(&self.clock));
+            self.live_until(Process::plain(), next).await;
+            let engine = self.engine(Process::plain());
             let account = self.account(&Arc::default());
             let books = self.database.books().await.unwrap();
             let mut rng = rng(self.seed, &["operator", &self.lives.to_string()]);
@@ -252,11 +239,12 @@ impl World {
         }
     }
 
-    /// The mishaps stop, time runs on, and what is wrong then is told, one thing a line.
-    pub async fn end(mut self, mishaps_until: Timestamp) -> Vec<String> {
-        self.work_until(mishaps_until).await;
+    /// The mishaps last for so many days and stop, time runs on for so many more, and what is wrong then is told, one thing a line.
+    pub async fn end(mut self, mishaps: i64, rest: i64) -> Vec<String> {
+        let days = |days: i64| due() + SignedDuration::from_hours(24 * days);
+        self.work_until(days(mishaps)).await;
         self.portone.calm();
-        self.work_until(mishaps_until + SETTLES).await;
+        self.work_until(days(mishaps + rest)).await;
         let ledger = self.portone.books();
         let books = self.database.books().await.unwrap();
         let end = self.clock.now();
@@ -267,30 +255,36 @@ impl World {
         }
         let unsettled = books.charges.iter().filter(|charge| charge.state.is_unresolved() && charge.state != ChargeState::Review);
         broken.extend(unsettled.map(|charge| format!("I4 {} is still {}", charge.base, charge.state.name())));
-        broken.extend(believed_absent(&self.url, &ledger).await);
+        for charge in &books.charges {
+            let is_declined = |attempt: &&BookAttempt| attempt.charge == charge.id && attempt.state == AttemptState::Declined;
+            let declined = books.attempts.iter().filter(is_declined).count();
+            // a ruling may end an attempt that was no try
+            let ruled = books.events.iter().any(|event| event.charge == Some(charge.id) && event.kind == "charge.review");
+            if declined > usize::from(charge.tries) && !ruled {
+                broken.push(format!("I8 {}: {declined} attempts were declined, and {} tries are counted", charge.base, charge.tries));
+            }
+        }
+        if self.setup.within_q {
+            broken.extend(believed_absent(&self.url, &self.portone).await);
+        }
         self.database.close().await;
         broken
     }
 }
 
-/// R2 and R3, by the ledger: each POST makes one record at most, so an id with more records than sends that may have made one has a
-/// send that was believed to be absent, and was not.
-async fn believed_absent(url: &str, ledger: &rebilld::domain::proof::Ledger) -> Vec<String> {
-    let sql = "SELECT substr(i.uid, 1, 28) || printf('%02d', a.id_number), sum(s.state NOT IN ('absent', 'not_sent'))
-        FROM sends s JOIN attempts a ON a.id = s.attempt_id JOIN (SELECT charge_id, min(merchant_uid) AS uid FROM ids GROUP BY 1) i ON i.charge_id = a.charge_id GROUP BY 1";
-    let mut connection = connect(url).await;
-    let sends: Vec<(String, i64)> = sqlx::query_as(sql).fetch_all(&mut connection).await.unwrap();
-    let sends: HashMap<String, i64> = sends.into_iter().collect();
-    let mut records: HashMap<&str, i64> = HashMap::new();
-    for payment in &ledger.payments {
-        *records.entry(payment.merchant_uid.as_str()).or_default() += 1;
+/// R2 and R3, by the ledger: no send that was taken for absent has made a record.
+async fn believed_absent(url: &str, portone: &PortOne) -> Vec<String> {
+    let sql = "SELECT substr(i.uid, 1, 28) || printf('%02d', a.id_number), s.begun_at, s.state
+        FROM sends s JOIN attempts a ON a.id = s.attempt_id
+        JOIN (SELECT charge_id, min(merchant_uid) AS uid FROM ids GROUP BY 1) i ON i.charge_id = a.charge_id ORDER BY 2";
+    let sends: Vec<(String, i64, String)> = sqlx::query_as(sql).fetch_all(&mut connect(url).await).await.unwrap();
+    let mut broken = Vec::new();
+    for (uid, at) in portone.made() {
+        let before = sends.iter().rfind(|(of, begun, _)| *of == uid && *begun <= at.as_microsecond());
+        if before.is_some_and(|(.., state)| state == "absent") {
+            broken.push(format!("R2 the send of {uid} at {at} was taken for absent, and was not"));
+        }
     }
-    let mut broken: Vec<String> = records
-        .into_iter()
-        .filter(|(uid, records)| *records > sends.get(*uid).copied().unwrap_or(0))
-        .map(|(uid, _)| format!("R2 a send was taken for absent that was not: {uid} has a record of it"))
-        .collect();
-    broken.sort();
     broken
 }
 
