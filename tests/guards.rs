@@ -71,7 +71,6 @@ impl Taken {
     }
 }
 
-
 macro_rules! taken_out {
     ($($name:ident: $scene:ident, [$($guard:ident),*], [$($sabotage:expr),*], seed $known:literal breaks $breaks:literal;)*) => {$(
         #[test]
@@ -85,18 +84,24 @@ macro_rules! taken_out {
 /// THE index.
 const NO_INDEX: Sabotage = Sabotage::Sql("DROP INDEX attempts_one");
 /// R3: one look-up that is believed is enough.
-const NO_SECOND_LOOK: Sabotage = Sabotage::Sql("CREATE TRIGGER no_second_look AFTER UPDATE ON charges WHEN NEW.state = 'doubt' AND NEW.quiet_since IS NULL
-    BEGIN UPDATE charges SET quiet_since = 0 WHERE id = NEW.id; END");
+const NO_SECOND_LOOK: Sabotage = Sabotage::Sql(
+    "CREATE TRIGGER no_second_look AFTER UPDATE ON charges WHEN NEW.state = 'doubt' AND NEW.quiet_since IS NULL
+    BEGIN UPDATE charges SET quiet_since = 0 WHERE id = NEW.id; END",
+);
 /// R4: a lost send goes out under a new id.
-const NEW_ID: Sabotage = Sabotage::Sql("CREATE TRIGGER new_id AFTER UPDATE ON charges WHEN NEW.waiting = 'resend' AND OLD.waiting <> 'resend'
+const NEW_ID: Sabotage = Sabotage::Sql(
+    "CREATE TRIGGER new_id AFTER UPDATE ON charges WHEN NEW.waiting = 'resend' AND OLD.waiting <> 'resend'
     BEGIN
         UPDATE attempts SET state = 'void' WHERE charge_id = NEW.id AND state = 'live';
         UPDATE charges SET id_number = id_number + 1 WHERE id = NEW.id;
-    END");
+    END",
+);
 /// R6: what is closed is never looked up again.
-const NO_SWEEP: Sabotage = Sabotage::Sql("CREATE TRIGGER no_sweep AFTER UPDATE ON charges
+const NO_SWEEP: Sabotage = Sabotage::Sql(
+    "CREATE TRIGGER no_sweep AFTER UPDATE ON charges
     WHEN NEW.state IN ('unpaid', 'void') AND NEW.next_at IS NOT NULL
-    BEGIN UPDATE charges SET next_at = NULL WHERE id = NEW.id; END");
+    BEGIN UPDATE charges SET next_at = NULL WHERE id = NEW.id; END",
+);
 
 taken_out! {
     the_index_keeps_a_hand_from_a_second_attempt: Hand, [], [NO_INDEX], seed 29 breaks "I1";

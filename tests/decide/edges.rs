@@ -131,7 +131,8 @@ fn a_failure_of_a_lost_life_counts_for_the_card_that_was_asked() {
 
 #[test]
 fn a_charge_in_doubt_is_looked_up_again_when_it_may_first_be_believed() {
-    let next = |began| decide(&doubt(|_| {}), &Fact::LookedUp(findings(began, vec![])), at(began), &policy()).unwrap().charge.next_at;
+    let next =
+        |began| decide(&doubt(|_| {}), &Fact::LookedUp(findings(began, vec![])), at(began), &policy()).unwrap().charge.next_at;
     assert_eq!(next(41), Some(at(60)), "the ladder of look-ups comes to it as well");
     let late = |minutes| {
         let mut charge = doubt(|charge| charge.newest_send_at = Some(at(minutes)));

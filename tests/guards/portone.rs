@@ -182,7 +182,8 @@ impl PortOne {
         };
         let answer = answer(&record);
         let hidden = if let Play::Hidden(most) = play { seconds(most, &mut rng) } else { SignedDuration::ZERO };
-        let approved_at = if let Play::ApproveLater(most) | Play::ExpireFirst(most) = play { Some(at + seconds(most, &mut rng)) } else { None };
+        let approved_at =
+            if let Play::ApproveLater(most) | Play::ExpireFirst(most) = play { Some(at + seconds(most, &mut rng)) } else { None };
         ledger.payments.push(Payment { record, post: post.clone(), visible_from: at + hidden, approved_at });
         answer
     }

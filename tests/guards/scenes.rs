@@ -56,7 +56,9 @@ pub enum Sabotage {
 
 impl Scene {
     fn setup(self, seed: u64) -> Setup {
-        use Play::{ApproveLater, Decline, ExpireFirst, Foreign, Hidden, Late, LostAfter, LostBefore, Pay, WrongAmount, WrongCard};
+        use Play::{
+            ApproveLater, Decline, ExpireFirst, Foreign, Hidden, Late, LostAfter, LostBefore, Pay, WrongAmount, WrongCard,
+        };
         let slow: &[Play] = &[Pay, LostBefore, LostAfter, Late(1, 900), Hidden(600), Decline];
         let mode = if rng(seed, &["mode"]).random_bool(0.8) { IdMode::PerAttempt } else { IdMode::PerPeriod };
         let setup = |plays| Setup { mode, ..Setup::new(plays) };

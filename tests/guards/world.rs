@@ -146,9 +146,9 @@ impl World {
         };
         for n in 0..world.setup.subscriptions {
             let sql = format!(
-                    "INSERT INTO subscriptions (account, external_ref, plan, customer_uid, anchor, starts_on, buyer_name)
+                "INSERT INTO subscriptions (account, external_ref, plan, customer_uid, anchor, starts_on, buyer_name)
                      VALUES ('main', 'sub-{n}', 'yearly', 'card-{n}', '2026-01-11', '2026-01-11', 'nobody')"
-                );
+            );
             sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut connect(url).await).await.unwrap();
         }
         world
@@ -261,7 +261,10 @@ impl World {
             // a ruling may end an attempt that was no try
             let ruled = books.events.iter().any(|event| event.charge == Some(charge.id) && event.kind == "charge.review");
             if declined > usize::from(charge.tries) && !ruled {
-                broken.push(format!("I8 {}: {declined} attempts were declined, and {} tries are counted", charge.base, charge.tries));
+                broken.push(format!(
+                    "I8 {}: {declined} attempts were declined, and {} tries are counted",
+                    charge.base, charge.tries
+                ));
             }
         }
         if self.setup.within_q {

@@ -127,10 +127,12 @@ fn refused(asked: &Asked<'_>, envelope: &Envelope<'_>, record: Option<Record>) -
 /// code 0, our merchant_uid
 fn processed(asked: &Asked<'_>, record: Record) -> Outcome {
     match &record.status {
-        RecordStatus::Paid => match record.mismatch(asked.amount, &[asked.customer_uid]).filter(|_| guard::stands(Guard::Identity)) {
-            None => Outcome::Paid(record),
-            Some(mismatch) => Outcome::PaidWrong(record, mismatch),
-        },
+        RecordStatus::Paid => {
+            match record.mismatch(asked.amount, &[asked.customer_uid]).filter(|_| guard::stands(Guard::Identity)) {
+                None => Outcome::Paid(record),
+                Some(mismatch) => Outcome::PaidWrong(record, mismatch),
+            }
+        }
         RecordStatus::Failed => match record.class(asked.declines) {
             Class::Ambiguous => {
                 doubt(DoubtCause::AmbiguousDecline, "the text does not say whether the card was charged", Some(record))
