@@ -3,6 +3,9 @@
 //! `tests/decide.table.txt` is the reviewed table. After a change of rules, `REBILLD_BLESS=1 cargo test --test decide` writes it
 //! anew; its diff is what the review reads.
 
+#[path = "decide/edges.rs"]
+mod edges;
+
 use std::fmt::Write as _;
 
 use jiff::civil::date;
@@ -11,7 +14,7 @@ use rebilld::domain::attempt::{Attempt, AttemptId, Hint, IdBase, IdNumber, Send,
 use rebilld::domain::charge::{
     AccountId, Charge, ChargeId, ChargeState, Course, Doubt, IdMode, PaidElsewhere, SubscriptionId, Waiting,
 };
-use rebilld::domain::decide::{Decision, Fact, LiveChange, Policy, Ruling, decide};
+use rebilld::domain::decide::{Decision, Fact, LiveChange, Policy, Refusal, Ruling, decide};
 use rebilld::domain::decline::Class;
 use rebilld::domain::dunning::{Dunning, End, KeyStop, Ladder};
 use rebilld::domain::money::Money;

@@ -21,6 +21,7 @@ use crate::domain::outcome::{DoubtCause, NotSent, Outcome, Record, RecordStatus}
 use crate::domain::subscription::Status;
 use crate::ports::crash;
 use crate::ports::gateway::{Answer, ChargeRequest, DurableAttempt, Unavailable};
+use crate::ports::guard::{self, Guard};
 use crate::ports::store::{Begin, Begun, Claim, ClaimToken, Claimed, Intent, Lane, NotBegun, Observation, SeenSend, StoreError};
 
 /// A batch of claimed charges of one account.
@@ -106,7 +107,7 @@ impl Engine {
     /// E1: the gateway is asked for the id about to be sent, and for all before it: some providers report a failure and approve it
     /// minutes later. A record that we do not know settles, stops or advances the charge; a failed look-up means that it is not sent.
     async fn look_before(&self, account: &AccountRuntime, token: &ClaimToken, charges: Vec<Claimed>) -> Vec<Claimed> {
-        if charges.is_empty() {
+        if charges.is_empty() || !guard::stands(Guard::FirstLook) {
             return charges;
         }
         let began_at = self.now();
@@ -370,10 +371,11 @@ impl Engine {
             () => self.braked(account).await,
         };
         // after the last await, so that nothing can age in between
+        let late = || self.clock.boot().saturating_sub(claimed_at) >= GATE && guard::stands(Guard::Gate);
         closed.or_else(|| match () {
-            () if self.clock.boot().saturating_sub(claimed_at) >= GATE => Some("claimed too long ago"),
+            () if late() => Some("claimed too long ago"),
             () if self.is_stopping() => Some("stopping"),
-            () if self.killed_here.load(Ordering::Acquire) => Some(brake_name(NotBegun::Killed)),
+            () if self.is_killed_here() => Some(brake_name(NotBegun::Killed)),
             () if !self.trusts_time() => Some("the clock has jumped"),
             () => None,
         })
