@@ -562,17 +562,6 @@ fn a_cancelled_payment_may_be_closed_as_void_and_as_nothing_else() {
 }
 
 #[test]
-fn a_closed_gate_is_not_run_into_without_end() {
-    let shut = |not_sent| {
-        let charge = Charge { not_sent, ..sent() };
-        let fact = answered(Outcome::NotSent(NotSent::Gate("the state directory is not writable")));
-        decide(&charge, &fact, at(1), &Policy::default()).unwrap().charge
-    };
-    assert_eq!(shut(0).next_at, Some(at(1) + SignedDuration::from_secs(5)));
-    assert_eq!((shut(9).next_at, shut(9).not_sent), (Some(at(16)), 10));
-}
-
-#[test]
 fn a_refused_card_stays_refused_over_a_pause() {
     let charge = Charge {
         waiting: Waiting::Paused,

@@ -62,7 +62,7 @@ fn unpaid_has_to_be_seen_twice_even_where_no_send_is_open() {
     let charge = review(|charge| charge.live = Some(live(false)));
     let unpaid = |charge: &Charge| decide(charge, &Fact::Ruled(Ruling::Unpaid, findings(70, vec![])), at(70), &policy());
     assert_eq!(unpaid(&charge), Err(Refusal::NotQuiet));
-    let quiet = Charge { doubt: Doubt { quiet_twice: true, ..charge.doubt.clone() }, ..charge };
+    let quiet = Charge { doubt: Doubt { quiet_twice: true, ..charge.doubt }, ..charge };
     assert_eq!(unpaid(&quiet).unwrap().charge.state, ChargeState::Unpaid);
 }
 
@@ -143,4 +143,15 @@ fn a_charge_in_doubt_is_looked_up_again_when_it_may_first_be_believed() {
     // a look-up that began early, and is judged when Q is over: the ladder, and not an instant that has passed
     let judged = decide(&doubt(|_| {}), &Fact::LookedUp(findings(59, vec![])), at(75), &policy()).unwrap().charge;
     assert_eq!(judged.next_at, Some(at(120)));
+}
+
+#[test]
+fn a_closed_gate_is_not_run_into_without_end() {
+    let shut = |not_sent| {
+        let charge = Charge { not_sent, ..sent() };
+        let fact = answered(Outcome::NotSent(NotSent::Gate("the state directory is not writable")));
+        decide(&charge, &fact, at(1), &Policy::default()).unwrap().charge
+    };
+    assert_eq!(shut(0).next_at, Some(at(1) + SignedDuration::from_secs(5)));
+    assert_eq!((shut(9).next_at, shut(9).not_sent), (Some(at(16)), 10));
 }

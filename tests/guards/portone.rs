@@ -17,6 +17,7 @@ use rebilld::domain::proof;
 use rebilld::gateway::portone::{self, Wire};
 use rebilld::ports::clock::Clock;
 use rebilld::ports::gateway::{Answer, ChargeRequest, DurableAttempt, Gateway, InvalidRequest, ListPage, Unavailable};
+use rebilld::ports::store::SeenSend;
 use rebilld::ports::watermark::Watermark;
 use rebilld::time::SimulatedClock;
 use serde_json::{Value, json};
@@ -357,7 +358,7 @@ pub struct Directory {
 
 #[async_trait]
 impl Watermark for Directory {
-    async fn raise(&self, _mark: i64) -> std::io::Result<()> {
+    async fn raise(&self, _mark: i64, _newest: SeenSend) -> std::io::Result<()> {
         self.interlude.come_to(Place::Committed, self.clock.now()).await;
         Ok(())
     }
