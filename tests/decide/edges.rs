@@ -19,6 +19,12 @@ fn review(change: impl FnOnce(&mut Charge)) -> Charge {
 }
 
 #[test]
+fn q_below_its_bound_is_refused() {
+    assert!(Policy::new(SignedDuration::from_mins(44)).is_none());
+    assert!(Policy::new(SignedDuration::from_mins(45)).is_some());
+}
+
+#[test]
 fn a_closed_charge_is_swept_once_a_day_for_35_days() {
     let closed = Charge {
         state: ChargeState::Unpaid,
@@ -62,7 +68,7 @@ fn unpaid_has_to_be_seen_twice_even_where_no_send_is_open() {
     let charge = review(|charge| charge.live = Some(live(false)));
     let unpaid = |charge: &Charge| decide(charge, &Fact::Ruled(Ruling::Unpaid, findings(70, vec![])), at(70), &policy());
     assert_eq!(unpaid(&charge), Err(Refusal::NotQuiet));
-    let quiet = Charge { doubt: Doubt { quiet_twice: true, ..charge.doubt.clone() }, ..charge };
+    let quiet = Charge { doubt: Doubt { quiet_twice: true, ..charge.doubt }, ..charge };
     assert_eq!(unpaid(&quiet).unwrap().charge.state, ChargeState::Unpaid);
 }
 
