@@ -458,12 +458,6 @@ fn no_decision_breaks_a_hard_line() {
     }
 }
 
-#[test]
-fn q_below_its_bound_is_refused() {
-    assert!(Policy::new(SignedDuration::from_mins(44)).is_none());
-    assert!(Policy::new(SignedDuration::from_mins(45)).is_some());
-}
-
 /// Attempt 02 is in doubt, and a look-up shows 01 paid and nothing under 02.
 fn paid_under_another_id(state: ChargeState, began: i64) -> (Charge, Fact) {
     let two = IdNumber::new(2).unwrap();

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::charge::brake_name;
+use super::limits::brake_name;
 use super::{AccountRuntime, Engine};
 use crate::ports::guard::{self, Guard};
 use crate::ports::store::{NotBegun, StoreError};

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use tracing::{error, warn};
 
 use super::breaker::{Failing, Passage};
-use super::limits::GATE;
+use super::limits::{GATE, brake_name};
 use super::look::{History, kept};
 use super::record::note;
 use super::{AccountRuntime, Engine, InForce};
@@ -18,10 +18,9 @@ use crate::domain::charge::{Charge, Waiting};
 use crate::domain::decide::Fact;
 use crate::domain::outcome::{DoubtCause, NotSent, Outcome, Record, RecordStatus};
 use crate::domain::subscription::Status;
-use crate::ports::crash;
 use crate::ports::gateway::{Answer, ChargeRequest, DurableAttempt, Unavailable};
-use crate::ports::guard::{self, Guard};
 use crate::ports::store::{Begin, Begun, Claim, ClaimToken, Claimed, Intent, Lane, NotBegun, Observation, SeenSend, StoreError};
+use crate::ports::{crash, guard, guard::Guard};
 
 /// A batch of claimed charges of one account.
 pub(crate) struct Batch {
@@ -490,16 +489,6 @@ fn become_sent(charge: &mut Charge, attempt: &DurableAttempt) {
                 open_send: Some(open),
             });
         }
-    }
-}
-
-pub(super) fn brake_name(brake: NotBegun) -> &'static str {
-    match brake {
-        NotBegun::Killed => "the kill switch is on",
-        NotBegun::Held => "on hold",
-        NotBegun::Paused => "the account is paused",
-        NotBegun::Unarmed => "the account is not armed",
-        _ => "braked",
     }
 }
 

@@ -19,6 +19,12 @@ fn review(change: impl FnOnce(&mut Charge)) -> Charge {
 }
 
 #[test]
+fn q_below_its_bound_is_refused() {
+    assert!(Policy::new(SignedDuration::from_mins(44)).is_none());
+    assert!(Policy::new(SignedDuration::from_mins(45)).is_some());
+}
+
+#[test]
 fn a_closed_charge_is_swept_once_a_day_for_35_days() {
     let closed = Charge {
         state: ChargeState::Unpaid,
