@@ -1,7 +1,6 @@
 //! From a claimed charge to a recorded outcome: look up (E1), token (E2), intent (W2), gate, POST (E3), record (W3).
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -193,6 +192,7 @@ impl Engine {
                 continue;
             }
             tokio::select! {
+                biased; // a simulated history repeats
                 () = self.clock.sleep_until(first, false) => {}
                 Some(()) = under_way.next(), if !under_way.is_empty() => {}
             }
