@@ -54,6 +54,7 @@ impl World {
 
     async fn visit(&mut self, memory: &mut Memory, rng: &mut ChaCha8Rng) {
         let now = self.now();
+        tracing::info!(%now, counts = ?self.shared.tally.counts(), "an operator looks in");
         let (due, later) = std::mem::take(&mut memory.chores).into_iter().partition(|(at, _)| *at <= now);
         memory.chores = later;
         let due: Vec<(Timestamp, Chore)> = due;

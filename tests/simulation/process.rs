@@ -57,6 +57,7 @@ impl Process {
 
     /// A place where the process may take a while, freeze or die. A dead one never goes on.
     pub async fn point(&self) {
+        self.stage.step();
         let (dead, wait) = {
             let mut mood = self.mood.lock().unwrap();
             if !mood.dead && mood.left > 0 {

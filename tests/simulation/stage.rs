@@ -7,12 +7,15 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::runtime::{Builder, Runtime};
+
+/// At one instant: a wave of the largest book takes a few thousand.
+const MOST_STEPS: u64 = 50_000;
 
 /// The stage of one seed. Instants are those of true time, which no clock jump moves.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub struct Stage {
 struct Time {
     now: Timestamp,
     next: u64,
+    /// Steps that were made at this instant.
+    steps: u64,
     order: Dice,
     /// By instant; those of one instant in the order that the seed throws.
     sleepers: BTreeMap<(Timestamp, u64, u64), Waker>,
@@ -32,12 +37,19 @@ struct Time {
 
 impl Stage {
     pub fn new(start: Timestamp, seed: u64) -> Arc<Self> {
-        let time = Time { now: start, next: 0, order: Dice::new(seed, 0), sleepers: BTreeMap::new() };
+        let time = Time { now: start, next: 0, steps: 0, order: Dice::new(seed, 0), sleepers: BTreeMap::new() };
         Arc::new(Self { start, time: Mutex::new(time) })
     }
 
     pub fn now(&self) -> Timestamp {
-        self.time.lock().unwrap().now
+        self.time.lock().unwrap_or_else(PoisonError::into_inner).now
+    }
+
+    /// Somebody does something: without end at one instant is a loop that a real clock would hide.
+    pub fn step(&self) {
+        let mut time = self.time.lock().unwrap_or_else(PoisonError::into_inner);
+        time.steps += 1;
+        assert!(time.steps < MOST_STEPS, "{MOST_STEPS} steps were made at {}: somebody turns round without end", time.now);
     }
 
     pub async fn sleep_until(&self, at: Timestamp) {
@@ -50,9 +62,11 @@ impl Stage {
 
     /// Nobody can go on: time moves to the first sleeper, who wakes.
     fn advance(&self) {
-        let mut time = self.time.lock().unwrap();
+        let mut time = self.time.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(((at, ..), waker)) = time.sleepers.pop_first() else { return };
-        time.now = time.now.max(at);
+        if at > time.now {
+            (time.now, time.steps) = (at, 0);
+        }
         drop(time);
         waker.wake();
     }
@@ -75,7 +89,7 @@ impl Future for Sleep<'_> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let mut time = self.stage.time.lock().unwrap();
+        let mut time = self.stage.time.lock().unwrap_or_else(PoisonError::into_inner);
         if time.now >= self.at {
             return Poll::Ready(());
         }
@@ -93,7 +107,7 @@ impl Future for Sleep<'_> {
 impl Drop for Sleep<'_> {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            self.stage.time.lock().unwrap().sleepers.remove(&key);
+            self.stage.time.lock().unwrap_or_else(PoisonError::into_inner).sleepers.remove(&key);
         }
     }
 }
