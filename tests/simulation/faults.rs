@@ -205,9 +205,16 @@ impl Swarm {
         let mut rng = rng(seed, &["swarm"]);
         let mut half = |_: &Fault| rng.random_bool(0.5);
         let kinds: Vec<Fault> = FAULTS.into_iter().filter(&mut half).collect();
+        let hour = |what: &str, below: i64| i64::from(pick(what, &(0..1000).collect::<Vec<_>>())) % below;
+        let restores = match pick("restores", &[0, 0, 0, 1, 2]) {
+            0 => vec![],
+            1 => vec![(3 + hour("restore", 22), 1 + hour("back", 12))],
+            _ => vec![(3 + hour("restore", 20), 1 + hour("back", 6)), (32 + hour("again", 9), 1 + hour("back again", 9))],
+        };
+        // a copy that has forgotten a payment cannot know that an answer names it
+        let kinds = kinds.into_iter().filter(|kind| restores.is_empty() || *kind != Fault::WrongImpUid).collect();
         let acts = ACTS.into_iter().filter(|_| half(&Fault::None)).collect();
         let days = i64::from(pick("days", &[60, 90, 180, 270]));
-        let hour = |what: &str, below: i64| i64::from(pick(what, &(0..1000).collect::<Vec<_>>())) % below;
         let stalls = pick("stalls", &[0, 0, 4, 20]);
         let jumps = match pick("jumps", &[0, 0, 0, 1, 2, 3, 4]) {
             0 => vec![],
@@ -217,23 +224,18 @@ impl Swarm {
             3 => vec![(hour("jump", 1000), 86_400), (hour("jump", 1000) + 11, -86_400)],
             _ => vec![(hour("jump", 1000), -3600)],
         };
-        let restores = match pick("restores", &[0, 0, 0, 1, 2]) {
-            0 => vec![],
-            1 => vec![(3 + hour("restore", 22), 1 + hour("back", 12))],
-            _ => vec![(3 + hour("restore", 20), 1 + hour("back", 6)), (32 + hour("again", 9), 1 + hour("back again", 9))],
-        };
         Self {
             seed,
-            subscriptions: u64::from(pick("subscriptions", &[5, 40, 100, 160])),
+            subscriptions: u64::from(pick("subscriptions", &[10, 60, 150, 300])),
             days,
             replicas: u64::from(pick("replicas", &[1, 1, 1, 1, 2, 2, 3, 5])),
             kinds,
-            rate: pick("rate", &[0, 50, 100, 200]),
-            declining: pick("declining", &[2, 5, 10]),
+            rate: pick("rate", &[0, 20, 50, 150]),
+            declining: pick("declining", &[1, 3, 8]),
             look_up_rate: pick("look-up rate", &[0, 0, 20, 100]),
             look_up_down: (pick("look-up down", &[0, 0, 1]) == 1).then(|| (hour("down", 24 * 60), 1 + hour("down for", 72))),
             storm: (pick("storm", &[0, 0, 1]) == 1).then(|| (hour("storm", 24 * 10), 1 + hour("storm for", 300))),
-            crashes: Some(pick("crashes", &[0, 0, 10_000, 3000, 1000])).filter(|mean| *mean > 0),
+            crashes: Some(pick("crashes", &[0, 0, 10_000, 3000, 2000])).filter(|mean| *mean > 0),
             lost_commits: pick("lost commits", &[0, 0, 20]),
             lost_acknowledgements: pick("lost acknowledgements", &[0, 0, 20]),
             full_disk: pick("full disk", &[0, 0, 20]),

@@ -207,7 +207,7 @@ impl Gateway for SimulatedGateway {
                 _ => Fault::OverloadBefore,
             };
             self.portone.tally.count(fault.name());
-            let others = ledger.somebodys().map(str::to_owned);
+            let others = ledger.somebodys(now).map(str::to_owned);
             let post = Post { fault, post, nth, swarm };
             let body = post.arrive(&mut ledger, now);
             (post, body, others)

@@ -52,8 +52,8 @@ pub struct Ledger {
     sends: HashMap<String, usize>,
     /// Of a thousand charges that a card declines; a card that is not here is not registered.
     cards: HashMap<String, u32>,
-    /// A payment of somebody, for answers that name the wrong one.
-    somebodys: Option<String>,
+    /// Payments in the order in which they were made, for answers that name the wrong one.
+    made: Vec<(Timestamp, String)>,
 }
 
 const FUNDS: &str = "[1254][실시간빌링실패|잔액부족]";
@@ -121,7 +121,7 @@ impl Ledger {
         let of_id = self.payments.entry(post.merchant_uid.clone()).or_default();
         let imp_uid = format!("imps_{}_{}", post.merchant_uid, of_id.len());
         if status == RecordStatus::Paid {
-            self.somebodys = Some(imp_uid.clone());
+            self.made.push((at, imp_uid.clone()));
         }
         let record = Record {
             imp_uid: imp_uid.clone(),
@@ -209,9 +209,10 @@ impl Ledger {
         }})
     }
 
-    /// The payment of another attempt than this one, if there is any.
-    pub fn somebodys(&self) -> Option<&str> {
-        self.somebodys.as_deref()
+    /// A payment of somebody that was made days ago: one that is about to be booked could not be told from the right one.
+    pub fn somebodys(&self, now: Timestamp) -> Option<&str> {
+        let old = self.made.partition_point(|(at, _)| *at < now - SignedDuration::from_hours(5 * 24));
+        self.made[..old].last().map(|(_, imp_uid)| imp_uid.as_str())
     }
 
     /// The records that a look-up shows, newest first.
