@@ -1,4 +1,5 @@
-//! Where the database of a seed is: in memory if the machine has a disk there, made once and copied for each seed.
+//! Where the database of a seed is: a SQLite file, in memory if the machine has a disk there, made once and copied for each seed; or a
+//! PostgreSQL database of its own.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -8,10 +9,12 @@ use tempfile::TempDir;
 
 use crate::book::{TAG, start};
 use crate::stage::at_once;
+use crate::support::postgres::{TestDatabase, database};
 
-/// A directory for one seed, and the database in it.
-pub struct Disk {
-    directory: TempDir,
+/// What keeps the books of one seed.
+pub enum Disk {
+    File(TempDir),
+    Server(Option<TestDatabase>),
 }
 
 fn options(create: bool) -> OpenOptions {
@@ -29,12 +32,13 @@ fn url(file: &Path) -> String {
     format!("sqlite:{}", file.display())
 }
 
-/// Nobody makes a copy of a database that belongs to nobody yet.
-async fn bind(database: &Database) {
+/// Brings the schema up. A database that belongs to nobody yet cannot be copied.
+async fn migrate(database: &Database) {
+    database.migrate().await.unwrap();
     database.bind_identity(TAG.parse().unwrap(), "simulated", start()).await.unwrap();
 }
 
-/// A migrated database that nobody has opened since.
+/// A migrated file that nobody has opened since.
 fn template() -> &'static Path {
     static TEMPLATE: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
     let (_, file) = TEMPLATE.get_or_init(|| {
@@ -42,8 +46,7 @@ fn template() -> &'static Path {
         let (made, file) = (directory.path().join("made.db"), directory.path().join("template.db"));
         at_once(async {
             let database = Database::open(&url(&made), options(true)).await.unwrap();
-            database.migrate().await.unwrap();
-            bind(&database).await;
+            migrate(&database).await;
             database.backup(&file).await.unwrap();
             database.close().await;
         });
@@ -53,33 +56,63 @@ fn template() -> &'static Path {
 }
 
 impl Disk {
-    pub fn new() -> Self {
-        let disk = Self { directory: place() };
-        std::fs::copy(template(), disk.file()).unwrap();
-        disk
+    pub fn file() -> Self {
+        let directory = place();
+        std::fs::copy(template(), Self::path(&directory)).unwrap();
+        Self::File(directory)
     }
 
-    fn file(&self) -> PathBuf {
-        self.directory.path().join("sim.db")
+    pub fn server() -> Self {
+        Self::Server(Some(at_once(database())))
+    }
+
+    fn path(directory: &TempDir) -> PathBuf {
+        directory.path().join("sim.db")
     }
 
     pub fn open(&self) -> Arc<Database> {
-        Arc::new(at_once(Database::open(&url(&self.file()), options(false))).unwrap())
+        at_once(async {
+            match self {
+                Self::File(directory) => Arc::new(Database::open(&url(&Self::path(directory)), options(false)).await.unwrap()),
+                Self::Server(at) => {
+                    let database = Database::open(&at.as_ref().unwrap().url, options(false)).await.unwrap();
+                    migrate(&database).await;
+                    Arc::new(database)
+                }
+            }
+        })
+    }
+
+    fn directory(&self) -> &TempDir {
+        match self {
+            Self::File(directory) => directory,
+            Self::Server(_) => panic!("copies are made of files alone"),
+        }
     }
 
     /// Copies the database as it is now.
     pub fn snapshot(&self, database: &Database, name: &str) {
-        let to = self.directory.path().join(name);
+        let to = self.directory().path().join(name);
         let _ = std::fs::remove_file(&to);
         at_once(database.backup(&to)).unwrap();
     }
 
     /// Puts a copy in its place. Nobody may have it open.
     pub fn restore(&self, name: &str) {
-        let file = self.file();
-        std::fs::copy(self.directory.path().join(name), &file).unwrap();
+        let file = Self::path(self.directory());
+        std::fs::copy(self.directory().path().join(name), &file).unwrap();
         for rest in ["-wal", "-shm"] {
             let _ = std::fs::remove_file(format!("{}{rest}", file.display()));
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if let Self::Server(database) = self
+            && let Some(database) = database.take()
+        {
+            at_once(database.remove());
         }
     }
 }
