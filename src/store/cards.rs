@@ -1,8 +1,8 @@
 //! What billing keys have been through, over all their subscriptions: the caps of dunning, held inside W2.
 //!
-//! Only keys that were ever declined have rows, and keys that several subscriptions share. From their first decline on, or from
-//! the second subscription on, each try of such a key is written with its intent, while the account's row is locked: batches of
-//! several processes count each other's tries, before they have ended.
+//! Only keys that were ever declined or in doubt have rows, and keys that several subscriptions share. From their first decline or
+//! doubt on, or from the second subscription on, each try of such a key is written with its intent, while the account's row is
+//! locked: batches of several processes count each other's tries, before they have ended.
 
 use std::collections::{HashMap, HashSet};
 
@@ -158,6 +158,15 @@ pub(super) async fn write_refused<'a>(
     }
     tx.execute(&cards::CARDS_REFUSED, &rows.params([])).await?;
     tx.execute(&cards::FORGET_TRIES, &[keys.into(), forgotten(now).into()]).await?;
+    Ok(())
+}
+
+/// The tries that came into doubt: they may turn out declined, however long that takes.
+pub(super) async fn write_doubted(tx: &mut Tx, now: Timestamp, doubted: impl Iterator<Item = &Decision>) -> Result<(), Fault> {
+    let attempts: Vec<i64> = doubted.filter_map(|decision| decision.charge.live.as_ref()).map(|live| live.id.0).collect();
+    if !attempts.is_empty() {
+        tx.execute(&cards::CARDS_DOUBTED, &[attempts.into(), now.into()]).await?;
+    }
     Ok(())
 }
 

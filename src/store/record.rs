@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::Database;
-use super::cards::write_refused;
+use super::cards::{write_doubted, write_refused};
 use super::db::{Fault, Tx};
 use super::outbox::Told;
 use super::rows::{attempt_state, attempt_state_name, hint_name, send_end_name};
@@ -80,6 +80,10 @@ impl Written<'_> {
         news && (self.open_state || charge.first_declined_at.is_some() || charge.state == ChargeState::Unpaid)
     }
 
+    fn comes_into_doubt(&self) -> bool {
+        self.before != ChargeState::Doubt && self.decision.charge.state == ChargeState::Doubt
+    }
+
     fn ends_the_charge(&self) -> bool {
         self.before.is_unresolved() && !self.decision.charge.state.is_unresolved()
     }
@@ -145,6 +149,7 @@ impl Database {
         adopt(tx, &written).await?;
         change_charges(tx, now, &written).await?;
         write_refused(tx, now, written.iter().map(|one| one.decision)).await?;
+        write_doubted(tx, now, written.iter().filter(|one| one.comes_into_doubt()).map(|one| one.decision)).await?;
         for one in &written {
             if let Some(status) = one.decision.end {
                 self.end_subscription(tx, now, &one.decision.charge, status).await?;

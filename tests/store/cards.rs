@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use rebilld::domain::attempt::{AttemptState, SendEnd};
-use rebilld::domain::charge::{Charge, Waiting};
+use rebilld::domain::charge::{Charge, ChargeState, Waiting};
 use rebilld::domain::decide::{Decision, LiveChange};
 use rebilld::domain::decline::Class;
 use rebilld::domain::dunning::KeyStop;
@@ -185,6 +185,21 @@ both! {
         assert_eq!(world.count("SELECT count(*) AS n FROM card_tries WHERE class = 'SOFT_FUNDS'").await, 1);
         assert_eq!(stop(&world, &claimed[1..], later(600)).await, None);
         assert_eq!(world.count("SELECT count(*) AS n FROM card_tries WHERE class IS NULL").await, 1, "before its answer");
+    }
+
+    async fn a_try_in_doubt_counts_though_its_card_was_never_declined(world: World) {
+        let claimed = world.claimed(3, "t").await;
+        assert_eq!(stop(&world, &claimed[..1], now()).await, None);
+        assert_eq!(stop(&world, &claimed[1..2], now()).await, None, "nothing is kept of a card that was always good");
+        // one whose answer was lost, and one that its process never came back from
+        let loaded = world.db.load(&[claimed[0].charge.id]).await.unwrap().remove(0);
+        let lost = decided(&loaded, |decision| decision.charge.state = ChargeState::Doubt);
+        world.db.record(now(), &[entry(&loaded, Fence::Claim(token("t")), lost)]).await.unwrap();
+        assert_eq!(world.count("SELECT count(*) AS n FROM card_tries WHERE class IS NULL").await, 1);
+        assert_eq!(world.db.adopt_interrupted(later(3600), 10).await.unwrap(), 1);
+        assert_eq!(world.count("SELECT count(*) AS n FROM card_tries WHERE class IS NULL").await, 2);
+        let spaced = Some((KeyStop::Spacing, later(3600 + 600)));
+        assert_eq!(stop(&world, &claimed[2..], later(3700)).await, spaced, "another batch, or replica, counts them");
     }
 
     async fn two_charges_to_one_card_in_a_batch_are_spaced(world: World) {

@@ -16,6 +16,7 @@ pub const ALL: &[&Statement] = &[
     &TRIES_OF_CARDS,
     &TRIES_OF_SUBSCRIPTIONS,
     &CARDS_BEGUN,
+    &CARDS_DOUBTED,
     &CARDS_REFUSED,
     &FORGET_TRIES,
 ];
@@ -72,6 +73,17 @@ pub const CARDS_BEGUN: Statement = Statement::two(
         SELECT x.attempt, $1, x.customer, x.charge, $2
         FROM unnest($3::bigint[], $4::text[], $5::bigint[]) AS x(attempt, customer, charge)
         ON CONFLICT DO NOTHING",
+);
+
+/// Differs because lists are arrays on Postgres and JSON on SQLite.
+pub const CARDS_DOUBTED: Statement = Statement::two(
+    "cards doubted",
+    "INSERT INTO card_tries (attempt_id, account_id, customer_uid, charge_id, at)
+        SELECT a.id, c.account_id, a.customer_uid, a.charge_id, $2 FROM attempts a JOIN charges c ON c.id = a.charge_id
+        WHERE a.id IN (SELECT value FROM json_each($1)) ON CONFLICT DO NOTHING",
+    "INSERT INTO card_tries (attempt_id, account_id, customer_uid, charge_id, at)
+        SELECT a.id, c.account_id, a.customer_uid, a.charge_id, $2 FROM attempts a JOIN charges c ON c.id = a.charge_id
+        WHERE a.id = ANY ($1) ON CONFLICT DO NOTHING",
 );
 
 /// An attempt that only the gateway knew of is found by its payment. Differs because batches are arrays on Postgres and JSON on
