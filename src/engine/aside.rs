@@ -12,7 +12,9 @@ impl Engine {
     /// Ends the turn of such charges, once it has come. What was claimed a little early and put off at once would be due at the same
     /// instant as before, and so be claimed and put off without end until then.
     pub(super) async fn set_aside(&self, token: &ClaimToken, charges: Vec<Claimed>) {
-        let Some(due) = charges.iter().map(|claimed| claimed.charge.next_at.unwrap_or(claimed.charge.due_at)).max() else { return };
+        let Some(due) = charges.iter().map(|claimed| claimed.charge.next_at.unwrap_or(claimed.charge.due_at)).max() else {
+            return;
+        };
         if due > self.now() {
             self.clock.sleep_until(due, false).await;
         }

@@ -121,7 +121,11 @@ impl Book {
                 _ => "monthly-plus",
             };
             // many on few days, as it is after an import
-            let anchor = date(2026, 1, if rng.random_range(0..12) == 0 { rng.random_range(6..32) } else { [6, 6, 15, 31][rng.random_range(0..4)] });
+            let anchor = date(
+                2026,
+                1,
+                if rng.random_range(0..12) == 0 { rng.random_range(6..32) } else { [6, 6, 15, 31][rng.random_range(0..4)] },
+            );
             let uncertain = Vec::new();
             Row { external_ref: format!("sub-{n}"), plan, customer_uid, anchor, amount: None, status: "active", uncertain }
         });
@@ -137,9 +141,7 @@ impl Book {
             let zone = plan.zone.as_ref().unwrap();
             let periods = starts.entry((row.plan, row.anchor)).or_insert_with(|| {
                 let starts = (0..).map(|n| plan.recurrence.start(row.anchor, n).unwrap());
-                let due = starts.map(|start| {
-                    (start, rebilld::domain::period::instant(start, plan.charge_time, zone).unwrap())
-                });
+                let due = starts.map(|start| (start, rebilld::domain::period::instant(start, plan.charge_time, zone).unwrap()));
                 due.take_while(|(_, due)| *due <= end).collect()
             });
             for (start, due_at) in periods.iter() {

@@ -230,10 +230,10 @@ impl Swarm {
             days,
             replicas: u64::from(pick("replicas", &[1, 1, 1, 1, 2, 2, 3, 5])),
             kinds,
-            rate: pick("rate", &[0, 20, 50, 150]),
-            declining: pick("declining", &[1, 3, 8]),
+            rate: pick("rate", &[30, 100, 150, 250]),
+            declining: pick("declining", &[2, 6, 15]),
             look_up_rate: pick("look-up rate", &[0, 0, 20, 100]),
-            look_up_down: (pick("look-up down", &[0, 0, 1]) == 1).then(|| (hour("down", 24 * 60), 1 + hour("down for", 72))),
+            look_up_down: (pick("look-up down", &[0, 0, 0, 1]) == 1).then(|| (hour("down", 24 * 60), 1 + hour("down for", 60))),
             storm: (pick("storm", &[0, 0, 1]) == 1).then(|| (hour("storm", 24 * 10), 1 + hour("storm for", 300))),
             crashes: Some(pick("crashes", &[0, 0, 10_000, 3000, 2000])).filter(|mean| *mean > 0),
             lost_commits: pick("lost commits", &[0, 0, 20]),
@@ -254,8 +254,8 @@ impl Swarm {
         self.subscriptions * self.days as u64 / 30
     }
 
-    /// What happens to the `nth` POST of an id. Half of the charges that have faults have the same one every time.
-    pub fn fault(&self, merchant_uid: &str, nth: usize) -> Fault {
+    /// What happens to the `nth_post` POST of an id. A quarter of the charges that have faults have the same one every time.
+    pub fn fault(&self, merchant_uid: &str, nth_post: usize) -> Fault {
         if self.kinds.is_empty() || self.rate == 0 {
             return Fault::None;
         }
@@ -264,12 +264,14 @@ impl Swarm {
         if of_charge.random_range(0..1000) >= self.rate {
             return Fault::None;
         }
-        let always = of_charge.random_bool(0.5).then(|| of_charge.random_range(0..FAULTS.len()));
-        let mut of_post = rng(self.seed, &["post", merchant_uid, &nth.to_string()]);
+        let always = of_charge.random_bool(0.25).then(|| of_charge.random_range(0..FAULTS.len()));
+        let mut of_post = rng(self.seed, &["post", merchant_uid, &nth_post.to_string()]);
         let nth = always.unwrap_or_else(|| of_post.random_range(0..FAULTS.len()));
         // switched off: so the others hit the same calls as before
         let kind = if self.kinds.contains(&FAULTS[nth]) { FAULTS[nth] } else { self.kinds[nth % self.kinds.len()] };
-        if always.is_none() && of_post.random_bool(0.3) { Fault::None } else { kind }
+        // what is sent again at once would be sent again for ever
+        let again = matches!(kind, Fault::Unreachable | Fault::Unauthorized);
+        if (always.is_none() || again) && nth_post > 1 && of_post.random_bool(0.5) { Fault::None } else { kind }
     }
 
     /// A number between the two, for a fault of this POST.

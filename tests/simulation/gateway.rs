@@ -155,8 +155,7 @@ impl SimulatedGateway {
         self.process.point().await;
         let Some(swarm) = self.portone.swarm() else { return Ok(()) };
         let (since, now) = (self.since_start(), self.now().to_string());
-        let unlucky = swarm.look_up_rate > 0
-            && rng(swarm.seed, &["look", what, &now]).random_range(0..1000) < swarm.look_up_rate;
+        let unlucky = swarm.look_up_rate > 0 && rng(swarm.seed, &["look", what, &now]).random_range(0..1000) < swarm.look_up_rate;
         if PortOne::storms(&swarm, since) {
             self.portone.tally.count("fault: a look-up in a storm");
             return Err(Unavailable::Overload(503));
@@ -203,7 +202,7 @@ impl Gateway for SimulatedGateway {
             let swarm = self.portone.swarm().unwrap_or_default();
             let fault = match swarm.fault(&post.merchant_uid, nth) {
                 _ if !PortOne::storms(&swarm, self.since_start()) => swarm.fault(&post.merchant_uid, nth),
-                _ if nth % 2 == 0 => Fault::OverloadAfter,
+                _ if nth.is_multiple_of(2) => Fault::OverloadAfter,
                 _ => Fault::OverloadBefore,
             };
             self.portone.tally.count(fault.name());

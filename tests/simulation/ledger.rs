@@ -143,7 +143,7 @@ impl Ledger {
     fn reason(&self, uid: &str, nth: usize, declines: u32) -> Option<&'static str> {
         let mut rng = rng(self.seed, &["card", uid, &nth.to_string()]);
         (rng.random_range(0..1000) < declines).then(|| {
-            let texts = [FUNDS, FUNDS, FUNDS, EXPIRED, TIMEOUT, STRANGE, CONTACT, OUTAGE, FUNDS, FUNDS, FUNDS, FUNDS];
+            let texts = [FUNDS, FUNDS, FUNDS, EXPIRED, TIMEOUT, STRANGE, CONTACT, OUTAGE];
             if rng.random_range(0..40) == 0 { REQUEST } else { texts[rng.random_range(0..texts.len())] }
         })
     }
@@ -225,10 +225,10 @@ impl Ledger {
     /// The records that the list shows of a span of time, oldest first.
     pub fn listed(&mut self, now: Timestamp, from: Timestamp, to: Timestamp) -> Vec<Record> {
         self.settle(now);
-        let inside = |payment: &&Payment| {
-            payment.visible_from <= now && payment.record.at.is_some_and(|at| from <= at && at < to)
-        };
-        let mut records: Vec<Record> = self.payments.values().flatten().filter(inside).map(|payment| payment.record.clone()).collect();
+        let inside =
+            |payment: &&Payment| payment.visible_from <= now && payment.record.at.is_some_and(|at| from <= at && at < to);
+        let mut records: Vec<Record> =
+            self.payments.values().flatten().filter(inside).map(|payment| payment.record.clone()).collect();
         records.sort_by(|one, other| (one.at, &one.imp_uid).cmp(&(other.at, &other.imp_uid)));
         records
     }

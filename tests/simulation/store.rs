@@ -164,11 +164,7 @@ impl Store for SimulatedStore {
         through!(self, missed(now, grace))
     }
 
-    async fn missed_by_account(
-        &self,
-        now: Timestamp,
-        grace: SignedDuration,
-    ) -> Result<BTreeMap<AccountId, u64>, StoreError> {
+    async fn missed_by_account(&self, now: Timestamp, grace: SignedDuration) -> Result<BTreeMap<AccountId, u64>, StoreError> {
         through!(self, missed_by_account(now, grace))
     }
 

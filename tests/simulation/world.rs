@@ -74,6 +74,9 @@ pub struct Outcome {
     pub history: String,
 }
 
+/// A process, and the engine in it.
+type Living = (Arc<Process>, Arc<Engine>);
+
 /// What the processes of a seed share.
 pub struct Shared {
     pub stage: Arc<Stage>,
@@ -90,7 +93,7 @@ pub struct Shared {
     pub faults: AtomicBool,
     pub jumps: Vec<(Timestamp, i64)>,
     /// Who lives now.
-    living: Mutex<BTreeMap<u64, (Arc<Process>, Arc<Engine>)>>,
+    living: Mutex<BTreeMap<u64, Living>>,
 }
 
 pub struct World {
@@ -117,9 +120,7 @@ impl World {
             base_url: "http://127.0.0.1".to_owned(),
             tier: None,
         };
-        let account = at_once(async {
-            database.sync_accounts(&[configured], start).await.unwrap().remove(0)
-        });
+        let account = at_once(async { database.sync_accounts(&[configured], start).await.unwrap().remove(0) });
         let book = Book::of(&swarm);
         let tally = Arc::new(Tally::default());
         let portone = PortOne {
@@ -146,7 +147,15 @@ impl World {
             living: Mutex::default(),
             swarm,
         };
-        Self { shared: Arc::new(shared), book, disk, replicas: Vec::new(), braked: Vec::new(), forgotten: Vec::new(), held_since: None }
+        Self {
+            shared: Arc::new(shared),
+            book,
+            disk,
+            replicas: Vec::new(),
+            braked: Vec::new(),
+            forgotten: Vec::new(),
+            held_since: None,
+        }
     }
 
     pub fn now(&self) -> Timestamp {
@@ -212,7 +221,7 @@ impl World {
     }
 
     /// A process of an operator, which nothing befalls.
-    pub fn calm(&self) -> (Arc<Process>, Arc<Engine>) {
+    pub fn calm(&self) -> Living {
         self.shared.engine(&Swarm::default())
     }
 }
@@ -241,7 +250,7 @@ impl Shared {
     }
 
     /// A new process on the same database.
-    pub fn engine(&self, faults: &Swarm) -> (Arc<Process>, Arc<Engine>) {
+    pub fn engine(&self, faults: &Swarm) -> Living {
         let life = self.lives.fetch_add(1, Ordering::SeqCst);
         let process = Process::new(&self.stage, &self.jumps, faults, Dice::new(self.swarm.seed, 1000 + life));
         let tokens = AtomicU64::new(0);
@@ -305,8 +314,7 @@ impl Shared {
         loop {
             self.guard();
             let calm = Swarm::default();
-            let (process, engine) =
-                self.engine(if self.faults.load(Ordering::SeqCst) { &self.swarm } else { &calm });
+            let (process, engine) = self.engine(if self.faults.load(Ordering::SeqCst) { &self.swarm } else { &calm });
             self.living.lock().unwrap().insert(replica, (Arc::clone(&process), Arc::clone(&engine)));
             tokio::select! {
                 biased;
