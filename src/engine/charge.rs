@@ -77,8 +77,13 @@ impl Engine {
     }
 
     async fn charge_all(&self, account: &AccountRuntime, token: &ClaimToken, claimed_at: Duration, charges: Vec<Claimed>) {
-        let (aside, ready) = charges.into_iter().partition(|claimed| not_to_be_sent(claimed, self.now()).is_some());
-        futures::future::join(self.set_aside(token, aside), self.look_and_send(account, token, claimed_at, ready)).await;
+        let now = self.now();
+        let (aside, ready): (Vec<_>, Vec<_>) = charges.into_iter().partition(|claimed| not_to_be_sent(claimed, now).is_some());
+        let (early, aside): (Vec<_>, Vec<_>) =
+            aside.into_iter().partition(|claimed| claimed.charge.next_at.is_some_and(|due| due > now));
+        // first, because a fuse counts what is still to come of a wave when it lets the others through
+        self.set_aside(token, aside).await;
+        futures::future::join(self.set_aside(token, early), self.look_and_send(account, token, claimed_at, ready)).await;
     }
 
     async fn look_and_send(&self, account: &AccountRuntime, token: &ClaimToken, claimed_at: Duration, ready: Vec<Claimed>) {
