@@ -8,13 +8,14 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use tracing::{error, warn};
 
+use super::aside::not_to_be_sent;
 use super::breaker::{Failing, Passage};
 use super::limits::{GATE, brake_name};
 use super::look::{History, kept};
 use super::record::note;
 use super::{AccountRuntime, Engine, InForce};
 use crate::domain::attempt::{Attempt, IdNumber, MerchantUid, Send};
-use crate::domain::charge::{Charge, Waiting};
+use crate::domain::charge::Charge;
 use crate::domain::decide::Fact;
 use crate::domain::outcome::{DoubtCause, NotSent, Outcome, Record, RecordStatus};
 use crate::domain::subscription::Status;
@@ -76,7 +77,16 @@ impl Engine {
     }
 
     async fn charge_all(&self, account: &AccountRuntime, token: &ClaimToken, claimed_at: Duration, charges: Vec<Claimed>) {
-        let ready = self.set_aside(token, charges).await;
+        let now = self.now();
+        let (aside, ready): (Vec<_>, Vec<_>) = charges.into_iter().partition(|claimed| not_to_be_sent(claimed, now).is_some());
+        let (early, aside): (Vec<_>, Vec<_>) =
+            aside.into_iter().partition(|claimed| claimed.charge.next_at.is_some_and(|due| due > now));
+        // first, because a fuse counts what is still to come of a wave when it lets the others through
+        self.set_aside(token, aside).await;
+        futures::future::join(self.set_aside(token, early), self.look_and_send(account, token, claimed_at, ready)).await;
+    }
+
+    async fn look_and_send(&self, account: &AccountRuntime, token: &ClaimToken, claimed_at: Duration, ready: Vec<Claimed>) {
         let ready = self.wait_for_windows(&self.in_force(), token, ready).await;
         let ready = self.look_before(account, token, ready).await;
         if ready.is_empty() {
@@ -90,16 +100,6 @@ impl Engine {
             return;
         }
         self.send_as_they_fall_due(account, token, claimed_at, ready).await;
-    }
-
-    /// Ends the turn of charges that are not to be sent for a reason of their own.
-    async fn set_aside(&self, token: &ClaimToken, charges: Vec<Claimed>) -> Vec<Claimed> {
-        let now = self.now();
-        let fact = |claimed: &Claimed| not_to_be_sent(claimed, now);
-        let (aside, ready): (Vec<_>, Vec<_>) = charges.into_iter().partition(|claimed| fact(claimed).is_some());
-        let facts = aside.iter().filter_map(|claimed| Some((&claimed.charge, fact(claimed)?, None)));
-        self.judge_all(token, facts).await;
-        ready
     }
 
     /// E1: the gateway is asked for the id about to be sent, and for all before it: some providers report a failure and approve it
@@ -192,6 +192,8 @@ impl Engine {
                 continue;
             }
             tokio::select! {
+                // in this order, so that a simulated history repeats
+                biased;
                 () = self.clock.sleep_until(first, false) => {}
                 Some(()) = under_way.next(), if !under_way.is_empty() => {}
             }
@@ -443,31 +445,6 @@ impl Engine {
     ) {
         let mut judged: FuturesUnordered<_> = facts.map(|(charge, fact, seen)| self.judge(charge, fact, seen, token)).collect();
         while judged.next().await.is_some() {}
-    }
-}
-
-/// Why a claimed charge is not to be sent for a reason of its own, if so.
-pub(super) fn not_to_be_sent(claimed: &Claimed, now: Timestamp) -> Option<Fact> {
-    let charge = &claimed.charge;
-    match claimed.payer.status {
-        _ if charge.in_doubt() => Some(Fact::Interrupted),
-        Status::Cancelled => Some(Fact::SubscriptionCancelled),
-        Status::Paused => Some(Fact::SubscriptionPaused),
-        Status::Active => {
-            // the live attempt keeps its card, and the subscription has another now: nothing of it is open
-            if charge.live.as_ref().is_some_and(|live| live.customer_uid != claimed.payer.customer_uid) {
-                return Some(Fact::CardChanged);
-            }
-            // the refused card stays refused, whatever the charge waited for in between (a pause, the gateway)
-            if charge.refused_customer.as_deref() == Some(claimed.payer.customer_uid.as_str()) {
-                return Some(Fact::CardNotReplaced);
-            }
-            let day = crate::domain::decide::Policy::NEXT_ID_AFTER;
-            let asked = charge.newest_send_at.filter(|_| charge.tries > 0).and_then(|sent| sent.checked_add(day).ok());
-            let early = charge.waiting == Waiting::Paused && asked.is_some_and(|until| until > now);
-            let r7 = charge.next_id_from().is_some_and(|from| from > now);
-            (early || r7).then_some(Fact::ResumedEarly)
-        }
     }
 }
 
