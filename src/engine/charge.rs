@@ -18,7 +18,6 @@ use crate::domain::attempt::{Attempt, IdNumber, MerchantUid, Send};
 use crate::domain::charge::Charge;
 use crate::domain::decide::Fact;
 use crate::domain::outcome::{DoubtCause, NotSent, Outcome, Record, RecordStatus};
-use crate::domain::subscription::Status;
 use crate::ports::gateway::{Answer, ChargeRequest, DurableAttempt, Unavailable};
 use crate::ports::store::{Begin, Begun, Claim, ClaimToken, Claimed, Intent, Lane, NotBegun, Observation, SeenSend, StoreError};
 use crate::ports::{crash, guard, guard::Guard};

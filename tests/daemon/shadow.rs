@@ -70,7 +70,7 @@ async fn differences_are_told(database: Option<&str>) {
         ("good-x", 700, true),
         ("stranger", 5, true),
     ];
-    let mut rig = Rig::over(database, &ledger(day, &charged));
+    let rig = Rig::over(database, &ledger(day, &charged));
     subscribe(&rig, day, &["a", "b", "c", "d", "x"]).await;
     rig.done(&["subscriptions", "cancel", "sub-x", "--reason", "left"]);
     let (code, text) = rig.fails(&["run", "--shadow", "--days", "2", "--output", "json"]);

@@ -9,10 +9,7 @@ use crate::world::World;
 /// Whether it goes on until it is told to end.
 pub fn stays(line: &str) -> bool {
     let words: Vec<&str> = line.split_whitespace().collect();
-    match words.as_slice() {
-        ["rebilld", "sandbox", ..] | ["rebilld", "run"] | ["rebilld", "run", "--shadow"] => true,
-        _ => false,
-    }
+    matches!(words.as_slice(), ["rebilld", "sandbox", ..] | ["rebilld", "run"] | ["rebilld", "run", "--shadow"])
 }
 
 /// Sees to it that there is what the command supposes, and returns it as it is run.
