@@ -3,6 +3,9 @@
 //! `tests/decide.table.txt` is the reviewed table. After a change of rules, `REBILLD_BLESS=1 cargo test --test decide` writes it
 //! anew; its diff is what the review reads.
 
+#[path = "decide/edges.rs"]
+mod edges;
+
 use std::fmt::Write as _;
 
 use jiff::civil::date;
@@ -11,7 +14,7 @@ use rebilld::domain::attempt::{Attempt, AttemptId, Hint, IdBase, IdNumber, Send,
 use rebilld::domain::charge::{
     AccountId, Charge, ChargeId, ChargeState, Course, Doubt, IdMode, PaidElsewhere, SubscriptionId, Waiting,
 };
-use rebilld::domain::decide::{Decision, Fact, LiveChange, Policy, Ruling, decide};
+use rebilld::domain::decide::{Decision, Fact, LiveChange, Policy, Refusal, Ruling, decide};
 use rebilld::domain::decline::Class;
 use rebilld::domain::dunning::{Dunning, End, KeyStop, Ladder};
 use rebilld::domain::money::Money;
@@ -455,12 +458,6 @@ fn no_decision_breaks_a_hard_line() {
     }
 }
 
-#[test]
-fn q_below_its_bound_is_refused() {
-    assert!(Policy::new(SignedDuration::from_mins(44)).is_none());
-    assert!(Policy::new(SignedDuration::from_mins(45)).is_some());
-}
-
 /// Attempt 02 is in doubt, and a look-up shows 01 paid and nothing under 02.
 fn paid_under_another_id(state: ChargeState, began: i64) -> (Charge, Fact) {
     let two = IdNumber::new(2).unwrap();
@@ -556,17 +553,6 @@ fn a_cancelled_payment_may_be_closed_as_void_and_as_nothing_else() {
     assert_eq!(rule(&charge, Ruling::Void, 70).unwrap().charge.state, ChargeState::Void);
     let due = decide(&fresh(), &Fact::LookedUp(cancelled(1)), at(1), &policy).unwrap();
     assert_eq!(due.charge.state, ChargeState::Review, "a payment that we know as declined was paid and cancelled since");
-}
-
-#[test]
-fn a_closed_gate_is_not_run_into_without_end() {
-    let shut = |not_sent| {
-        let charge = Charge { not_sent, ..sent() };
-        let fact = answered(Outcome::NotSent(NotSent::Gate("the state directory is not writable")));
-        decide(&charge, &fact, at(1), &Policy::default()).unwrap().charge
-    };
-    assert_eq!(shut(0).next_at, Some(at(1) + SignedDuration::from_secs(5)));
-    assert_eq!((shut(9).next_at, shut(9).not_sent), (Some(at(16)), 10));
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
@@ -19,6 +18,7 @@ use super::reload::{Reloader, confirmed, instance};
 use super::switch::{Ear, Watch};
 use crate::config::{Loaded, Sources};
 use crate::engine::{Account, worker};
+use crate::http::Routes;
 use crate::http::health::Health;
 use crate::http::listener::{Listener, Serving};
 use crate::http::scrape::Scrape;
@@ -179,7 +179,7 @@ async fn unarmed(database: &Database, accounts: &[Arc<Account>]) -> Result<Vec<S
 }
 
 /// Listens as the config says, and answers what can be answered before the daemon is up. `None`: it does not listen.
-pub(super) async fn serve(loaded: &Loaded, routes: Router) -> Result<Option<Serving>, AppError> {
+pub(super) async fn serve(loaded: &Loaded, routes: Routes) -> Result<Option<Serving>, AppError> {
     let Some(address) = loaded.settings.http.listen else { return Ok(None) };
     let listener = Listener::bind(address).await.map_err(|why| AppError::Listen { address, why })?;
     let address = listener.address();

@@ -57,6 +57,12 @@ impl Policy {
         (quiet >= Self::SHORTEST_QUIET).then(|| Self { quiet, ..Self::default() })
     }
 
+    /// For tests that show what Q is for. A release build has no way below the bound.
+    #[cfg(debug_assertions)]
+    pub fn without_quiet() -> Self {
+        Self { quiet: SignedDuration::ZERO, ..Self::default() }
+    }
+
     /// Q: a look-up has to begin this long after the newest send before its "not paid" counts.
     pub fn quiet(&self) -> SignedDuration {
         self.quiet

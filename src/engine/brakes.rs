@@ -2,8 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use super::charge::brake_name;
+use super::limits::brake_name;
 use super::{AccountRuntime, Engine};
+use crate::ports::guard::{self, Guard};
 use crate::ports::store::{NotBegun, StoreError};
 
 /// How often the brakes are read for one send, if reading them takes so long that the answer is old when it comes.
@@ -35,9 +36,14 @@ impl Engine {
         Ok(if outside { Some(NotBegun::Killed) } else { inside })
     }
 
+    /// Whether a signal has stopped this process.
+    pub(super) fn is_killed_here(&self) -> bool {
+        self.killed_here.load(Ordering::Acquire) && guard::stands(Guard::KillSwitch)
+    }
+
     /// Whether this process is stopped by something else than the database.
     pub(crate) async fn killed_outside(&self, account: &AccountRuntime) -> bool {
-        self.killed_here.load(Ordering::Acquire) || self.switched_off(account).await
+        self.is_killed_here() || self.switched_off(account).await && guard::stands(Guard::KillSwitch)
     }
 
     /// The same, by the database alone.

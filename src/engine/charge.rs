@@ -1,7 +1,6 @@
 //! From a claimed charge to a recorded outcome: look up (E1), token (E2), intent (W2), gate, POST (E3), record (W3).
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -9,19 +8,20 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use tracing::{error, warn};
 
+use super::aside::not_to_be_sent;
 use super::breaker::{Failing, Passage};
-use super::limits::GATE;
+use super::limits::{GATE, brake_name};
 use super::look::{History, kept};
 use super::record::note;
 use super::{AccountRuntime, Engine, InForce};
 use crate::domain::attempt::{Attempt, IdNumber, MerchantUid, Send};
-use crate::domain::charge::{Charge, Waiting};
+use crate::domain::charge::Charge;
 use crate::domain::decide::Fact;
 use crate::domain::outcome::{DoubtCause, NotSent, Outcome, Record, RecordStatus};
 use crate::domain::subscription::Status;
-use crate::ports::crash;
 use crate::ports::gateway::{Answer, ChargeRequest, DurableAttempt, Unavailable};
 use crate::ports::store::{Begin, Begun, Claim, ClaimToken, Claimed, Intent, Lane, NotBegun, Observation, SeenSend, StoreError};
+use crate::ports::{crash, guard, guard::Guard};
 
 /// A batch of claimed charges of one account.
 pub(crate) struct Batch {
@@ -77,7 +77,16 @@ impl Engine {
     }
 
     async fn charge_all(&self, account: &AccountRuntime, token: &ClaimToken, claimed_at: Duration, charges: Vec<Claimed>) {
-        let ready = self.set_aside(token, charges).await;
+        let now = self.now();
+        let (aside, ready): (Vec<_>, Vec<_>) = charges.into_iter().partition(|claimed| not_to_be_sent(claimed, now).is_some());
+        let (early, aside): (Vec<_>, Vec<_>) =
+            aside.into_iter().partition(|claimed| claimed.charge.next_at.is_some_and(|due| due > now));
+        // first, because a fuse counts what is still to come of a wave when it lets the others through
+        self.set_aside(token, aside).await;
+        futures::future::join(self.set_aside(token, early), self.look_and_send(account, token, claimed_at, ready)).await;
+    }
+
+    async fn look_and_send(&self, account: &AccountRuntime, token: &ClaimToken, claimed_at: Duration, ready: Vec<Claimed>) {
         let ready = self.wait_for_windows(&self.in_force(), token, ready).await;
         let ready = self.look_before(account, token, ready).await;
         if ready.is_empty() {
@@ -93,20 +102,10 @@ impl Engine {
         self.send_as_they_fall_due(account, token, claimed_at, ready).await;
     }
 
-    /// Ends the turn of charges that are not to be sent for a reason of their own.
-    async fn set_aside(&self, token: &ClaimToken, charges: Vec<Claimed>) -> Vec<Claimed> {
-        let now = self.now();
-        let fact = |claimed: &Claimed| not_to_be_sent(claimed, now);
-        let (aside, ready): (Vec<_>, Vec<_>) = charges.into_iter().partition(|claimed| fact(claimed).is_some());
-        let facts = aside.iter().filter_map(|claimed| Some((&claimed.charge, fact(claimed)?, None)));
-        self.judge_all(token, facts).await;
-        ready
-    }
-
     /// E1: the gateway is asked for the id about to be sent, and for all before it: some providers report a failure and approve it
     /// minutes later. A record that we do not know settles, stops or advances the charge; a failed look-up means that it is not sent.
     async fn look_before(&self, account: &AccountRuntime, token: &ClaimToken, charges: Vec<Claimed>) -> Vec<Claimed> {
-        if charges.is_empty() {
+        if charges.is_empty() || !guard::stands(Guard::FirstLook) {
             return charges;
         }
         let began_at = self.now();
@@ -193,6 +192,8 @@ impl Engine {
                 continue;
             }
             tokio::select! {
+                // in this order, so that a simulated history repeats
+                biased;
                 () = self.clock.sleep_until(first, false) => {}
                 Some(()) = under_way.next(), if !under_way.is_empty() => {}
             }
@@ -370,10 +371,11 @@ impl Engine {
             () => self.braked(account).await,
         };
         // after the last await, so that nothing can age in between
+        let late = || self.clock.boot().saturating_sub(claimed_at) >= GATE && guard::stands(Guard::Gate);
         closed.or_else(|| match () {
-            () if self.clock.boot().saturating_sub(claimed_at) >= GATE => Some("claimed too long ago"),
+            () if late() => Some("claimed too long ago"),
             () if self.is_stopping() => Some("stopping"),
-            () if self.killed_here.load(Ordering::Acquire) => Some(brake_name(NotBegun::Killed)),
+            () if self.is_killed_here() => Some(brake_name(NotBegun::Killed)),
             () if !self.trusts_time() => Some("the clock has jumped"),
             () => None,
         })
@@ -446,31 +448,6 @@ impl Engine {
     }
 }
 
-/// Why a claimed charge is not to be sent for a reason of its own, if so.
-pub(super) fn not_to_be_sent(claimed: &Claimed, now: Timestamp) -> Option<Fact> {
-    let charge = &claimed.charge;
-    match claimed.payer.status {
-        _ if charge.in_doubt() => Some(Fact::Interrupted),
-        Status::Cancelled => Some(Fact::SubscriptionCancelled),
-        Status::Paused => Some(Fact::SubscriptionPaused),
-        Status::Active => {
-            // the live attempt keeps its card, and the subscription has another now: nothing of it is open
-            if charge.live.as_ref().is_some_and(|live| live.customer_uid != claimed.payer.customer_uid) {
-                return Some(Fact::CardChanged);
-            }
-            // the refused card stays refused, whatever the charge waited for in between (a pause, the gateway)
-            if charge.refused_customer.as_deref() == Some(claimed.payer.customer_uid.as_str()) {
-                return Some(Fact::CardNotReplaced);
-            }
-            let day = crate::domain::decide::Policy::NEXT_ID_AFTER;
-            let asked = charge.newest_send_at.filter(|_| charge.tries > 0).and_then(|sent| sent.checked_add(day).ok());
-            let early = charge.waiting == Waiting::Paused && asked.is_some_and(|until| until > now);
-            let r7 = charge.next_id_from().is_some_and(|from| from > now);
-            (early || r7).then_some(Fact::ResumedEarly)
-        }
-    }
-}
-
 /// The charge as W2 left it: its attempt is live and the send open.
 fn become_sent(charge: &mut Charge, attempt: &DurableAttempt) {
     let open = Send { id: attempt.send(), begun_at: attempt.begun_at() };
@@ -489,16 +466,6 @@ fn become_sent(charge: &mut Charge, attempt: &DurableAttempt) {
                 open_send: Some(open),
             });
         }
-    }
-}
-
-pub(super) fn brake_name(brake: NotBegun) -> &'static str {
-    match brake {
-        NotBegun::Killed => "the kill switch is on",
-        NotBegun::Held => "on hold",
-        NotBegun::Paused => "the account is paused",
-        NotBegun::Unarmed => "the account is not armed",
-        _ => "braked",
     }
 }
 

@@ -293,6 +293,17 @@ impl ClockWatch {
     }
 }
 
+/// What stops a send, for people.
+pub(super) fn brake_name(brake: NotBegun) -> &'static str {
+    match brake {
+        NotBegun::Killed => "the kill switch is on",
+        NotBegun::Held => "on hold",
+        NotBegun::Paused => "the account is paused",
+        NotBegun::Unarmed => "the account is not armed",
+        _ => "braked",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,7 @@
 //! asking ([`reconcile`]), compares both ledgers ([`audit`]), counts what is missed ([`missed`]), follows what subscriptions
 //! come to ([`states`]) and hands events out ([`relay`]). What all of them learn goes through [`record`], in batches.
 
+mod aside;
 pub mod audit;
 mod brakes;
 pub mod breaker;

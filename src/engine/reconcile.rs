@@ -14,6 +14,7 @@ use crate::domain::charge::{AccountId, ChargeId, ChargeState};
 use crate::domain::decide::Fact;
 use crate::domain::outcome::{Findings, Record};
 use crate::ports::gateway::Unavailable;
+use crate::ports::guard::{self, Guard};
 use crate::ports::store::{Claim, ClaimToken, Claimed, Lane, Observation, StoreError};
 
 /// Charges a look-up batch.
@@ -106,7 +107,11 @@ impl Engine {
             account.reconciled(began_at);
         }
         // R2's "not paid" is not believed for Q after a clock jump: such a look-up counts as one that began long ago
-        let believed_from = if self.trusts_time() { began_at } else { Timestamp::UNIX_EPOCH };
+        let believed_from = match () {
+            () if !self.trusts_time() => Timestamp::UNIX_EPOCH,
+            () if !guard::stands(Guard::QuietFromBegin) => self.now(),
+            () => began_at,
+        };
         // each is judged as soon as it is clear: waiting for the slowest would outlast the claim of all
         let began = Began { at: began_at, believed_from };
         let at_a_time = if self.in_force().tuning.one_at_a_time { 1 } else { AT_A_TIME };

@@ -95,7 +95,7 @@ impl Engine {
                     self.shaken();
                     let pause = PAUSES_MS[failures.min(PAUSES_MS.len() - 1)];
                     failures += 1;
-                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                    self.clock.pause(Duration::from_millis(pause)).await;
                 }
             }
         }

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::charge::{batch_of, brake_name, intent, not_to_be_sent};
+use super::aside::not_to_be_sent;
+use super::charge::{batch_of, intent};
+use super::limits::brake_name;
 use super::look::History;
 use super::open::step;
 use super::{AccountRuntime, Engine, InForce};

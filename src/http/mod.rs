@@ -10,3 +10,6 @@ pub mod metrics;
 pub mod receiver;
 pub mod scrape;
 pub mod shadow;
+
+/// What is answered on a listener, by path.
+pub use axum::Router as Routes;

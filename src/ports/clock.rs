@@ -29,4 +29,9 @@ pub trait Clock: Send + Sync + 'static {
     /// `busy` says that work is under way in this process: a simulated clock then waits for ever (the work's end wakes
     /// the caller by other means), and otherwise moves to `until` at once. A real clock ignores it.
     async fn sleep_until(&self, until: Timestamp, busy: bool);
+
+    /// Waits for so long, whatever becomes of [`Clock::now`] meanwhile.
+    async fn pause(&self, length: Duration) {
+        tokio::time::sleep(length).await;
+    }
 }

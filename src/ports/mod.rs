@@ -4,6 +4,7 @@ pub mod clock;
 pub mod courier;
 pub mod crash;
 pub mod gateway;
+pub mod guard;
 pub mod metrics;
 pub mod missed;
 pub mod rehearsal;

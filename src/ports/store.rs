@@ -10,6 +10,7 @@ use jiff::civil::Date;
 use serde_json::Value;
 
 use super::gateway::DurableAttempt;
+use super::guard::{self, Guard};
 pub use super::missed::{Fresh, Missed, Unscheduled};
 pub use super::states::{StateFacts, StateStep};
 use crate::domain::attempt::{AttemptId, AttemptState, IdNumber, MerchantUid, SendId};
@@ -392,7 +393,7 @@ impl Brakes {
     pub fn stop(&self, account: AccountId, endpoint: i64) -> Option<NotBegun> {
         let of_account = self.accounts.get(&account).cloned().unwrap_or_default();
         match () {
-            () if self.killed || of_account.killed => Some(NotBegun::Killed),
+            () if (self.killed || of_account.killed) && guard::stands(Guard::KillSwitch) => Some(NotBegun::Killed),
             () if self.held || of_account.held || !of_account.audited || of_account.endpoint != Some(endpoint) => {
                 Some(NotBegun::Held)
             }

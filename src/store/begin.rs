@@ -16,6 +16,7 @@ use crate::domain::charge::{ChargeId, ChargeState};
 use crate::domain::fuse::{Last, days};
 use crate::domain::money::Money;
 use crate::ports::gateway::{CommittedIntent, DurableAttempt};
+use crate::ports::guard::{self, Guard};
 use crate::ports::store::{Begin, Begun, Intent, NotBegun};
 
 /// How often a transaction is repeated after a deadlock.
@@ -141,6 +142,7 @@ async fn claims_lost(
     let mut scales = HashMap::with_capacity(rows.len());
     for row in &rows {
         let lost = row.text_opt("claim_token")?.as_deref() != Some(batch.token.0.as_str());
+        let lost = lost && guard::stands(Guard::ClaimToken);
         let refusal = if lost || row.int("account_id")? != batch.account.0 {
             Some(NotBegun::ClaimLost)
         } else if row.text_opt("elsewhere_imp_uid")?.is_some() {

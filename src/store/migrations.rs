@@ -164,8 +164,43 @@ pub(super) async fn run(db: &Db) -> Result<(), OpenError> {
             run.await
         }
     };
-    done.map_err(|error| match error {
-        MigrateError::VersionMismatch(version) => OpenError::MigrationChanged(version),
+    done.map_err(failed)
+}
+
+fn failed(error: MigrateError) -> OpenError {
+    match &error {
+        MigrateError::VersionMismatch(version) => OpenError::MigrationChanged(*version),
+        // nothing of it was kept either, and nothing is wrong with it: the next start may well succeed
+        MigrateError::Execute(inner) | MigrateError::ExecuteMigration(inner, _) if is_away(inner) => {
+            OpenError::Unreachable(error.to_string())
+        }
         other => OpenError::MigrationFailed(other.to_string()),
-    })
+    }
+}
+
+/// Whether the database went away: a connection that broke, or a server that ends everybody.
+fn is_away(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
+        sqlx::Error::Database(told) => told.code().is_some_and(|code| code.starts_with("57P")),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn a_connection_that_breaks_is_no_failed_migration() {
+        let broken = || sqlx::Error::Io(Error::from(ErrorKind::ConnectionReset));
+        for error in [MigrateError::Execute(broken()), MigrateError::ExecuteMigration(broken(), 3)] {
+            assert!(matches!(failed(error), OpenError::Unreachable(_)));
+        }
+        let wrong = MigrateError::ExecuteMigration(sqlx::Error::RowNotFound, 3);
+        assert!(matches!(failed(wrong), OpenError::MigrationFailed(_)));
+        assert!(matches!(failed(MigrateError::VersionMismatch(3)), OpenError::MigrationChanged(3)));
+    }
 }

@@ -17,6 +17,7 @@ use crate::domain::charge::{Charge, ChargeId, ChargeState, Course, Doubt, Waitin
 use crate::domain::decide::{Decision, Fact, LiveChange, Policy, decide};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::subscription::Status;
+use crate::ports::guard::{self, Guard};
 use crate::ports::store::{Entry, Fence, Recorded};
 
 /// How often a transaction is repeated after a deadlock.
@@ -257,7 +258,9 @@ async fn judge<'a>(tx: &mut Tx, entries: &'a [Entry]) -> Result<(Vec<Recorded>, 
             // a written decision gives the claim back, within a batch too
             (_, None) => false,
             _ if changed.contains(&entry.charge) => false,
-            (Fence::Claim(token), Some((claim, ..))) => claim.as_deref() == Some(token.0.as_str()),
+            (Fence::Claim(token), Some((claim, ..))) => {
+                claim.as_deref() == Some(token.0.as_str()) || !guard::stands(Guard::ClaimToken)
+            }
             (Fence::Version(version), Some((_, current, _))) => {
                 let judged = entry.decision.as_ref().and_then(|decision| decision.charge.live.as_ref());
                 let judged = judged.map(|attempt| (attempt.id.0, attempt.open_send.map(|send| send.id.0)));

@@ -1,173 +1,174 @@
-//! The gateway and its ledger: the oracle. It is never told what the daemon believes.
+//! The wire between one process and the gateway: requests that get lost, answers that come late, wrong or not at all.
 
-use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use rand::RngExt;
 use rebilld::domain::attempt::MerchantUid;
-use rebilld::domain::money::{Currency, Money};
-use rebilld::domain::outcome::{Record, RecordStatus};
+use rebilld::domain::outcome::Record;
 use rebilld::domain::proof;
 use rebilld::gateway::portone::{self, Wire};
-use rebilld::ports::clock::Clock;
 use rebilld::ports::gateway::{Answer, ChargeRequest, DurableAttempt, Gateway, InvalidRequest, ListPage, Unavailable};
-use rebilld::time::SimulatedClock;
 use serde_json::json;
 
-use crate::crash::Crash;
 use crate::faults::{Fault, Swarm, rng};
+use crate::ledger::{How, Ledger};
+use crate::process::Process;
+use crate::tally::Tally;
 
-/// A payment record with when it comes into being and when it can be seen.
-#[derive(Debug, Clone)]
-pub struct Payment {
-    pub record: Record,
-    pub amount: i64,
-    pub customer_uid: String,
-    visible_from: Timestamp,
-}
+/// As long as a process waits for the answer to a charge.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(65);
 
-#[derive(Debug, Clone)]
-struct Late {
-    at: Timestamp,
-    post: proof::LedgerPost,
-}
-
-#[derive(Debug, Default)]
-pub struct Ledger {
-    pub posts: Vec<proof::LedgerPost>,
-    pub payments: Vec<Payment>,
-    late: Vec<Late>,
-    sends: HashMap<String, usize>,
-    /// How often each kind of fault was played.
-    pub played: HashMap<&'static str, u64>,
-}
-
-/// One account at the gateway.
-pub struct SimulatedGateway {
-    pub seed: u64,
-    pub clock: Arc<SimulatedClock>,
-    pub start: Timestamp,
-    pub swarm: Mutex<Option<Swarm>>,
+/// One account at the gateway, whoever asks it.
+pub struct PortOne {
     pub ledger: Mutex<Ledger>,
-    pub crash: Arc<Crash>,
-    /// Of a thousand charges that a card declines, by card.
-    pub cards: HashMap<String, u32>,
+    /// `None`: faults have stopped.
+    pub swarm: Mutex<Option<Swarm>>,
+    pub tally: Arc<Tally>,
 }
 
-const FUNDS: &str = "[1254][실시간빌링실패|잔액부족]";
-const EXPIRED: &str = "[1204][실시간빌링실패|유효기간 만료(기간오류)]";
-const TIMEOUT: &str = "[1210][실시간빌링실패|카드사 거래 TIMEOUT]";
-const STRANGE: &str = "[9Z9Z][실시간빌링실패|알 수 없는 사유]";
+/// The same as one process reaches it.
+pub struct SimulatedGateway {
+    pub portone: Arc<PortOne>,
+    pub process: Arc<Process>,
+    /// The access token that it has.
+    pub token: AtomicU64,
+}
 
-impl SimulatedGateway {
-    fn plan(&self) -> Option<Swarm> {
+impl PortOne {
+    fn swarm(&self) -> Option<Swarm> {
         self.swarm.lock().unwrap().clone()
     }
 
-    fn fault(&self, uid: &str, nth: usize) -> Fault {
-        self.plan().map_or(Fault::None, |swarm| swarm.fault(uid, nth))
+    fn storms(swarm: &Swarm, since_start: SignedDuration) -> bool {
+        let minutes = since_start.as_mins() % (10 * 24 * 60);
+        swarm.storm.is_some_and(|(hour, long)| (hour * 60..hour * 60 + long).contains(&minutes))
     }
 
-    /// What has come into being by now.
-    fn settle(&self, ledger: &mut Ledger) {
-        let now = self.clock.now();
-        let mut due: Vec<Late> = Vec::new();
-        ledger.late.retain(|late| {
-            let is_due = late.at <= now;
-            if is_due {
-                due.push(late.clone());
+    fn is_down(swarm: &Swarm, since_start: SignedDuration) -> bool {
+        let hours = since_start.as_hours() % (60 * 24);
+        swarm.look_up_down.is_some_and(|(from, long)| (from..from + long).contains(&hours))
+    }
+}
+
+/// A POST on its way: what befalls it, and what of it is left to say.
+struct Post {
+    fault: Fault,
+    post: proof::LedgerPost,
+    nth: usize,
+    swarm: Swarm,
+}
+
+impl Post {
+    fn seconds(&self, what: &str, from: i64, to: i64) -> SignedDuration {
+        SignedDuration::from_secs(self.swarm.measure(&self.post.merchant_uid, self.nth, what, from, to))
+    }
+
+    /// What the gateway makes of it when it arrives. `None`: nothing yet, or ever.
+    fn arrive(&self, ledger: &mut Ledger, now: Timestamp) -> Option<serde_json::Value> {
+        if matches!(self.fault, Fault::LostBefore | Fault::Unreachable) {
+            return None;
+        }
+        let processed = !matches!(self.fault, Fault::OverloadBefore | Fault::Unauthorized);
+        ledger.posts.push(proof::LedgerPost { processed, ..self.post.clone() });
+        let minutes = |what: &str, most: i64| self.seconds(what, 1, 60 * most);
+        match self.fault {
+            _ if !processed => return None,
+            // the protocol's bounds: delays to 15 minutes, visibility lag to 10; with a stall below Q
+            Fault::Late => {
+                ledger.process_later(now + minutes("delay", 15), &self.post);
+                return None;
             }
-            !is_due
-        });
-        due.sort_by_key(|late| late.at);
-        for late in due {
-            self.process(ledger, &late.post, late.at, SignedDuration::ZERO);
+            Fault::Duplicate => ledger.process_later(now + minutes("delay", 15), &self.post),
+            _ => {}
+        }
+        let hidden = if self.fault == Fault::Invisible { minutes("lag", 10) } else { SignedDuration::ZERO };
+        let for_good = self.seconds("for good", 0, 4).is_zero();
+        let after = match self.fault {
+            Fault::Ready => minutes("ready", 40 * 60),
+            _ => minutes("approved", 15),
+        };
+        Some(ledger.process(&self.post, now, How { fault: self.fault, hidden, for_good, after }))
+    }
+
+    /// How long the answer takes.
+    fn takes(&self) -> SignedDuration {
+        match self.fault {
+            Fault::Slow => self.seconds("slow", 2, 60),
+            Fault::TooSlow | Fault::Late => PATIENCE,
+            _ => SignedDuration::from_millis(self.swarm.measure(&self.post.merchant_uid, self.nth, "usual", 50, 900)),
         }
     }
 
-    /// Processes a POST atomically, as PortOne is taken to do: a paid record refuses every later one under its id.
-    fn process(&self, ledger: &mut Ledger, post: &proof::LedgerPost, at: Timestamp, hidden: SignedDuration) -> serde_json::Value {
-        let uid = &post.merchant_uid;
-        let existing = ledger.payments.iter().filter(|payment| payment.record.merchant_uid == *uid);
-        if existing.clone().any(|payment| payment.record.status != RecordStatus::Failed) {
-            let message = "이미 주문이 이루어진 건입니다. (동일한 merchant_uid로 결제 또는 취소된 기록이 있습니다)";
-            return json!({ "code": 1, "message": message, "response": null });
+    fn overload(&self) -> u16 {
+        [429, 500, 502, 503][self.swarm.measure(&self.post.merchant_uid, self.nth, "status", 0, 4) as usize]
+    }
+
+    /// What the caller is told.
+    fn answer(&self, attempt: &DurableAttempt, body: Option<serde_json::Value>, others: Option<&str>, token: u64) -> Answer {
+        let mut body = body.unwrap_or(serde_json::Value::Null);
+        let response = &mut body["response"];
+        let is_record = response.is_object();
+        match self.fault {
+            Fault::Foreign if is_record => response["merchant_uid"] = json!("rbaaaaaaaaaaaaaaaaaaaaaaaaaa01"),
+            Fault::WrongAmount if is_record => response["amount"] = json!(self.post.amount + 1),
+            Fault::WrongCurrency if is_record => response["currency"] = json!("USD"),
+            Fault::WrongCustomer if is_record => response["customer_uid"] = json!("somebody"),
+            Fault::WrongImpUid if is_record => {
+                if let Some(other) = others {
+                    response["imp_uid"] = json!(other);
+                }
+            }
+            _ => {}
         }
-        let Some(declines) = self.cards.get(&post.customer_uid) else {
-            return json!({ "code": 1, "message": "등록되지 않은 구매자입니다.", "response": null });
+        let text = body.to_string();
+        let status = [301, 400, 404, 418][self.swarm.measure(&self.post.merchant_uid, self.nth, "status", 0, 4) as usize];
+        let wire = match self.fault {
+            Fault::LostBefore | Fault::LostAfter => Wire::Broken("reset"),
+            Fault::Late | Fault::TooSlow => Wire::Broken("timeout"),
+            Fault::Unreachable => Wire::Unreachable("refused"),
+            Fault::OverloadBefore | Fault::OverloadAfter => Wire::Answer(self.overload(), b"oops"),
+            Fault::OddStatus => Wire::Answer(status, text.as_bytes()),
+            Fault::Unauthorized => Wire::Answer(401, b"{}"),
+            Fault::Malformed => Wire::Answer(200, b"<html>busy</html>"),
+            Fault::CutOff => Wire::Answer(200, &text.as_bytes()[..40.min(text.len())]),
+            Fault::TooLarge => Wire::TooLarge(200),
+            _ => Wire::Answer(200, text.as_bytes()),
         };
-        let nth = existing.count();
-        let mut rng = rng(self.seed, &["card", uid, &nth.to_string()]);
-        let reason = (rng.random_range(0..1000) < *declines)
-            .then(|| [FUNDS, FUNDS, FUNDS, EXPIRED, TIMEOUT, STRANGE][rng.random_range(0..6)]);
-        let imp_uid = format!("imps_{}_{nth}", uid);
-        let status = if reason.is_some() { RecordStatus::Failed } else { RecordStatus::Paid };
-        let record = Record {
-            imp_uid: imp_uid.clone(),
-            merchant_uid: uid.clone(),
-            status,
-            amount: Some(Money::new(post.amount, Currency::KRW)),
-            customer_uid: Some(post.customer_uid.clone()),
-            fail_reason: reason.map(str::to_owned),
-            pg_provider: Some("html5_inicis".to_owned()),
-            pg_tid: None,
-            at: Some(at),
-            cancelled_amount: 0,
-        };
-        let visible_from = at.checked_add(hidden).unwrap();
-        let (amount, customer_uid) = (post.amount, post.customer_uid.clone());
-        ledger.payments.push(Payment { record, amount, customer_uid, visible_from });
-        json!({ "code": 0, "message": null, "response": {
-            "imp_uid": imp_uid, "merchant_uid": uid, "amount": post.amount, "cancel_amount": 0, "currency": "KRW",
-            "status": if reason.is_some() { "failed" } else { "paid" }, "sandbox": false, "customer_uid": post.customer_uid,
-            "fail_reason": reason, "pg_provider": "html5_inicis", "buyer_name": "CANARY-NAME",
-            "paid_at": if reason.is_some() { 0 } else { at.as_second() }, "failed_at": if reason.is_some() { at.as_second() } else { 0 },
-        }})
+        portone::judge(attempt, wire, token)
+    }
+}
+
+impl SimulatedGateway {
+    fn since_start(&self) -> SignedDuration {
+        self.process.stage.now().duration_since(self.process.stage.start)
     }
 
-    /// The records that a look-up shows now, newest first.
-    fn visible(&self, uid: &str) -> Vec<Record> {
-        let mut ledger = self.ledger.lock().unwrap();
-        self.settle(&mut ledger);
-        let now = self.clock.now();
-        let shown = |payment: &&Payment| payment.record.merchant_uid == uid && payment.visible_from <= now;
-        let mut records: Vec<Record> = ledger.payments.iter().filter(shown).map(|payment| payment.record.clone()).collect();
-        records.reverse();
-        records
+    fn now(&self) -> Timestamp {
+        self.process.stage.now()
     }
 
-    /// Fails look-ups as the seed says.
+    /// Fails calls that cannot charge, as the seed says.
     async fn look(&self, what: &str) -> Result<(), Unavailable> {
-        self.crash.point().await;
-        let Some(swarm) = self.plan() else { return Ok(()) };
-        let hours = self.clock.now().duration_since(self.start).as_hours();
-        let down = swarm.look_up_down.is_some_and(|(from, long)| (from..from + long).contains(&hours));
-        let unlucky = rng(self.seed, &["look", what, &self.clock.now().to_string()]).random_range(0..1000) < swarm.look_up_rate;
-        if down || unlucky {
-            *self.ledger.lock().unwrap().played.entry("look-up down").or_default() += 1;
+        self.process.point().await;
+        let Some(swarm) = self.portone.swarm() else { return Ok(()) };
+        let (since, now) = (self.since_start(), self.now().to_string());
+        let unlucky = swarm.look_up_rate > 0 && rng(swarm.seed, &["look", what, &now]).random_range(0..1000) < swarm.look_up_rate;
+        if PortOne::storms(&swarm, since) {
+            self.portone.tally.count("fault: a look-up in a storm");
             return Err(Unavailable::Overload(503));
         }
+        if PortOne::is_down(&swarm, since) {
+            self.portone.tally.count("fault: a look-up while they are down");
+            return Err(Unavailable::Nonsense("a page of a proxy".to_owned()));
+        }
+        if unlucky {
+            self.portone.tally.count("fault: a look-up failed");
+            return Err(Unavailable::Nonsense("no JSON".to_owned()));
+        }
         Ok(())
-    }
-
-    /// What the ledger holds at the end.
-    pub fn books(&self) -> proof::Ledger {
-        let mut ledger = self.ledger.lock().unwrap();
-        self.settle(&mut ledger);
-        let payments = ledger.payments.iter().map(|payment| proof::LedgerPayment {
-            imp_uid: payment.record.imp_uid.clone(),
-            merchant_uid: payment.record.merchant_uid.clone(),
-            customer_uid: payment.customer_uid.clone(),
-            amount: payment.amount,
-            status: match payment.record.status {
-                RecordStatus::Paid => proof::LedgerStatus::Paid,
-                RecordStatus::Failed => proof::LedgerStatus::Failed,
-                _ => proof::LedgerStatus::Other,
-            },
-        });
-        proof::Ledger { payments: payments.collect(), posts: ledger.posts.clone() }
     }
 }
 
@@ -178,100 +179,65 @@ impl Gateway for SimulatedGateway {
     }
 
     async fn ready(&self) -> Result<(), Unavailable> {
-        self.crash.point().await;
-        Ok(())
+        self.process.point().await;
+        let Some(swarm) = self.portone.swarm() else { return Ok(()) };
+        let fails = PortOne::storms(&swarm, self.since_start());
+        if fails { Err(Unavailable::Overload(503)) } else { Ok(()) }
     }
 
     async fn charge(&self, attempt: DurableAttempt) -> Answer {
-        self.crash.point().await;
+        self.process.point().await;
+        let now = self.now();
         let post = proof::LedgerPost {
             merchant_uid: attempt.merchant_uid().as_str().to_owned(),
             customer_uid: attempt.customer_uid().to_owned(),
             amount: attempt.amount().minor(),
-            at: self.clock.now(),
+            at: now,
             processed: true,
         };
-        let (fault, body) = {
-            let mut ledger = self.ledger.lock().unwrap();
-            self.settle(&mut ledger);
-            let nth = ledger.sends.entry(post.merchant_uid.clone()).or_default();
-            *nth += 1;
-            let fault = self.fault(&post.merchant_uid, *nth);
-            let name = match fault {
-                Fault::None => "none",
-                Fault::LostBefore => "lost before",
-                Fault::LostAfter => "lost after",
-                Fault::Unreachable => "unreachable",
-                Fault::Late(_) => "late",
-                Fault::Invisible(_) => "invisible",
-                Fault::ErrorBefore => "500 before",
-                Fault::ErrorAfter => "500 after",
-                Fault::Unauthorized => "401",
-                Fault::Malformed => "malformed",
-                Fault::CutOff => "cut off",
-                Fault::Foreign => "foreign",
-                Fault::WrongAmount => "wrong amount",
+        let (post, body, others) = {
+            let mut ledger = self.portone.ledger.lock().unwrap();
+            ledger.settle(now);
+            let nth = ledger.arrive(&post.merchant_uid);
+            let swarm = self.portone.swarm().unwrap_or_default();
+            let fault = match swarm.fault(&post.merchant_uid, nth) {
+                _ if !PortOne::storms(&swarm, self.since_start()) => swarm.fault(&post.merchant_uid, nth),
+                _ if nth.is_multiple_of(2) => Fault::OverloadAfter,
+                _ => Fault::OverloadBefore,
             };
-            *ledger.played.entry(name).or_default() += 1;
-            if !matches!(fault, Fault::LostBefore | Fault::Unreachable) {
-                let processed = !matches!(fault, Fault::ErrorBefore | Fault::Unauthorized);
-                ledger.posts.push(proof::LedgerPost { processed, ..post.clone() });
-            }
-            let now = self.clock.now();
-            let body = match fault {
-                Fault::LostBefore | Fault::Unreachable | Fault::ErrorBefore | Fault::Unauthorized => None,
-                Fault::Late(seconds) => {
-                    let at = now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
-                    ledger.late.push(Late { at, post: post.clone() });
-                    None
-                }
-                Fault::Invisible(seconds) => Some(self.process(&mut ledger, &post, now, SignedDuration::from_secs(seconds))),
-                _ => Some(self.process(&mut ledger, &post, now, SignedDuration::ZERO)),
-            };
-            (fault, body)
+            self.portone.tally.count(fault.name());
+            let others = ledger.somebodys(now).map(str::to_owned);
+            let post = Post { fault, post, nth, swarm };
+            let body = post.arrive(&mut ledger, now);
+            (post, body, others)
         };
-        self.crash.point().await;
-        let mut body = body.unwrap_or(serde_json::Value::Null);
-        let text = match fault {
-            Fault::None | Fault::Invisible(_) => body.to_string(),
-            Fault::LostBefore | Fault::LostAfter | Fault::Late(_) => return portone::judge(&attempt, Wire::Broken("reset"), 1),
-            Fault::Unreachable => return portone::judge(&attempt, Wire::Unreachable("refused"), 1),
-            Fault::ErrorBefore | Fault::ErrorAfter => return portone::judge(&attempt, Wire::Answer(500, b"oops"), 1),
-            Fault::Unauthorized => return portone::judge(&attempt, Wire::Answer(401, b"{}"), 1),
-            Fault::Malformed => "<html>busy</html>".to_owned(),
-            Fault::CutOff => body.to_string().chars().take(40).collect(),
-            Fault::Foreign => {
-                body["response"]["merchant_uid"] = json!("rbaaaaaaaaaaaaaaaaaaaaaaaaaa01");
-                body.to_string()
-            }
-            Fault::WrongAmount => {
-                body["response"]["amount"] = json!(1);
-                body.to_string()
-            }
-        };
-        portone::judge(&attempt, Wire::Answer(200, text.as_bytes()), 1)
+        self.process.stage.sleep(post.takes()).await;
+        self.process.point().await;
+        let token = self.token.load(Ordering::SeqCst);
+        let answer = post.answer(&attempt, body, others.as_deref(), token);
+        if post.fault == Fault::Unauthorized {
+            self.token.store(token + 1, Ordering::SeqCst);
+        }
+        self.portone.tally.answered(post.fault, &answer);
+        answer
     }
 
     async fn look_up(&self, ids: &[MerchantUid]) -> Result<Vec<Record>, Unavailable> {
-        self.look(&format!("{ids:?}")).await?;
-        Ok(ids.iter().filter_map(|id| self.visible(id.as_str()).into_iter().next()).collect())
+        self.look(ids.first().map(MerchantUid::as_str).unwrap_or_default()).await?;
+        let mut ledger = self.portone.ledger.lock().unwrap();
+        Ok(ids.iter().filter_map(|id| ledger.visible(id.as_str(), self.now()).into_iter().next()).collect())
     }
 
     async fn find_all(&self, id: &MerchantUid) -> Result<Vec<Record>, Unavailable> {
         self.look(id.as_str()).await?;
-        Ok(self.visible(id.as_str()))
+        Ok(self.portone.ledger.lock().unwrap().visible(id.as_str(), self.now()))
     }
 
     async fn list(&self, from: Timestamp, to: Timestamp, page: u32) -> Result<ListPage, Unavailable> {
         self.look(&page.to_string()).await?;
-        let mut ledger = self.ledger.lock().unwrap();
-        self.settle(&mut ledger);
-        let now = self.clock.now();
-        let in_span =
-            |payment: &&Payment| payment.visible_from <= now && payment.record.at.is_some_and(|at| from <= at && at < to);
-        let records: Vec<Record> = ledger.payments.iter().filter(in_span).map(|payment| payment.record.clone()).collect();
+        let records = self.portone.ledger.lock().unwrap().listed(self.now(), from, to);
         let total = records.len() as u64;
-        let size = 20;
+        let size = 100;
         let skip = (page as usize - 1) * size;
         let next = (records.len() > skip + size).then_some(page + 1);
         Ok(ListPage { records: records.into_iter().skip(skip).take(size).collect(), next, total })

@@ -17,7 +17,7 @@ impl Write for Sieve {
             LEAKS.lock().unwrap().push(text.into_owned());
         }
         #[expect(clippy::disallowed_methods, reason = "one seed's log can be shown")]
-        if std::env::var("REBILLD_SIM_SEED").is_ok() {
+        if std::env::var("REBILLD_SIM_LOG").is_ok() {
             print!("{}", String::from_utf8_lossy(bytes));
         }
         Ok(bytes.len())

@@ -1,53 +1,57 @@
-//! One seed: a book of subscriptions, a gateway with faults, a worker that is killed at any await and started again.
+//! One seed: a book of subscriptions, a gateway with faults, replicas that are killed at any await and started again.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::civil::date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use rand::RngExt;
-use rebilld::domain::attempt::IdBase;
-use rebilld::domain::charge::{ChargeId, ChargeState, IdMode};
-use rebilld::domain::decide::Ruling;
+use rebilld::domain::charge::IdMode;
 use rebilld::domain::fuse::Fuse;
-use rebilld::domain::plan::{Catalog, CatchUp, Plan, WhilePastDue};
-use rebilld::domain::proof::{Circumstances, Expected, Verdict, check};
-use rebilld::domain::recurrence::Recurrence;
-use rebilld::domain::subscription::Terms;
-use rebilld::engine::{Account, Engine, Parts, Tuning, worker};
-use rebilld::ports::clock::Clock;
+use rebilld::domain::plan::Catalog;
+use rebilld::domain::proof::Verdict;
+use rebilld::engine::{Account, Engine, InForce, Parts, Tuning, worker};
 use rebilld::ports::courier::{Courier, Handover};
-use rebilld::ports::store::Delivery;
+use rebilld::ports::store::{Delivery, Store};
+use rebilld::ports::switch::NoSwitch;
 use rebilld::ports::wake::Wake;
+use rebilld::store::Database;
 use rebilld::store::identity::{AccountConfig, AccountRow};
-use rebilld::store::{Database, OpenOptions};
-use rebilld::time::SimulatedClock;
+use tokio::task::JoinHandle;
 
-use crate::crash::{Crash, CrashingStore, SimulatedWatermark};
+use crate::book::{Book, start};
+use crate::disk::Disk;
 use crate::faults::{Swarm, rng};
-use crate::gateway::{Ledger, SimulatedGateway};
+use crate::gateway::{PortOne, SimulatedGateway};
+use crate::ledger::Ledger;
+use crate::process::Process;
+use crate::stage::{Dice, Stage, at_once};
+use crate::store::{SimulatedStore, SimulatedWatermark, StateDirectory};
+use crate::tally::{Counts, Tally};
 
-const TAG: &str = "sb";
-const MONTHS: i64 = 2;
+/// After the faults have stopped: long enough for any ladder to end.
+pub const SETTLING: SignedDuration = SignedDuration::from_hours(45 * 24);
 
 /// A receiver that refuses now and then, and remembers what it has accepted.
 struct Receiver {
-    seed: u64,
+    dice: Mutex<Dice>,
     received: Mutex<HashSet<String>>,
-    tries: AtomicU64,
 }
 
+/// As one process reaches it.
+struct SimulatedCourier(Arc<Receiver>, Arc<Process>);
+
 #[async_trait]
-impl Courier for Receiver {
+impl Courier for SimulatedCourier {
     async fn deliver(&self, delivery: &Delivery) -> Handover {
-        let nth = self.tries.fetch_add(1, Ordering::SeqCst).to_string();
-        if rng(self.seed, &["receiver", &nth]).random_range(0..1000) < 100 {
+        if self.0.dice.lock().unwrap().hits(20, 1000) {
             return Handover::Failed("HTTP 500".to_owned());
         }
-        self.received.lock().unwrap().insert(delivery.event_id.clone());
+        self.0.received.lock().unwrap().insert(delivery.event_id.clone());
+        self.1.point().await;
         Handover::Accepted
     }
 }
@@ -64,159 +68,180 @@ pub struct Outcome {
     pub charges: u64,
     pub months: u64,
     pub states: BTreeMap<&'static str, u64>,
-    pub played: HashMap<&'static str, u64>,
-    pub rules: BTreeMap<String, u64>,
+    pub counts: Counts,
     pub incidents: Vec<String>,
-    /// A digest of everything that is booked: equal for equal seeds.
+    /// Everything that is booked: equal for equal seeds.
     pub history: String,
 }
 
-pub struct World {
-    pub seed: u64,
-    pub url: String,
-    swarm: Swarm,
-    pub clock: Arc<SimulatedClock>,
-    pub start: Timestamp,
-    pub database: Arc<Database>,
-    pub gateway: Arc<SimulatedGateway>,
+/// A process, and the engine in it.
+type Living = (Arc<Process>, Arc<Engine>);
+
+/// What the processes of a seed share.
+pub struct Shared {
+    pub stage: Arc<Stage>,
+    pub swarm: Swarm,
+    pub database: Mutex<Arc<Database>>,
+    pub portone: Arc<PortOne>,
     receiver: Arc<Receiver>,
-    crash: Arc<Crash>,
-    plans: BTreeMap<String, Plan>,
-    terms: Vec<Terms>,
-    account: AccountRow,
+    pub directory: Arc<StateDirectory>,
+    pub tally: Arc<Tally>,
+    pub catalog: Mutex<Catalog>,
+    pub account: AccountRow,
     mode: IdMode,
-    lives: u64,
-    faults_on: bool,
-    pub mark: Arc<SimulatedWatermark>,
-    /// The database's clock is watched, and jumps then.
-    pub clock_jumps_at: Option<Timestamp>,
-    /// Nobody changes a row by hand.
-    pub hands_off: bool,
+    lives: AtomicU64,
+    pub faults: AtomicBool,
+    pub jumps: Vec<(Timestamp, i64)>,
+    /// Who lives now.
+    living: Mutex<BTreeMap<u64, Living>>,
+}
+
+pub struct World {
+    pub shared: Arc<Shared>,
+    pub book: Book,
+    pub disk: Disk,
+    replicas: Vec<JoinHandle<()>>,
     /// When nothing might be sent.
     pub braked: Vec<(Timestamp, Timestamp)>,
     /// What was sent in between was forgotten with the database that was replaced.
-    pub forgotten: Option<(Timestamp, Timestamp)>,
-}
-
-fn plan(name: &str, every: &str, policy: WhilePastDue) -> Plan {
-    Plan {
-        zone: TimeZone::get("Asia/Seoul").ok(),
-        amount: Some(9_900),
-        title: Some("Pro".to_owned()),
-        // nothing may be missing, however long a charge or a dead process has held the next period up
-        catch_up: CatchUp::All { most: u32::MAX },
-        while_past_due: policy,
-        ..Plan::new(name, Recurrence::interval(every.parse().unwrap(), None).unwrap())
-    }
-}
-
-/// A connection of the operator's own.
-pub async fn by_hand(url: &str) -> sqlx::SqliteConnection {
-    <sqlx::SqliteConnection as sqlx::Connection>::connect(url).await.unwrap()
+    pub forgotten: Vec<(Timestamp, Timestamp)>,
+    /// Since when a copy of the database has been on hold.
+    pub held_since: Option<Timestamp>,
 }
 
 impl World {
-    pub async fn new(seed: u64, url: &str, swarm: Swarm) -> Self {
-        let mut rng = rng(seed, &["world"]);
-        let start: Timestamp = "2026-01-05T00:00:00Z".parse().unwrap();
-        let clock = Arc::new(SimulatedClock::new(start));
-        let options =
-            OpenOptions { endpoints: vec!["app".to_owned()], create: true, max_connections: 4, ..OpenOptions::default() };
-        let database = Arc::new(Database::open(url, options).await.unwrap());
-        database.migrate().await.unwrap();
-        database.bind_identity(TAG.parse().unwrap(), "simulated", start).await.unwrap();
+    pub fn new(swarm: Swarm, disk: Disk) -> Self {
+        let start = start();
+        let stage = Stage::new(start, swarm.seed);
+        let database = disk.open();
         let configured = AccountConfig {
             name: "main".to_owned(),
             fingerprint: "f".to_owned(),
             base_url: "http://127.0.0.1".to_owned(),
             tier: None,
         };
-        let account = database.sync_accounts(&[configured], start).await.unwrap().remove(0);
-        let mode = if rng.random_bool(0.8) { IdMode::PerAttempt } else { IdMode::PerPeriod };
-        let plans: BTreeMap<String, Plan> = [
-            plan("monthly", "1 month", WhilePastDue::Hold),
-            plan("fortnight", "2 weeks", WhilePastDue::Continue),
-            plan("days", "10 days", WhilePastDue::Continue),
-        ]
-        .map(|plan| (plan.name.clone(), plan))
-        .into();
-        let mut by_hand = by_hand(url).await;
-        let mut cards = HashMap::new();
-        let mut terms = Vec::new();
-        for n in 0..rng.random_range(2..7) {
-            let customer = format!("card-{n}");
-            // one card in eight is not registered at the gateway
-            if rng.random_range(0..8) > 0 {
-                cards.insert(customer.clone(), [0, 0, 300, 700, 1000][rng.random_range(0..5)]);
-            }
-            let plan = ["monthly", "monthly", "fortnight", "days"][rng.random_range(0..4)];
-            let anchor = date(2026, 1, rng.random_range(6..32));
-            let external_ref = format!("sub-{n}");
-            let sql = "INSERT INTO subscriptions (account, external_ref, plan, customer_uid, anchor, starts_on, buyer_name)
-                       VALUES ('main', $1, $2, $3, $4, $4, $5)";
-            // as an operator would, by hand
-            sqlx::query(sql)
-                .bind(&external_ref)
-                .bind(plan)
-                .bind(&customer)
-                .bind(anchor.to_string())
-                .bind("CANARY-NAME")
-                .execute(&mut by_hand)
-                .await
-                .unwrap();
-            terms.push(Terms::new("main", external_ref, plan, anchor));
-        }
-        let crash = Arc::new(Crash::default());
-        let gateway = Arc::new(SimulatedGateway {
-            seed,
-            clock: Arc::clone(&clock),
-            start,
+        let account = at_once(async { database.sync_accounts(&[configured], start).await.unwrap().remove(0) });
+        let book = Book::of(&swarm);
+        let tally = Arc::new(Tally::default());
+        let portone = PortOne {
+            ledger: Mutex::new(Ledger::new(swarm.seed, book.cards.clone())),
             swarm: Mutex::new(Some(swarm.clone())),
-            ledger: Mutex::new(Ledger::default()),
-            crash: Arc::clone(&crash),
-            cards,
-        });
-        let receiver = Arc::new(Receiver { seed, received: Mutex::default(), tries: AtomicU64::new(0) });
-        let mark = Arc::new(SimulatedWatermark {
-            crash: Arc::clone(&crash),
-            seed,
-            full_disk: swarm.full_disk,
-            writes: AtomicU64::new(0),
-            mark: AtomicI64::new(0),
-        });
-        Self {
-            seed,
-            url: url.to_owned(),
-            swarm,
-            clock,
-            start,
-            database,
-            gateway,
-            receiver,
-            crash,
-            plans,
-            terms,
+            tally: Arc::clone(&tally),
+        };
+        let per_attempt = rng(swarm.seed, &["mode"]).random_bool(0.8);
+        let jumps = swarm.jumps.iter().map(|(hour, seconds)| (start + SignedDuration::from_hours(*hour), *seconds)).collect();
+        let receiver = Receiver { dice: Mutex::new(Dice::new(swarm.seed, 1)), received: Mutex::default() };
+        let shared = Shared {
+            stage,
+            database: Mutex::new(database),
+            portone: Arc::new(portone),
+            receiver: Arc::new(receiver),
+            directory: Arc::default(),
+            tally,
+            catalog: Mutex::new(book.catalog.clone()),
             account,
-            mode,
-            lives: 0,
-            faults_on: true,
-            mark,
-            clock_jumps_at: None,
-            hands_off: false,
+            mode: if per_attempt { IdMode::PerAttempt } else { IdMode::PerPeriod },
+            lives: AtomicU64::new(0),
+            faults: AtomicBool::new(true),
+            jumps,
+            living: Mutex::default(),
+            swarm,
+        };
+        Self {
+            shared: Arc::new(shared),
+            book,
+            disk,
+            replicas: Vec::new(),
             braked: Vec::new(),
-            forgotten: None,
+            forgotten: Vec::new(),
+            held_since: None,
         }
     }
 
+    pub fn now(&self) -> Timestamp {
+        self.shared.stage.now()
+    }
+
+    pub fn start(&self) -> Timestamp {
+        self.shared.stage.start
+    }
+
+    pub fn database(&self) -> Arc<Database> {
+        self.shared.database()
+    }
+
+    /// Starts the replicas.
+    pub fn come_up(&mut self) {
+        let replicas = if self.shared.faults.load(Ordering::SeqCst) { self.shared.swarm.replicas.max(1) } else { 1 };
+        for replica in 0..replicas {
+            self.replicas.push(tokio::spawn(Arc::clone(&self.shared).live(replica)));
+        }
+    }
+
+    /// Kills them all.
+    pub async fn go_down(&mut self) {
+        for (process, _) in self.shared.living.lock().unwrap().values() {
+            process.kill();
+        }
+        for replica in self.replicas.drain(..) {
+            replica.abort();
+            let _ = replica.await;
+        }
+        self.shared.living.lock().unwrap().clear();
+    }
+
+    /// Asks them all to end as on SIGTERM; each comes up again.
+    pub fn restart(&self) {
+        for (_, engine) in self.shared.living.lock().unwrap().values() {
+            engine.stop();
+        }
+    }
+
+    /// The config in force is swapped while they work.
+    pub fn reload(&self) {
+        for (_, engine) in self.shared.living.lock().unwrap().values() {
+            let catalog = self.book.catalog.clone();
+            engine.take(InForce { catalog, ..InForce::clone(&engine.in_force()) });
+        }
+    }
+
+    /// Rings at all replicas, as the database does when somebody writes a row.
+    pub fn ring(&self) {
+        for (_, engine) in self.shared.living.lock().unwrap().values() {
+            engine.look_at_brakes();
+        }
+    }
+
+    pub async fn live_until(&self, until: Timestamp) {
+        self.shared.stage.sleep_until(until).await;
+    }
+
+    pub fn received(&self) -> HashSet<String> {
+        self.shared.receiver.received.lock().unwrap().clone()
+    }
+
+    /// A process of an operator, which nothing befalls.
+    pub fn calm(&self) -> Living {
+        self.shared.engine(&Swarm::default())
+    }
+}
+
+impl Shared {
+    pub fn database(&self) -> Arc<Database> {
+        Arc::clone(&self.database.lock().unwrap())
+    }
+
     /// The one account, as a process has it.
-    pub fn account(&self) -> Account {
+    pub fn account(&self, process: &Arc<Process>) -> Account {
+        let gateway =
+            SimulatedGateway { portone: Arc::clone(&self.portone), process: Arc::clone(process), token: AtomicU64::new(1) };
         Account {
             id: self.account.id,
             name: self.account.name.clone(),
             endpoint: self.account.endpoint,
-            gateway: Arc::clone(&self.gateway) as _,
+            gateway: Arc::new(gateway),
             rate: None,
-            in_flight: 8,
+            in_flight: 16,
             budget_count: None,
             budget_sum: None,
             budget_zone: TimeZone::UTC,
@@ -225,188 +250,81 @@ impl World {
     }
 
     /// A new process on the same database.
-    pub fn engine(&mut self) -> Arc<Engine> {
-        self.lives += 1;
-        let life = self.lives;
+    pub fn engine(&self, faults: &Swarm) -> Living {
+        let life = self.lives.fetch_add(1, Ordering::SeqCst);
+        let process = Process::new(&self.stage, &self.jumps, faults, Dice::new(self.swarm.seed, 1000 + life));
         let tokens = AtomicU64::new(0);
-        let store = CrashingStore {
-            inner: Arc::clone(&self.database),
-            crash: Arc::clone(&self.crash),
-            seed: self.seed ^ life,
-            lost_acknowledgements: if self.faults_on { self.swarm.lost_acknowledgements } else { 0 },
-            commits: AtomicU64::new(0),
-            clock: Arc::clone(&self.clock),
-            jumps_at: self.clock_jumps_at,
+        let store = SimulatedStore {
+            inner: self.database(),
+            process: Arc::clone(&process),
+            lost_commits: faults.lost_commits,
+            lost_acknowledgements: faults.lost_acknowledgements,
+            dice: Mutex::new(Dice::new(self.swarm.seed, 1_000_000 + life)),
+            tally: Arc::clone(&self.tally),
         };
-        let account = self.account();
-        let mut tuning = Tuning::new(TAG.parse().unwrap());
-        tuning.batch = 16;
-        tuning.interval = std::time::Duration::from_secs(6 * 3600);
-        tuning.lead = SignedDuration::ZERO;
-        tuning.clock_check = self.clock_jumps_at.map(|_| std::time::Duration::from_secs(10));
-        tuning.one_at_a_time = true;
-        tuning.audit_quick_every = SignedDuration::from_hours(40);
-        tuning.audit_complete_every = SignedDuration::from_hours(10 * 24);
-        Engine::new(Parts {
+        let watermark = SimulatedWatermark {
+            directory: Arc::clone(&self.directory),
+            process: Arc::clone(&process),
+            seed: self.swarm.seed,
+            full_disk: faults.full_disk,
+            tally: Arc::clone(&self.tally),
+        };
+        let mut tuning = Tuning::new(crate::book::TAG.parse().unwrap());
+        tuning.batch = 64;
+        tuning.interval = Duration::from_secs(48 * 3600);
+        tuning.clock_check = (!self.jumps.is_empty()).then_some(Duration::from_secs(10));
+        tuning.audit_quick_every = SignedDuration::from_hours(100);
+        tuning.audit_complete_every = SignedDuration::from_hours(15 * 24);
+        let engine = Engine::new(Parts {
             store: Arc::new(store),
-            clock: Arc::clone(&self.clock) as _,
-            courier: Arc::clone(&self.receiver) as _,
-            watermark: Arc::clone(&self.mark) as _,
-            switch: Arc::new(rebilld::ports::switch::NoSwitch),
-            accounts: vec![account],
-            catalog: Catalog { plans: self.plans.clone(), ..Catalog::default() },
+            clock: Arc::clone(&process) as _,
+            courier: Arc::new(SimulatedCourier(Arc::clone(&self.receiver), Arc::clone(&process))),
+            watermark: Arc::new(watermark),
+            switch: Arc::new(NoSwitch),
+            accounts: vec![self.account(&process)],
+            catalog: self.catalog.lock().unwrap().clone(),
             id_modes: [(self.account.id, self.mode)].into(),
             tuning,
             wake: Wake::default(),
             audit_first: false,
             tokens: Box::new(move || format!("life-{life}-{}", tokens.fetch_add(1, Ordering::SeqCst))),
             delivery_delay: delay,
-        })
+        });
+        (process, engine)
     }
 
-    /// Lives one life after another until the clock has come to `until`.
-    pub async fn live_until(&mut self, until: Timestamp) {
-        self.clock.set_horizon(until);
-        let mut rng = rng(self.seed, &["lives", &self.lives.to_string()]);
-        while self.clock.now() < until {
-            let engine = self.engine();
-            let crashes = self.swarm.crashes.filter(|_| self.faults_on);
-            self.crash.arm(crashes.map_or(0, |mean| rng.random_range(1..2 * mean)));
+    /// As the guard does at a daemon's start: a database that knows less than the state directory is held.
+    fn guard(&self) {
+        let database = self.database();
+        let remembered = self.directory.mark.load(Ordering::SeqCst);
+        at_once(async {
+            if remembered > database.identity().await.unwrap().high_water {
+                let why = "the state directory remembers more";
+                if database.hold(self.stage.now(), why).await.unwrap() {
+                    self.tally.count("restore: held");
+                }
+                database.disarm_all().await.unwrap();
+            }
+        });
+    }
+
+    /// One replica: one life after another, for ever.
+    async fn live(self: Arc<Self>, replica: u64) {
+        let mut dice = Dice::new(self.swarm.seed, 77 + replica);
+        loop {
+            self.guard();
+            let calm = Swarm::default();
+            let (process, engine) = self.engine(if self.faults.load(Ordering::SeqCst) { &self.swarm } else { &calm });
+            self.living.lock().unwrap().insert(replica, (Arc::clone(&process), Arc::clone(&engine)));
             tokio::select! {
                 biased;
-                () = self.crash.hit() => {}
-                () = self.clock.horizon_reached() => {}
-                () = worker::run(engine) => unreachable!("nobody has asked it to stop"),
+                () = process.died() => self.tally.count("fault: crash"),
+                () = worker::run(engine) => self.tally.count("stopped"),
             }
+            process.kill();
+            self.living.lock().unwrap().remove(&replica);
             // the dead process leaves the database as it is; the next one comes up a little later
-            let pause = SignedDuration::from_secs(rng.random_range(0..600));
-            self.clock.move_to((self.clock.now() + pause).min(until));
-        }
-        self.crash.arm(0);
-    }
-
-    /// An operator rules on everything that is in review, by what the gateway shows.
-    async fn operate(&mut self) {
-        let books = self.database.books().await.unwrap();
-        let engine = self.engine();
-        let account = self.account();
-        let mut rng = rng(self.seed, &["operator", &self.lives.to_string()]);
-        // now and then a payer brings another card
-        if rng.random_bool(0.3) && !self.hands_off {
-            let (whose, card) = (rng.random_range(0..self.terms.len()), rng.random_range(0..self.terms.len()));
-            sqlx::query("UPDATE subscriptions SET customer_uid = $1 WHERE external_ref = $2")
-                .bind(format!("card-{card}"))
-                .bind(format!("sub-{whose}"))
-                .execute(&mut by_hand(&self.url).await)
-                .await
-                .unwrap();
-        }
-        for charge in books.charges.iter().filter(|charge| charge.state == ChargeState::Review) {
-            let ruling = [Ruling::Unpaid, Ruling::Resend, Ruling::Void, Ruling::Retry][rng.random_range(0..4)].clone();
-            // refused where the protocol forbids it; then the charge stays in review
-            let _ = engine.rule(&account, ChargeId(charge.id), ruling).await;
-        }
-    }
-
-    /// Every period that fell due by `end`, counted from the terms alone.
-    pub fn expected(&self, end: Timestamp) -> Vec<Expected> {
-        let mut expected = Vec::new();
-        for terms in &self.terms {
-            let plan = &self.plans[&terms.plan];
-            for n in 0.. {
-                let start = plan.recurrence.start(terms.anchor, n).unwrap();
-                let due = rebilld::domain::period::instant(start, plan.charge_time, plan.zone.as_ref().unwrap()).unwrap();
-                if due > end {
-                    break;
-                }
-                let base = IdBase::derive(TAG.parse().unwrap(), "main", &terms.external_ref, start);
-                let (base, external_ref) = (base.as_str().to_owned(), terms.external_ref.clone());
-                expected.push(Expected { base, external_ref, due_at: due });
-            }
-        }
-        expected
-    }
-
-    /// With an operator who looks in every third day.
-    pub async fn work_until(&mut self, end: Timestamp) {
-        while self.clock.now() < end {
-            let next = (self.clock.now() + SignedDuration::from_hours(3 * 24)).min(end);
-            self.live_until(next).await;
-            self.operate().await;
-        }
-    }
-
-    /// Months with faults, and what comes of them.
-    pub async fn run(mut self) -> Outcome {
-        let end = self.start + SignedDuration::from_hours(MONTHS * 30 * 24);
-        self.work_until(end).await;
-        // then faults stop and time runs on: everything must settle
-        self.faults_on = false;
-        *self.gateway.swarm.lock().unwrap() = None;
-        self.mark = Arc::new(SimulatedWatermark {
-            crash: Arc::clone(&self.crash),
-            seed: self.seed,
-            full_disk: 0,
-            writes: AtomicU64::new(0),
-            mark: AtomicI64::new(0),
-        });
-        let settled = end + SignedDuration::from_hours(45 * 24);
-        self.work_until(settled).await;
-        self.live_until(settled + SignedDuration::from_hours(12)).await;
-        self.verify(end).await
-    }
-
-    async fn verify(self, end: Timestamp) -> Outcome {
-        let books = self.database.books().await.unwrap();
-        let ledger = self.gateway.books();
-        let around = Circumstances {
-            end: self.clock.now(),
-            expected: self.expected(end),
-            received: Some(self.receiver.received.lock().unwrap().clone()),
-            leaks: crate::logs::leaks(),
-            braked: self.braked.clone(),
-            ..Circumstances::default()
-        };
-        let mut verdicts = check(&ledger, &books, &around);
-        if let Some((from, to)) = self.forgotten {
-            // that it was committed before is for the database that was replaced to show
-            let mut remembered = self.gateway.books();
-            remembered.posts.retain(|post| post.at < from || post.at >= to);
-            let of_rest = check(&remembered, &books, &around).into_iter().find(|verdict| verdict.name == "I5");
-            verdicts.retain(|verdict| verdict.name != "I5");
-            verdicts.extend(of_rest);
-        }
-        let mut states = BTreeMap::new();
-        for charge in &books.charges {
-            *states.entry(charge.state.name()).or_default() += 1;
-        }
-        let lines = |rows: Vec<String>| rows.join("\n");
-        let history = [
-            lines(books.charges.iter().map(|row| format!("{row:?}")).collect()),
-            lines(books.attempts.iter().map(|row| format!("{row:?}")).collect()),
-            lines(books.sends.iter().map(|row| format!("{row:?}")).collect()),
-            lines(books.events.iter().map(|row| format!("{row:?}")).collect()),
-        ]
-        .join("\n");
-        let rules = sqlx::query_as("SELECT coalesce(rule, 'fence lost'), count(*) FROM observations GROUP BY 1")
-            .fetch_all(&mut by_hand(&self.url).await)
-            .await
-            .unwrap()
-            .into_iter()
-            .map(|(rule, count): (String, i64)| (rule, count as u64))
-            .collect();
-        self.database.close().await;
-        Outcome {
-            verdicts,
-            swarm: self.swarm.clone(),
-            crashes: self.crash.crashes.load(Ordering::SeqCst),
-            charges: books.charges.len() as u64,
-            months: self.terms.len() as u64 * MONTHS as u64,
-            states,
-            played: self.gateway.ledger.lock().unwrap().played.clone(),
-            rules,
-            incidents: books.incidents,
-            history,
+            self.stage.sleep(SignedDuration::from_secs(dice.below(600) as i64)).await;
         }
     }
 }

@@ -276,6 +276,8 @@ impl Home {
         for _ in 0..PATIENT {
             match Database::open(&self.database, options()).await {
                 Err(OpenError::Unreachable(_)) => {}
+                // somebody writes for longer than is waited for
+                Err(OpenError::ReadOnly(why)) if why.contains("locked") => {}
                 opened => return opened.expect("the database opens"),
             }
         }

@@ -10,6 +10,7 @@ use crate::domain::decline::Class;
 use crate::domain::money::Money;
 use crate::domain::outcome::{DoubtCause, NotSent, Outcome, Record, RecordStatus};
 use crate::ports::gateway::Answer;
+use crate::ports::guard::{self, Guard};
 
 /// Refusals that PortOne makes before it asks the provider, by their exact text; the flag says whether the billing key is at
 /// fault. Seen in the tests of official clients. Its number is no help: the same refusal came as 1 and as -1.
@@ -104,7 +105,7 @@ fn judge(asked: &Asked<'_>, reply: &Reply, kept: &mut Map<String, Value>) -> Out
         Ok(record) => record,
         Err(Nonsense(why)) => return doubt(DoubtCause::Nonsense, why, None),
     };
-    if record.merchant_uid != asked.merchant_uid.as_str() {
+    if record.merchant_uid != asked.merchant_uid.as_str() && guard::stands(Guard::Identity) {
         // somebody else's payment: nothing of it is kept
         return doubt(DoubtCause::Nonsense, "the answer is about another merchant_uid", None);
     }
@@ -126,10 +127,12 @@ fn refused(asked: &Asked<'_>, envelope: &Envelope<'_>, record: Option<Record>) -
 /// code 0, our merchant_uid
 fn processed(asked: &Asked<'_>, record: Record) -> Outcome {
     match &record.status {
-        RecordStatus::Paid => match record.mismatch(asked.amount, &[asked.customer_uid]) {
-            None => Outcome::Paid(record),
-            Some(mismatch) => Outcome::PaidWrong(record, mismatch),
-        },
+        RecordStatus::Paid => {
+            match record.mismatch(asked.amount, &[asked.customer_uid]).filter(|_| guard::stands(Guard::Identity)) {
+                None => Outcome::Paid(record),
+                Some(mismatch) => Outcome::PaidWrong(record, mismatch),
+            }
+        }
         RecordStatus::Failed => match record.class(asked.declines) {
             Class::Ambiguous => {
                 doubt(DoubtCause::AmbiguousDecline, "the text does not say whether the card was charged", Some(record))

@@ -16,6 +16,8 @@ pub enum Wire<'a> {
     Broken(&'a str),
     /// No connection ever stood.
     Unreachable(&'a str),
+    /// More than the client reads, with this HTTP status.
+    TooLarge(u16),
 }
 
 /// What was asked for, as the answer has to repeat it.
@@ -41,6 +43,7 @@ pub fn judge_answer(asked: AskedFor<'_>, came: Wire<'_>, token: u64) -> Answer {
         Wire::Answer(status, body) => Ok(Reply { status, body: body.to_vec(), date: None }),
         Wire::Broken(why) => Err(Failure::Broken { status: None, why: why.to_owned() }),
         Wire::Unreachable(why) => Err(Failure::NotSent(why.to_owned())),
+        Wire::TooLarge(status) => Err(Failure::TooLarge { status }),
     };
     classify::answer(&asked, came)
 }

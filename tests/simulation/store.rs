@@ -1,100 +1,69 @@
-//! Crashes at any await between two effects: a port call is never made, or is made and its result never seen.
+//! The real store, and the state directory, behind points at which the process may die and commits that are lost.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use rand::RngExt;
 use rebilld::domain::charge::{AccountId, Charge, ChargeId, SubscriptionId};
 use rebilld::domain::decide::Incident;
 use rebilld::domain::event::Event;
-use rebilld::ports::clock::Clock;
 use rebilld::ports::store::*;
 use rebilld::ports::watermark::Watermark;
 use rebilld::store::Database;
-use rebilld::time::SimulatedClock;
-use std::collections::BTreeMap;
-use tokio::sync::Notify;
 
-use crate::faults::rng;
+use crate::process::Process;
+use crate::stage::{Dice, at_once};
+use crate::tally::Tally;
 
-/// Counts port calls down to a crash.
-#[derive(Debug, Default)]
-pub struct Crash {
-    left: AtomicI64,
-    hit: Notify,
-    pub crashes: AtomicU64,
-}
-
-impl Crash {
-    /// Crashes at the `n`th point from now; never if zero.
-    pub fn arm(&self, n: u32) {
-        self.left.store(i64::from(n), Ordering::SeqCst);
-    }
-
-    /// A place where the process may die. A dead process never goes on.
-    pub async fn point(&self) {
-        match self.left.load(Ordering::SeqCst) {
-            0 => {}
-            left if left > 1 => self.left.store(left - 1, Ordering::SeqCst),
-            left => {
-                if left == 1 {
-                    self.left.store(-1, Ordering::SeqCst);
-                    self.crashes.fetch_add(1, Ordering::SeqCst);
-                    self.hit.notify_one();
-                }
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-
-    pub async fn hit(&self) {
-        self.hit.notified().await;
-    }
-}
-
-/// The real store, behind points at which the process may die, and commits whose acknowledgement is lost.
-pub struct CrashingStore {
+/// The store of one process.
+pub struct SimulatedStore {
     pub inner: Arc<Database>,
-    pub crash: Arc<Crash>,
-    pub seed: u64,
-    /// Of a thousand commits.
+    pub process: Arc<Process>,
+    /// Of a thousand commits: those that never happen, and those whose acknowledgement is lost.
+    pub lost_commits: u32,
     pub lost_acknowledgements: u32,
-    pub commits: AtomicU64,
-    /// The database's clock, which is put forward by an hour at an instant.
-    pub clock: Arc<SimulatedClock>,
-    pub jumps_at: Option<Timestamp>,
+    pub dice: Mutex<Dice>,
+    pub tally: Arc<Tally>,
 }
 
-impl CrashingStore {
+impl SimulatedStore {
+    /// A commit that was not made.
+    fn reach(&self) -> Result<(), StoreError> {
+        if !self.dice.lock().unwrap().hits(self.lost_commits, 1000) {
+            return Ok(());
+        }
+        self.tally.count("fault: commit lost");
+        Err(StoreError::Unavailable("the connection broke before COMMIT".to_owned()))
+    }
+
     /// A commit that was made, but whose acknowledgement never came.
     fn acknowledge<T>(&self, result: T) -> Result<T, StoreError> {
-        let nth = self.commits.fetch_add(1, Ordering::SeqCst).to_string();
-        if rng(self.seed, &["commit", &nth]).random_range(0..1000) < self.lost_acknowledgements {
-            return Err(StoreError::Unavailable("the connection broke after COMMIT".to_owned()));
+        if !self.dice.lock().unwrap().hits(self.lost_acknowledgements, 1000) {
+            return Ok(result);
         }
-        Ok(result)
+        self.tally.count("fault: acknowledgement of a commit lost");
+        Err(StoreError::Unavailable("the connection broke after COMMIT".to_owned()))
     }
 }
 
 /// A port call between two points.
 macro_rules! through {
     ($self:ident, $method:ident($($argument:expr),*)) => {{
-        $self.crash.point().await;
-        let result = $self.inner.$method($($argument),*).await;
-        $self.crash.point().await;
+        $self.process.point().await;
+        $self.tally.count(concat!("store: ", stringify!($method)));
+        let result = at_once($self.inner.$method($($argument),*));
+        $self.process.point().await;
         result
     }};
 }
 
 #[async_trait]
-impl Store for CrashingStore {
+impl Store for SimulatedStore {
     async fn clock(&self) -> Result<Timestamp, StoreError> {
-        self.crash.point().await;
-        let now = self.clock.now();
-        let jumped = self.jumps_at.is_some_and(|at| now >= at);
-        Ok(if jumped { now + SignedDuration::from_hours(1) } else { now })
+        self.process.point().await;
+        Ok(self.process.database_clock())
     }
 
     async fn next_due(&self, now: Timestamp) -> Result<NextDue, StoreError> {
@@ -106,11 +75,13 @@ impl Store for CrashingStore {
     }
 
     async fn step_schedules(&self, now: Timestamp, steps: &[ScheduleStep]) -> Result<Vec<Stepped>, StoreError> {
+        self.reach()?;
         let result = through!(self, step_schedules(now, steps))?;
         self.acknowledge(result)
     }
 
     async fn claim(&self, claim: &Claim) -> Result<Vec<Claimed>, StoreError> {
+        self.reach()?;
         let result = through!(self, claim(claim))?;
         self.acknowledge(result)
     }
@@ -132,12 +103,16 @@ impl Store for CrashingStore {
     }
 
     async fn begin(&self, batch: Begin) -> Result<Begun, StoreError> {
+        self.reach()?;
         let result = through!(self, begin(batch))?;
+        self.tally.begun(&result);
         self.acknowledge(result)
     }
 
     async fn record(&self, now: Timestamp, entries: &[Entry]) -> Result<Vec<Recorded>, StoreError> {
+        self.reach()?;
         let result = through!(self, record(now, entries))?;
+        self.tally.recorded(entries, &result);
         self.acknowledge(result)
     }
 
@@ -187,6 +162,10 @@ impl Store for CrashingStore {
 
     async fn missed(&self, now: Timestamp, grace: SignedDuration) -> Result<Missed, StoreError> {
         through!(self, missed(now, grace))
+    }
+
+    async fn missed_by_account(&self, now: Timestamp, grace: SignedDuration) -> Result<BTreeMap<AccountId, u64>, StoreError> {
+        through!(self, missed_by_account(now, grace))
     }
 
     async fn unscheduled(&self, after: SubscriptionId, limit: u32) -> Result<Unscheduled, StoreError> {
@@ -254,25 +233,34 @@ impl Store for CrashingStore {
     }
 }
 
-/// A state directory whose disk is full now and then.
-pub struct SimulatedWatermark {
-    pub crash: Arc<Crash>,
-    pub seed: u64,
-    pub full_disk: u32,
-    pub writes: AtomicU64,
+/// A state directory whose disk is full now and then. It outlives processes.
+#[derive(Debug, Default)]
+pub struct StateDirectory {
     pub mark: AtomicI64,
+    pub writes: AtomicU64,
+}
+
+/// The same as one process has it.
+pub struct SimulatedWatermark {
+    pub directory: Arc<StateDirectory>,
+    pub process: Arc<Process>,
+    pub seed: u64,
+    /// Of a thousand writes.
+    pub full_disk: u32,
+    pub tally: Arc<Tally>,
 }
 
 #[async_trait]
 impl Watermark for SimulatedWatermark {
     async fn raise(&self, mark: i64, _newest: SeenSend) -> std::io::Result<()> {
-        self.crash.point().await;
-        let nth = self.writes.fetch_add(1, Ordering::SeqCst).to_string();
-        if rng(self.seed, &["disk", &nth]).random_range(0..1000) < self.full_disk {
+        self.process.point().await;
+        let nth = self.directory.writes.fetch_add(1, Ordering::SeqCst);
+        if Dice::new(self.seed, nth).hits(self.full_disk, 1000) {
+            self.tally.count("fault: the state directory is full");
             return Err(std::io::Error::from(std::io::ErrorKind::StorageFull));
         }
-        self.mark.fetch_max(mark, Ordering::SeqCst);
-        self.crash.point().await;
+        self.directory.mark.fetch_max(mark, Ordering::SeqCst);
+        self.process.point().await;
         Ok(())
     }
 }

@@ -1,0 +1,163 @@
+//! Edges of the rules that the table does not show: each was found by a change of the code that the table did not notice.
+
+use super::*;
+use rebilld::domain::decide::IncidentKind;
+
+fn policy() -> Policy {
+    Policy::default()
+}
+
+fn hours(hours: i64) -> i64 {
+    hours * 60
+}
+
+fn review(change: impl FnOnce(&mut Charge)) -> Charge {
+    doubt(|charge| {
+        (charge.state, charge.waiting) = (ChargeState::Review, Waiting::Operator);
+        change(charge);
+    })
+}
+
+#[test]
+fn q_below_its_bound_is_refused() {
+    assert!(Policy::new(SignedDuration::from_mins(44)).is_none());
+    assert!(Policy::new(SignedDuration::from_mins(45)).is_some());
+}
+
+#[test]
+fn a_closed_charge_is_swept_once_a_day_for_35_days() {
+    let closed = Charge {
+        state: ChargeState::Unpaid,
+        waiting: Waiting::Nothing,
+        doubt: Doubt { since: Some(start()), ..Doubt::default() },
+        newest_send_at: Some(start()),
+        ..fresh()
+    };
+    let swept = |began| decide(&closed, &Fact::LookedUp(findings(began, vec![])), at(began), &policy()).unwrap().charge.next_at;
+    assert_eq!(swept(hours(20 * 24)), Some(at(hours(21 * 24))));
+    assert_eq!(swept(hours(34 * 24)), Some(at(hours(35 * 24))), "the last one");
+    assert_eq!(swept(hours(34 * 24) + 1), None);
+}
+
+#[test]
+fn incidents_are_read_back_by_their_names() {
+    for kind in IncidentKind::ALL {
+        assert_eq!(IncidentKind::from_name(kind.name()), Some(kind));
+    }
+    assert_eq!(IncidentKind::from_name("nothing"), None);
+}
+
+#[test]
+fn a_decision_carries_the_grace_of_its_ladder() {
+    let mut policy = policy();
+    let grace = SignedDuration::from_hours(48);
+    policy.dunning.default = std::sync::Arc::new(Dunning { grace, ..Dunning::default() });
+    assert_eq!(decide(&fresh(), &Fact::SubscriptionPaused, at(1), &policy).unwrap().grace, grace);
+}
+
+#[test]
+fn an_operator_cannot_try_more_often_than_a_period_may_be() {
+    let tried = |tries| review(|charge| (charge.tries, charge.live, charge.newest_send_at) = (tries, None, Some(at(-hours(48)))));
+    let retry = |charge: &Charge| decide(charge, &Fact::Ruled(Ruling::Retry, findings(70, vec![])), at(70), &policy());
+    assert!(retry(&tried(Policy::MOST_TRIES - 1)).is_ok());
+    assert_eq!(retry(&tried(Policy::MOST_TRIES)), Err(Refusal::TooManyTries));
+}
+
+#[test]
+fn unpaid_has_to_be_seen_twice_even_where_no_send_is_open() {
+    let charge = review(|charge| charge.live = Some(live(false)));
+    let unpaid = |charge: &Charge| decide(charge, &Fact::Ruled(Ruling::Unpaid, findings(70, vec![])), at(70), &policy());
+    assert_eq!(unpaid(&charge), Err(Refusal::NotQuiet));
+    let quiet = Charge { doubt: Doubt { quiet_twice: true, ..charge.doubt }, ..charge };
+    assert_eq!(unpaid(&quiet).unwrap().charge.state, ChargeState::Unpaid);
+}
+
+#[test]
+fn a_ruling_of_paid_names_a_payment_that_is_paid() {
+    let rule = |imp_uid: &str| {
+        let records = vec![
+            (1, record("imp_failed", 1, RecordStatus::Failed, "?"), false, None),
+            (2, record("imp_other", 2, RecordStatus::Paid, ""), false, None),
+        ];
+        let ruling = Ruling::Paid { imp_uid: imp_uid.to_owned() };
+        decide(&review(|_| {}), &Fact::Ruled(ruling, findings(70, records)), at(70), &policy())
+    };
+    assert_eq!(rule("imp_failed"), Err(Refusal::NoSuchPayment), "it is shown, and not paid");
+    assert_eq!(rule("imp_new"), Err(Refusal::NoSuchPayment), "another one is paid");
+    assert!(rule("imp_other").is_ok());
+}
+
+#[test]
+fn with_one_id_a_period_a_resend_keeps_its_attempt() {
+    let resend = |mode| {
+        let charge = review(|charge| (charge.mode, charge.doubt.quiet_twice) = (mode, true));
+        let failed = record("imp_failed", 1, RecordStatus::Failed, "[1254][실시간빌링실패|잔액부족]");
+        let fact = Fact::Ruled(Ruling::Resend, findings(70, vec![(1, failed, false, None)]));
+        decide(&charge, &fact, at(70), &policy()).unwrap()
+    };
+    assert_eq!(resend(IdMode::PerPeriod).live, LiveChange::Keep);
+    assert!(matches!(resend(IdMode::PerAttempt).live, LiveChange::End { .. }));
+}
+
+#[test]
+fn a_wrong_payment_is_told_once_and_only_in_review() {
+    let wrong = || {
+        let record = record("imp_wrong", 1, RecordStatus::Paid, "");
+        Fact::LookedUp(findings(70, vec![(1, record, false, Some(Mismatch::Amount))]))
+    };
+    let first = decide(&doubt(|_| {}), &wrong(), at(70), &policy()).unwrap();
+    assert_eq!((first.charge.state, first.incidents.len()), (ChargeState::Review, 1));
+    let again = decide(&first.charge, &wrong(), at(130), &policy()).unwrap();
+    assert_eq!((again.charge.state, again.incidents.len()), (ChargeState::Review, 0));
+    // an alarm for another reason (two hours of doubt) does not swallow it
+    let alarmed = doubt(|charge| charge.doubt.alarmed = true);
+    assert_eq!(decide(&alarmed, &wrong(), at(70), &policy()).unwrap().incidents.len(), 1);
+}
+
+#[test]
+fn what_a_look_before_the_send_shows_as_pending_is_a_doubt_that_begins_now() {
+    let ready = Fact::LookedUp(findings(70, vec![(1, record("imp_r", 1, RecordStatus::Ready, ""), false, None)]));
+    let charge = decide(&fresh(), &ready, at(70), &policy()).unwrap().charge;
+    assert_eq!((charge.state, charge.doubt.since, charge.doubt.looks), (ChargeState::Doubt, Some(at(70)), 1));
+}
+
+#[test]
+fn a_failure_of_a_lost_life_counts_for_the_card_that_was_asked() {
+    // the id has been used, and this database knows nothing of it: `customer_uid` says whose card it was
+    let used = |customer: Option<&str>| {
+        let mut failed = record("imp_failed", 1, RecordStatus::Failed, "[1254][실시간빌링실패|잔액부족]");
+        failed.customer_uid = customer.map(str::to_owned);
+        let fact = Fact::LookedUp(findings(70, vec![(1, failed, false, None)]));
+        decide(&fresh(), &fact, at(70), &policy()).unwrap().charge
+    };
+    assert_eq!(used(Some("card-9")).course.declined_customer.as_deref(), Some("card-9"));
+    assert_eq!((used(None).tries, used(None).course.declined_customer), (1, None), "nobody knows whose");
+    assert_eq!(used(Some("")).course.declined_customer, None, "nobody knows whose");
+}
+
+#[test]
+fn a_charge_in_doubt_is_looked_up_again_when_it_may_first_be_believed() {
+    let next =
+        |began| decide(&doubt(|_| {}), &Fact::LookedUp(findings(began, vec![])), at(began), &policy()).unwrap().charge.next_at;
+    assert_eq!(next(41), Some(at(60)), "the ladder of look-ups comes to it as well");
+    let late = |minutes| {
+        let mut charge = doubt(|charge| charge.newest_send_at = Some(at(minutes)));
+        charge.live.as_mut().unwrap().open_send = Some(Send { id: SEND, begun_at: at(minutes) });
+        decide(&charge, &Fact::LookedUp(findings(61, vec![])), at(61), &policy()).unwrap().charge.next_at
+    };
+    assert_eq!(late(10), Some(at(70)), "Q after the newest send, long before the hour is full");
+    // a look-up that began early, and is judged when Q is over: the ladder, and not an instant that has passed
+    let judged = decide(&doubt(|_| {}), &Fact::LookedUp(findings(59, vec![])), at(75), &policy()).unwrap().charge;
+    assert_eq!(judged.next_at, Some(at(120)));
+}
+
+#[test]
+fn a_closed_gate_is_not_run_into_without_end() {
+    let shut = |not_sent| {
+        let charge = Charge { not_sent, ..sent() };
+        let fact = answered(Outcome::NotSent(NotSent::Gate("the state directory is not writable")));
+        decide(&charge, &fact, at(1), &Policy::default()).unwrap().charge
+    };
+    assert_eq!(shut(0).next_at, Some(at(1) + SignedDuration::from_secs(5)));
+    assert_eq!((shut(9).next_at, shut(9).not_sent), (Some(at(16)), 10));
+}

@@ -1,0 +1,121 @@
+//! A run from its first day to its verdict: faults for as long as the seed says, then none, and everything has to settle.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use jiff::{SignedDuration, Timestamp};
+use rebilld::domain::proof::{self, Circumstances, Verdict, check};
+
+use crate::operator::Memory;
+use crate::process::shifted;
+use crate::stage::at_once;
+use crate::world::{Outcome, SETTLING, World};
+
+impl World {
+    /// All of it.
+    pub async fn run(mut self) -> Outcome {
+        let (start, swarm) = (self.start(), self.shared.swarm.clone());
+        let day = |day: i64| start + SignedDuration::from_hours(24 * day);
+        let end = day(swarm.days);
+        let mut memory = Memory::default();
+        self.import(None);
+        self.come_up();
+        for (copied, later) in swarm.restores.iter().filter(|(copied, later)| copied + later < swarm.days) {
+            self.work_until(&mut memory, day(*copied)).await;
+            let copy = self.copy();
+            self.work_until(&mut memory, day(copied + later)).await;
+            self.come_back(copy).await;
+        }
+        self.work_until(&mut memory, end).await;
+        // then faults stop and time runs on: everything must settle
+        self.shared.faults.store(false, Ordering::SeqCst);
+        *self.shared.portone.swarm.lock().unwrap() = None;
+        self.go_down().await;
+        self.come_up();
+        self.work_until(&mut memory, end + SETTLING).await;
+        self.live_until(end + SETTLING + SignedDuration::from_hours(13)).await;
+        self.go_down().await;
+        self.verify(end)
+    }
+
+    fn circumstances(&self, end: Timestamp) -> Circumstances {
+        Circumstances {
+            end: self.now(),
+            expected: self.book.expected(end),
+            received: Some(self.received()),
+            leaks: crate::logs::leaks(),
+            braked: self.braked.clone(),
+            ..Circumstances::default()
+        }
+    }
+
+    fn verify(self, end: Timestamp) -> Outcome {
+        let database = self.database();
+        let books = at_once(database.books()).unwrap();
+        let around = self.circumstances(end);
+        let now = self.now();
+        let ledger = self.shared.portone.ledger.lock().unwrap().books(now);
+        let mut verdicts = check(&ledger, &books, &around);
+        if !self.forgotten.is_empty() || !self.shared.jumps.is_empty() {
+            let of_rest = check(&self.remembered(&ledger), &books, &around).into_iter().find(|verdict| verdict.name == "I5");
+            verdicts.retain(|verdict| verdict.name != "I5");
+            verdicts.extend(of_rest);
+        }
+        verdicts.push(Self::no_second_payment(&ledger));
+        let mut states = BTreeMap::new();
+        for charge in &books.charges {
+            *states.entry(charge.state.name()).or_default() += 1;
+        }
+        let history = [
+            lines(&books.charges),
+            lines(&books.attempts),
+            lines(&books.sends),
+            lines(&books.events),
+            lines(&ledger.posts),
+            format!("{:?}", self.shared.tally.counts()),
+        ]
+        .join("\n");
+        at_once(database.close());
+        let counts = self.shared.tally.counts();
+        Outcome {
+            verdicts,
+            crashes: counts.get("fault: crash").copied().unwrap_or(0),
+            charges: books.charges.len() as u64,
+            months: self.shared.swarm.months(),
+            states,
+            counts,
+            incidents: books.incidents,
+            history,
+            swarm: self.shared.swarm.clone(),
+        }
+    }
+
+    /// The ledger for I5, which asks what was committed when: without what was forgotten with a database that was replaced (that it
+    /// was committed before is for that one to show), and by the latest clock that a process may have gone by.
+    fn remembered(&self, ledger: &proof::Ledger) -> proof::Ledger {
+        let mut ledger = ledger.clone();
+        ledger.posts.retain(|post| !self.forgotten.iter().any(|(from, to)| *from <= post.at && post.at < *to));
+        let instants: Vec<Timestamp> = self.shared.jumps.iter().map(|(at, _)| *at).collect();
+        for post in &mut ledger.posts {
+            let before = instants.iter().filter(|at| **at <= post.at);
+            let off = before.map(|at| shifted(*at, &self.shared.jumps).duration_since(*at)).max().unwrap_or_default();
+            post.at += off.max(SignedDuration::ZERO);
+        }
+        ledger
+    }
+
+    /// I1 again, in other words: of all records that the gateway ever approved, whatever became of them.
+    fn no_second_payment(ledger: &proof::Ledger) -> Verdict {
+        let mut approved: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for payment in ledger.payments.iter().filter(|payment| payment.status != proof::LedgerStatus::Failed) {
+            approved.entry(payment.merchant_uid.get(..28).unwrap_or_default()).or_default().push(&payment.imp_uid);
+        }
+        let checked = approved.len();
+        let broken = approved.iter().filter(|(_, all)| all.len() > 1).map(|(base, all)| format!("{base}: {all:?}")).collect();
+        Verdict { name: "S1", says: "nothing was approved twice for one period, not even what was cancelled", checked, broken }
+    }
+}
+
+fn lines<T: std::fmt::Debug>(rows: &[T]) -> String {
+    rows.iter().map(|row| format!("{row:?}")).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,66 @@
+//! What a campaign has to reach: every row of the table of answers and every rule of doubt, often enough to mean something.
+
+use crate::tally::Counts;
+
+/// As often as each branch at least.
+const OFTEN: u64 = 100;
+
+/// Each with how docs/protocol.md calls it.
+pub const BRANCHES: &[&str] = &[
+    // what an answer means
+    "answer: paid",
+    "answer: paid, another amount",
+    "answer: paid, in another currency",
+    "answer: paid, by another card",
+    "W3: the payment belongs to another attempt",
+    "answer: declined, HARD_CARD",
+    "answer: declined, SOFT_FUNDS",
+    "answer: declined, SOFT_CONTACT",
+    "answer: declined, TRANSIENT",
+    "answer: declined, UNKNOWN",
+    "answer: failed, with an ambiguous text",
+    "answer: ready",
+    "answer: cancelled",
+    "answer: a status that is not known",
+    "answer: refused, the card is not known",
+    "answer: a code, about the card or the money on it",
+    "answer: a code, about the merchant",
+    "answer: a code, about something else",
+    "answer: another merchant_uid",
+    "answer: malformed",
+    "answer: cut off",
+    "answer: too large",
+    "answer: none, too slow",
+    "answer: none, reset",
+    "answer: another 3xx or 4xx",
+    "answer: 429 or 5xx",
+    "answer: 401",
+    "answer: none, nothing left",
+    // R1 to R8
+    "R1 the answer says paid",
+    "R1 a look-up shows it paid",
+    "R2 too early to believe that it is not paid",
+    "R3 not paid, seen once",
+    "R4 only failed records",
+    "R4 lost: the same id again",
+    "R5 the look-up failed",
+    "R6 swept: still closed",
+    "R8 ruled",
+];
+
+/// What is short of it, by name.
+pub fn check(counts: &Counts) {
+    let of = |name: &str| counts.get(name).copied().unwrap_or(0);
+    let short: Vec<String> =
+        BRANCHES.iter().filter(|name| of(name) < OFTEN).map(|name| format!("{name}: {} of {OFTEN}", of(name))).collect();
+    assert!(short.is_empty(), "branches that were hardly reached:\n  {}", short.join("\n  "));
+}
+
+#[test]
+fn a_branch_that_is_hardly_reached_is_named() {
+    let mut counts: Counts = BRANCHES.iter().map(|name| ((*name).to_owned(), OFTEN)).collect();
+    check(&counts);
+    counts.insert("answer: cut off".to_owned(), OFTEN - 1);
+    let told = std::panic::catch_unwind(|| check(&counts)).unwrap_err();
+    assert!(told.downcast_ref::<String>().unwrap().contains("answer: cut off: 99 of 100"));
+}
