@@ -14,7 +14,7 @@ use rebilld::ports::secret::Secret;
 use rebilld::time::SystemClock;
 
 use crate::book::Book;
-use crate::finish::{self, Hands, Proven};
+use crate::finish::{self, Hands};
 use crate::processes::{Daemon, Gateway, Home, Tail, WEBHOOK_SECRET, until};
 
 /// For whatever only has to happen, on a machine that is busy with other tests.
@@ -140,16 +140,9 @@ impl World {
     pub async fn prove(self) {
         let logs: Vec<String> = self.logs.iter().map(|log| self.home.log(log)).collect();
         let (name, subscriptions) = (self.name, self.book.len());
-        let Proven { verdicts, incidents, figures, .. } =
-            finish::finish(self.home, self.gateway, self.book, self.receiver, self.hands, &logs, SETTLING).await;
-        println!("{name}: {subscriptions} subscriptions; {figures}");
-        let broken: Vec<String> = verdicts
-            .iter()
-            .filter(|verdict| !verdict.holds())
-            .map(|verdict| format!("{} {}: {:#?}", verdict.name, verdict.says, &verdict.broken[..verdict.broken.len().min(5)]))
-            .collect();
-        assert!(broken.is_empty(), "{name}:\n{}", broken.join("\n"));
-        assert_eq!(incidents, Vec::<String>::new(), "{name}");
+        let proven = finish::finish(self.home, self.gateway, self.book, self.receiver, self.hands, &logs, SETTLING).await;
+        println!("{name}: {subscriptions} subscriptions; {}", proven.figures);
+        proven.assert(name);
     }
 }
 
