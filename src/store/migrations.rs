@@ -167,7 +167,8 @@ pub(super) async fn run(db: &Db) -> Result<(), OpenError> {
     done.map_err(failed)
 }
 
-fn failed(error: MigrateError) -> OpenError {
+/// What a step of a migration that failed comes to.
+pub(super) fn failed(error: MigrateError) -> OpenError {
     match &error {
         MigrateError::VersionMismatch(version) => OpenError::MigrationChanged(*version),
         // nothing of it was kept either, and nothing is wrong with it: the next start may well succeed
@@ -182,7 +183,7 @@ fn failed(error: MigrateError) -> OpenError {
 fn is_away(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
-        sqlx::Error::Database(told) => told.code().is_some_and(|code| code.starts_with("57P")),
+        sqlx::Error::Database(told) => told.code().is_some_and(|code| code.starts_with("57P") || code == "53300"),
         _ => false,
     }
 }

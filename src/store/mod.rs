@@ -47,6 +47,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
+use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::OnceCell;
 
@@ -114,7 +115,7 @@ impl Database {
             let direct = self.listens_at.as_deref();
             ahead::build(direct.unwrap_or(connect), direct.is_some())
                 .await
-                .map_err(|error| OpenError::MigrationFailed(error.to_string()))?;
+                .map_err(|error| migrations::failed(MigrateError::Execute(error)))?;
         }
         migrations::run(&self.db).await
     }
