@@ -48,7 +48,7 @@ use faults::Swarm;
 use world::{Outcome, World};
 
 /// Subscription-months of a run of all tests.
-const MONTHS: u64 = 6_000;
+const MONTHS: u64 = 3_000;
 /// From here on every branch has to have been reached.
 const WHOLE: u64 = 50_000;
 const THREADS: usize = 2;
