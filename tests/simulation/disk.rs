@@ -38,10 +38,10 @@ async fn migrate(database: &Database) {
     database.bind_identity(TAG.parse().unwrap(), "simulated", start()).await.unwrap();
 }
 
-/// A migrated file that nobody has opened since.
-fn template() -> &'static Path {
-    static TEMPLATE: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
-    let (_, file) = TEMPLATE.get_or_init(|| {
+/// A migrated file that nobody has opened since, as its bytes: what a static holds is never dropped, and a directory would stay.
+fn template() -> &'static [u8] {
+    static TEMPLATE: OnceLock<Vec<u8>> = OnceLock::new();
+    TEMPLATE.get_or_init(|| {
         let directory = place();
         let (made, file) = (directory.path().join("made.db"), directory.path().join("template.db"));
         at_once(async {
@@ -50,15 +50,14 @@ fn template() -> &'static Path {
             database.backup(&file).await.unwrap();
             database.close().await;
         });
-        (directory, file)
-    });
-    file
+        std::fs::read(file).unwrap()
+    })
 }
 
 impl Disk {
     pub fn file() -> Self {
         let directory = place();
-        std::fs::copy(template(), Self::path(&directory)).unwrap();
+        std::fs::write(Self::path(&directory), template()).unwrap();
         Self::File(directory)
     }
 
