@@ -1,19 +1,17 @@
 //! The brakes as a send meets them: the database's, and the switch outside of it. Each was read at most a second ago.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::limits::brake_name;
 use super::{AccountRuntime, Engine};
 use crate::ports::guard::{self, Guard};
 use crate::ports::store::{NotBegun, StoreError};
 
-/// How often the brakes are read for one send, if reading them takes so long that the answer is old when it comes.
-const READINGS: u32 = 3;
-
 impl Engine {
-    /// What stops a send now. A database that takes longer for an answer than the answer may be old stops it too.
-    pub(super) async fn braked(&self, account: &AccountRuntime) -> Option<&'static str> {
-        for _ in 0..READINGS {
+    /// What stops a send now. An answer that took longer than it may be old is asked for again, before `late` (CLOCK_BOOTTIME).
+    pub(super) async fn braked(&self, account: &AccountRuntime, late: Duration) -> Option<&'static str> {
+        loop {
             let stop = match self.brakes_for(account).await {
                 // what was committed before the fuse blew was within its bounds
                 Ok(Some(NotBegun::Fuse { .. })) => None,
@@ -24,8 +22,10 @@ impl Engine {
             if stop.is_some() || self.brakes.fresh(id, now).is_some() && self.switches.fresh(id, now).is_some() {
                 return stop;
             }
+            if now >= late {
+                return Some("the brakes are read too slowly");
+            }
         }
-        Some("the brakes are read too slowly")
     }
 
     /// What stops sends of an account, read at most a second ago.

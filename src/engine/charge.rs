@@ -367,7 +367,7 @@ impl Engine {
             }
             () if !self.trusts_time() => Some("the clock has jumped"),
             () if account.limits.passage(self.clock.boot()) == Passage::Stopped => Some("the gateway fails as a whole"),
-            () => self.braked(account).await,
+            () => self.braked(account, claimed_at + GATE).await,
         };
         // after the last await, so that nothing can age in between
         let late = || self.clock.boot().saturating_sub(claimed_at) >= GATE && guard::stands(Guard::Gate);

@@ -1,18 +1,38 @@
 //! An old copy of the database comes back.
 
+use std::path::PathBuf;
+
 use crate::processes::{Daemon, until};
 use crate::rig::{Rig, SOON};
+
+/// The database as it was once.
+struct Copy(PathBuf);
+
+impl Copy {
+    /// Of what a daemon leaves behind that has charged so many.
+    async fn after(rig: &mut Rig, paid: usize) -> Self {
+        let mut daemon = Daemon::start(&rig.home, "daemon");
+        rig.insert(paid).await;
+        rig.until_paid(paid).await;
+        daemon.terminate();
+        assert!(daemon.ended(SOON).await.success());
+        let copy = rig.home.path("backup.db");
+        std::fs::copy(rig.home.path("rebilld.db"), &copy).expect("a copy");
+        Self(copy)
+    }
+
+    fn comes_back(&self, rig: &Rig) {
+        std::fs::copy(&self.0, rig.home.path("rebilld.db")).expect("the copy comes back");
+        for rest in ["rebilld.db-wal", "rebilld.db-shm"] {
+            let _ = std::fs::remove_file(rig.home.path(rest));
+        }
+    }
+}
 
 #[tokio::test]
 async fn a_restored_backup_comes_up_on_hold() {
     let mut rig = Rig::new(None);
-    let (file, copy) = (rig.home.path("rebilld.db"), rig.home.path("backup.db"));
-    let mut daemon = Daemon::start(&rig.home, "daemon");
-    rig.insert(2).await;
-    rig.until_paid(2).await;
-    daemon.terminate();
-    assert!(daemon.ended(SOON).await.success());
-    std::fs::copy(&file, &copy).expect("a backup");
+    let copy = Copy::after(&mut rig, 2).await;
     let mut daemon = Daemon::start(&rig.home, "daemon");
     rig.insert(3).await;
     rig.until_paid(5).await;
@@ -20,10 +40,7 @@ async fn a_restored_backup_comes_up_on_hold() {
     assert!(daemon.ended(SOON).await.success());
 
     // the same three rows are due again as far as the backup knows, and have been paid
-    std::fs::copy(&copy, &file).expect("the backup is put back");
-    for rest in ["rebilld.db-wal", "rebilld.db-shm"] {
-        let _ = std::fs::remove_file(rig.home.path(rest));
-    }
+    copy.comes_back(&rig);
     rig.home.sql("UPDATE accounts SET armed_incarnation = (SELECT incarnation FROM settings)").await;
     let mut daemon = Daemon::start(&rig.home, "daemon");
     rig.rewind(3);
@@ -47,21 +64,12 @@ async fn a_restored_backup_comes_up_on_hold() {
 #[tokio::test]
 async fn a_replica_that_died_with_its_primary_still_has_its_lost_sends_missed() {
     let mut rig = Rig::new(None);
-    let (file, copy) = (rig.home.path("rebilld.db"), rig.home.path("backup.db"));
-    let mut daemon = Daemon::start(&rig.home, "daemon");
-    rig.insert(2).await;
-    rig.until_paid(2).await;
-    daemon.terminate();
-    assert!(daemon.ended(SOON).await.success());
-    std::fs::copy(&file, &copy).expect("as the standby has it");
+    let copy = Copy::after(&mut rig, 2).await;
     let daemon = Daemon::start(&rig.home, "daemon");
     rig.insert(1).await;
     rig.until_paid(3).await;
     daemon.kill();
-    std::fs::copy(&copy, &file).expect("the standby is promoted");
-    for rest in ["rebilld.db-wal", "rebilld.db-shm"] {
-        let _ = std::fs::remove_file(rig.home.path(rest));
-    }
+    copy.comes_back(&rig);
     // the other replicas have sent on, and raised the mark past what this one's file says
     rig.home.sql("UPDATE settings SET high_water = high_water + 100").await;
     let mut daemon = Daemon::start(&rig.home, "daemon");
