@@ -5,6 +5,8 @@
 
 #[path = "decide/edges.rs"]
 mod edges;
+#[path = "decide/ends.rs"]
+mod ends;
 
 use std::fmt::Write as _;
 

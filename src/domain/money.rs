@@ -269,6 +269,7 @@ mod tests {
         assert_eq!("KWD".parse::<Currency>().unwrap().digits(), 3);
         assert!("krw".parse::<Currency>().is_err());
         assert!("WON".parse::<Currency>().is_err());
+        assert_eq!(format!("{:?} {}", Currency::KRW, usd()), "KRW USD");
     }
 
     #[test]
@@ -276,6 +277,8 @@ mod tests {
         assert_eq!(Money::krw(1_234_567).to_string(), "1,234,567 KRW");
         assert_eq!(Money::krw(-900).to_string(), "-900 KRW");
         assert_eq!(Money::new(123_456, usd()).to_string(), "1,234.56 USD");
+        assert_eq!(format!("{:?}", Money::new(-7, usd())), "-0.07 USD");
+        assert_eq!(Money::new(0, usd()).to_string(), "0.00 USD");
     }
 
     proptest! {

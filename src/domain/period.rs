@@ -211,11 +211,36 @@ mod tests {
         {
             assert_eq!(every(text).to_string(), same);
         }
-        for wrong in
-            ["", "month", "0 months", "1001 days", "-1 day", "1 fortnight", "1.5 months", "+1 month", "1 Month", "1month"]
-        {
+        for wrong in [
+            "",
+            "month",
+            "0 months",
+            "1001 days",
+            "334 quarters",
+            "-1 day",
+            "1 fortnight",
+            "1.5 months",
+            "+1 month",
+            "1 Month",
+            "1month",
+        ] {
             assert!(wrong.parse::<Every>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_boundary_is_the_first_one_from_its_own_day() {
+        for (interval, first, n) in
+            [("1 month", date(2024, 2, 29), 1), ("1 month", date(2024, 3, 1), 2), ("2 weeks", date(2024, 2, 14), 1)]
+        {
+            assert_eq!(every(interval).first_boundary_from(date(2024, 1, 31), first), Some(n), "{interval} from {first}");
+        }
+    }
+
+    #[test]
+    fn a_period_is_shown_with_its_days() {
+        let period = Period { start: date(2024, 1, 31), end: date(2024, 2, 29) };
+        assert_eq!(period.to_string(), "2024-01-31..2024-02-29");
     }
 
     proptest! {

@@ -226,11 +226,10 @@ pub(super) fn merchant_trouble(text: &str) -> String {
     format!("the gateway refuses the merchant, not the card (MERCHANT): {text}; settle it, then `rebilld hold release --account`")
 }
 
-/// R7 for a charge that a new card may wake: it may come at any time, the next id not before its day has passed.
+/// R7 for a charge that goes on, now or with a new card: that may come at any time, the next id not before its day has passed.
 pub(super) fn keep_r7(decision: &mut Decision, now: Timestamp) {
     let charge = &mut decision.charge;
-    let may_wake = matches!(charge.waiting, Waiting::Card | Waiting::Retry);
-    if charge.state == ChargeState::Due && may_wake && charge.mode == IdMode::PerAttempt {
+    if charge.state == ChargeState::Due && charge.mode == IdMode::PerAttempt {
         charge.doubt.since = Some(now);
     }
 }

@@ -1,6 +1,7 @@
 //! Edges of the rules that the table does not show: each was found by a change of the code that the table did not notice.
 
 use super::*;
+use rebilld::domain::attempt::{AttemptState, SendEnd};
 use rebilld::domain::decide::IncidentKind;
 
 fn policy() -> Policy {
@@ -160,4 +161,87 @@ fn a_closed_gate_is_not_run_into_without_end() {
     };
     assert_eq!(shut(0).next_at, Some(at(1) + SignedDuration::from_secs(5)));
     assert_eq!((shut(9).next_at, shut(9).not_sent), (Some(at(16)), 10));
+}
+
+#[test]
+fn at_the_instant_at_which_q_ends_the_ladder_of_look_ups_goes_on() {
+    let judged = decide(&doubt(|_| {}), &Fact::LookedUp(findings(59, vec![])), at(60), &policy()).unwrap().charge;
+    assert_eq!(judged.next_at, Some(at(120)));
+}
+
+#[test]
+fn a_listed_refusal_is_ended_by_a_look_up_from_after_it_of_its_first_send_in_doubt() {
+    for hint in [Hint::RefusedKey, Hint::RefusedRequest] {
+        let look = |began, change: &dyn Fn(&mut Charge)| {
+            let mut charge = hinted(hint);
+            change(&mut charge);
+            decide(&charge, &Fact::LookedUp(findings(began, vec![])), at(3), &policy()).unwrap()
+        };
+        let ended = |decision: &Decision| decision.live == LiveChange::End { state: AttemptState::Refused, imp_uid: None };
+        assert!(ended(&look(1, &|_| {})));
+        assert!(ended(&look(0, &|_| {})), "it began at the instant of the send: what came of the send was known");
+        assert!(!ended(&look(-1, &|_| {})), "it began before the send");
+        assert!(!ended(&look(1, &|charge| charge.live.as_mut().unwrap().resends = 1)), "a send before it may have arrived");
+        assert!(!ended(&look(1, &|charge| charge.state = ChargeState::Review)), "an operator rules on it");
+    }
+}
+
+/// A look-up that shows 01 paid, beside what it shows of 02, whose send is open and was seen as not paid once.
+fn paid_beside(records: Vec<(u8, Record, bool, Option<Mismatch>)>) -> Decision {
+    let (mut charge, _) = paid_under_another_id(ChargeState::Doubt, 66);
+    charge.doubt.quiet_since = Some(at(61));
+    let late = (1, record("imp_late", 1, RecordStatus::Paid, ""), false, None);
+    decide(&charge, &Fact::LookedUp(findings(66, [vec![late], records].concat())), at(66), &policy()).unwrap()
+}
+
+#[test]
+fn beside_a_payment_under_another_id_the_open_send_ends_as_what_its_own_records_say() {
+    let two = |imp_uid, status, known| (2, record(imp_uid, 2, status, "?"), known, None);
+    let ends = |records| {
+        let decision = paid_beside(records);
+        assert_eq!(decision.charge.state, ChargeState::Paid);
+        (decision.send.unwrap().1, decision.live)
+    };
+    let declined = |imp_uid: &str| LiveChange::End { state: AttemptState::Declined, imp_uid: Some(imp_uid.to_owned()) };
+    let void = LiveChange::End { state: AttemptState::Void, imp_uid: None };
+    let failed = |imp_uid, known| two(imp_uid, RecordStatus::Failed, known);
+    assert_eq!(ends(vec![failed("imp_02", false)]), (SendEnd::Found, declined("imp_02")));
+    let cancelled = two("imp_cancelled", RecordStatus::Cancelled, false);
+    assert_eq!(ends(vec![failed("imp_02", false), cancelled.clone()]), (SendEnd::Found, declined("imp_02")));
+    assert_eq!(ends(vec![cancelled]), (SendEnd::Found, void.clone()));
+    assert_eq!(ends(vec![failed("imp_known", true)]), (SendEnd::Absent, void), "what is known is no record of this send");
+    let pending = paid_beside(vec![two("imp_ready", RecordStatus::Ready, false)]);
+    assert_eq!((pending.charge.state, pending.send), (ChargeState::Doubt, None), "ready is never unpaid");
+}
+
+#[test]
+fn two_payments_under_other_ids_are_no_incident_before_the_open_send_has_ended() {
+    let three = IdNumber::new(3).unwrap();
+    let charge = doubt(|charge| {
+        (charge.attempts, charge.id_number) = (3, three);
+        charge.live = Some(Attempt { number: 3, id_number: three, ..live(true) });
+    });
+    let paid = |imp_uid: &str, n| (n, record(imp_uid, n, RecordStatus::Paid, ""), false, None);
+    let looked = Fact::LookedUp(findings(10, vec![paid("imp_1", 1), paid("imp_2", 2)]));
+    let decision = decide(&charge, &looked, at(10), &policy()).unwrap();
+    assert_eq!((decision.charge.state, decision.incidents), (ChargeState::Doubt, vec![]));
+}
+
+#[test]
+fn a_late_payment_of_a_closed_charge_is_believed_though_another_one_was_wrong() {
+    let closed = |change: fn(&mut Charge)| {
+        let mut charge = doubt(|charge| {
+            (charge.state, charge.waiting, charge.live) = (ChargeState::Unpaid, Waiting::Nothing, None);
+            charge.doubt.alarmed = true;
+        });
+        change(&mut charge);
+        charge
+    };
+    let look = |charge: &Charge, mismatch| {
+        let late = record("imp_late", 1, RecordStatus::Paid, "");
+        decide(charge, &Fact::LookedUp(findings(70, vec![(1, late, false, mismatch)])), at(70), &policy()).unwrap()
+    };
+    assert_eq!(look(&closed(|_| {}), None).charge.state, ChargeState::Paid);
+    assert!(look(&closed(|_| {}), Some(Mismatch::Amount)).incidents.is_empty(), "told before");
+    assert_eq!(look(&closed(|charge| charge.doubt.alarmed = false), Some(Mismatch::Amount)).incidents.len(), 1);
 }

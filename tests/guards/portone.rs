@@ -85,12 +85,21 @@ pub struct PortOne {
     /// What may happen to a POST while mishaps last; each is as likely as the others.
     pub plays: Vec<Play>,
     pub mishaps: Mutex<bool>,
+    /// Which id was looked up, and when somebody asked.
+    pub asked: Mutex<Vec<(String, Timestamp)>>,
     ledger: Mutex<Ledger>,
 }
 
 impl PortOne {
     pub fn new(seed: u64, clock: Arc<SimulatedClock>, plays: &[Play]) -> Arc<Self> {
-        Arc::new(Self { seed, clock, plays: plays.to_vec(), mishaps: Mutex::new(true), ledger: Mutex::default() })
+        Arc::new(Self {
+            seed,
+            clock,
+            plays: plays.to_vec(),
+            mishaps: Mutex::new(true),
+            asked: Mutex::default(),
+            ledger: Mutex::default(),
+        })
     }
 
     pub fn calm(&self) {
@@ -329,6 +338,8 @@ impl Gateway for Line {
     }
 
     async fn look_up(&self, ids: &[MerchantUid]) -> Result<Vec<Record>, Unavailable> {
+        let now = self.portone.clock.now();
+        self.portone.asked.lock().unwrap().extend(ids.iter().map(|id| (id.as_str().to_owned(), now)));
         let newest = ids.iter().filter_map(|id| self.portone.visible(id.as_str()).into_iter().next()).collect();
         self.come_to(Place::Looked).await;
         Ok(newest)

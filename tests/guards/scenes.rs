@@ -21,6 +21,8 @@ pub enum Scene {
     SlowGateway,
     /// A look-up takes more than an hour to be judged.
     SlowLookUp,
+    /// The same, and each conclusion "not paid" is held against what the gateway was asked.
+    EarlyQuestion,
     /// What was reported as failed is approved within a day and a half.
     ApprovedLater,
     /// What was declined for good is approved within a day, and nobody compares the ledgers.
@@ -64,6 +66,7 @@ impl Scene {
         let setup = |plays| Setup { mode, ..Setup::new(plays) };
         match self {
             Self::SlowGateway | Self::SlowLookUp | Self::Hand | Self::Frozen => setup(slow),
+            Self::EarlyQuestion => Setup { questions: true, ..setup(slow) },
             Self::TakenOver => setup(&[Pay, LostBefore, Decline]),
             Self::ApprovedLater => setup(&[Pay, Decline, ApproveLater(36 * 3600)]),
             Self::ApprovedAfterTheEnd => Setup { audits: false, ..setup(&[Decline, ExpireFirst(24 * 3600)]) },
@@ -100,7 +103,7 @@ impl Scene {
         world.live_until(Process::plain(), soon).await;
         match self {
             Self::SlowGateway | Self::ApprovedLater | Self::ApprovedAfterTheEnd | Self::Overdue | Self::WrongPayments => {}
-            Self::SlowLookUp => {
+            Self::SlowLookUp | Self::EarlyQuestion => {
                 let clock = Arc::clone(&world.clock);
                 let takes = SignedDuration::from_mins(rng.random_range(50..120));
                 let from = due() + SignedDuration::from_secs(rng.random_range(60..3600));

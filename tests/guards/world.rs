@@ -48,11 +48,22 @@ pub struct Setup {
     pub fuse: Fuse,
     /// The gateway keeps to what the protocol takes for granted: what it has is seen within Q.
     pub within_q: bool,
+    /// What is believed to be absent is held against the questions that the gateway was asked, too.
+    pub questions: bool,
 }
 
 impl Setup {
     pub const fn new(plays: &'static [Play]) -> Self {
-        Self { plays, subscriptions: 2, quiet: true, audits: true, mode: IdMode::PerAttempt, fuse: Fuse::NONE, within_q: true }
+        Self {
+            plays,
+            subscriptions: 2,
+            quiet: true,
+            audits: true,
+            mode: IdMode::PerAttempt,
+            fuse: Fuse::NONE,
+            within_q: true,
+            questions: false,
+        }
     }
 }
 
@@ -150,6 +161,9 @@ impl World {
                      VALUES ('main', 'sub-{n}', 'yearly', 'card-{n}', '2026-01-11', '2026-01-11', 'nobody')"
             );
             sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut connect(url).await).await.unwrap();
+        }
+        if world.setup.questions {
+            by_hand(url, KEEP_SEEN_ONCE).await.unwrap();
         }
         world
     }
@@ -270,6 +284,9 @@ impl World {
         if self.setup.within_q {
             broken.extend(believed_absent(&self.url, &self.portone).await);
         }
+        if self.setup.questions {
+            broken.extend(believed_unasked(&self.url, &self.portone).await);
+        }
         self.database.close().await;
         broken
     }
@@ -286,6 +303,30 @@ async fn believed_absent(url: &str, portone: &PortOne) -> Vec<String> {
         let before = sends.iter().rfind(|(of, begun, _)| *of == uid && *begun <= at.as_microsecond());
         if before.is_some_and(|(.., state)| state == "absent") {
             broken.push(format!("R2 the send of {uid} at {at} was taken for absent, and was not"));
+        }
+    }
+    broken
+}
+
+/// Keeps each first "not paid" (R3), which the second one takes out of its row.
+const KEEP_SEEN_ONCE: &str =
+    "CREATE TABLE seen_once (charge_id INTEGER NOT NULL, sent_at INTEGER NOT NULL, seen_at INTEGER NOT NULL);
+    CREATE TRIGGER keep_seen_once AFTER UPDATE ON charges WHEN NEW.quiet_since IS NOT NULL AND OLD.quiet_since IS NULL
+    BEGIN INSERT INTO seen_once VALUES (NEW.id, NEW.newest_send_at, NEW.quiet_since); END";
+
+/// R2, by the gateway's own memory: whenever a charge was seen as not paid, the gateway had been asked after Q was over, and not only
+/// judged.
+async fn believed_unasked(url: &str, portone: &PortOne) -> Vec<String> {
+    let sql = "SELECT (SELECT substr(min(merchant_uid), 1, 28) FROM ids i WHERE i.charge_id = s.charge_id), sent_at, seen_at FROM seen_once s";
+    let seen: Vec<(String, i64, i64)> = sqlx::query_as(sql).fetch_all(&mut connect(url).await).await.unwrap();
+    let asked = portone.asked.lock().unwrap();
+    let quiet = Policy::default().quiet();
+    let instant = |micros| Timestamp::from_microsecond(micros).unwrap();
+    let mut broken = Vec::new();
+    for (base, sent, seen) in seen {
+        let (over, seen) = (instant(sent) + quiet, instant(seen));
+        if !asked.iter().any(|(of, at)| of.starts_with(&base) && over <= *at && *at <= seen) {
+            broken.push(format!("R2 {base} was seen as not paid at {seen}, and nobody had asked since Q was over, at {over}"));
         }
     }
     broken
