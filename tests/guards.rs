@@ -109,7 +109,7 @@ taken_out! {
     the_look_up_before_a_send_finds_what_was_approved_later: ApprovedLater, [FirstLook], [], seed 5 breaks "I1";
     q_outlasts_a_slow_gateway: SlowGateway, [], [Sabotage::NoQuiet], seed 4 breaks "R2";
     q_counts_from_where_a_look_up_began: SlowLookUp, [QuietFromBegin], [NO_SECOND_LOOK], seed 10 breaks "R2";
-    q_counts_from_where_a_look_up_began_though_r3_stands: EarlyQuestion, [QuietFromBegin], [], seed 0 breaks "R2";
+    q_counts_from_where_a_look_up_began_though_r3_stands: EarlyQuestion, [QuietFromBegin], [], seed 3 breaks "R2";
     a_payment_is_ours_by_id_amount_and_card: WrongPayments, [Identity], [], seed 0 breaks "I2";
     a_lost_send_keeps_its_id: Overdue, [], [NEW_ID], seed 5 breaks "I1";
     a_closed_charge_is_swept: ApprovedAfterTheEnd, [], [NO_SWEEP], seed 0 breaks "I3";
