@@ -25,6 +25,12 @@ fn q_below_its_bound_is_refused() {
     assert!(Policy::new(SignedDuration::from_mins(45)).is_some());
 }
 
+#[cfg(debug_assertions)]
+#[test]
+fn the_q_of_tests_that_show_what_q_is_for_is_nothing() {
+    assert_eq!(Policy::without_quiet().quiet(), SignedDuration::ZERO);
+}
+
 #[test]
 fn a_closed_charge_is_swept_once_a_day_for_35_days() {
     let closed = Charge {
