@@ -227,12 +227,13 @@ fn conclude(charge: &Charge, failure: Option<&Found>, now: Timestamp, policy: &P
     }
     let hint = charge.live.as_ref().and_then(|live| live.hint);
     if let Some(found) = failure {
+        if charge.live.is_none() {
+            return adopt_failure(charge, "R4 only failed records", found, now, policy);
+        }
+        // with a live attempt, it is that one's
         let class =
             if hint == Some(Hint::Text(Class::Ambiguous)) { Class::Ambiguous } else { found.record.class(&policy.declines) };
         let text = found.record.fail_reason.clone().unwrap_or_default();
-        if charge.live.as_ref().is_none_or(|live| live.id_number != found.id_number) {
-            return adopt_failure(charge, "R4 only failed records", found, now, policy);
-        }
         let imp_uid = Some(found.record.imp_uid.clone());
         return declined(charge, "R4 only failed records", class, &text, imp_uid, SendEnd::Found, now, policy);
     }

@@ -251,3 +251,16 @@ fn a_late_payment_of_a_closed_charge_is_believed_though_another_one_was_wrong() 
     assert!(look(&closed(|_| {}), Some(Mismatch::Amount)).incidents.is_empty(), "told before");
     assert_eq!(look(&closed(|charge| charge.doubt.alarmed = false), Some(Mismatch::Amount)).incidents.len(), 1);
 }
+
+#[test]
+fn a_decline_whose_answer_was_ambiguous_stays_so_whatever_its_record_says() {
+    let class = |hint: Option<Hint>| {
+        let mut charge = doubt(|charge| charge.doubt.quiet_since = Some(at(61)));
+        charge.live.as_mut().unwrap().hint = hint;
+        let failed = record("imp_failed", 1, RecordStatus::Failed, "[1254][실시간빌링실패|잔액부족]");
+        let fact = Fact::LookedUp(findings(70, vec![(1, failed, false, None)]));
+        decide(&charge, &fact, at(70), &policy()).unwrap().refusal
+    };
+    assert_eq!(class(Some(Hint::Text(Class::Ambiguous))), Some(Class::Ambiguous));
+    assert_eq!(class(None), Some(Class::SoftFunds));
+}

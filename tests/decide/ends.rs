@@ -1,7 +1,7 @@
 //! Edges of how attempts and charges end, which the table does not show: what events and incidents say, and instants that are equal.
 
 use super::*;
-use rebilld::domain::attempt::SendEnd;
+use rebilld::domain::attempt::{AttemptState, SendEnd};
 use rebilld::domain::event::{Event, EventKind};
 
 fn policy() -> Policy {
@@ -156,4 +156,17 @@ fn an_operator_may_retry_a_day_after_a_card_was_asked_and_at_once_if_none_was() 
     assert_eq!(retry(1, at(71) - day), Err(Refusal::TooSoon));
     assert_eq!(retry(1, at(70) - day), Ok(Waiting::Turn));
     assert_eq!(retry(0, at(69)), Ok(Waiting::Turn), "nothing that was sent reached a card");
+}
+
+#[test]
+fn without_an_open_send_a_payment_under_another_id_settles_at_once_for_the_card_that_it_names() {
+    let two = IdNumber::new(2).unwrap();
+    let unsent = Attempt { number: 2, id_number: two, ..live(false) };
+    let charge = Charge { attempts: 2, id_number: two, live: Some(unsent), ..sent() };
+    let late = Record { customer_uid: Some("card-0".to_owned()), ..record("imp_late", 1, RecordStatus::Paid, "") };
+    let decision = decide(&charge, &Fact::LookedUp(findings(70, vec![(1, late, false, None)])), at(70), &policy()).unwrap();
+    assert_eq!((decision.charge.state, decision.rule), (ChargeState::Paid, "R1 a look-up shows it paid"));
+    assert_eq!(decision.live, LiveChange::End { state: AttemptState::Void, imp_uid: None });
+    let of: Vec<_> = decision.adopt.iter().map(|paid| (paid.imp_uid.as_str(), paid.customer_uid.as_str())).collect();
+    assert_eq!(of, [("imp_late", "card-0")]);
 }
