@@ -15,6 +15,8 @@ mod frozen;
 mod kills;
 #[path = "crash/lives.rs"]
 mod lives;
+#[path = "crash/places.rs"]
+mod places;
 #[path = "crash/points.rs"]
 mod points;
 #[path = "support/processes.rs"]

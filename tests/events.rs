@@ -362,3 +362,35 @@ fn a_new_field_is_no_fault() {
         assert_eq!(faults(&validators[event.kind.name()], &more), Vec::<String>::new());
     }
 }
+
+/// An operator may have a closed charge sent once more, and close it again before it was: a receiver that drops what it has seen
+/// would take the second time for the first.
+#[test]
+fn a_charge_that_is_closed_again_is_told_under_another_id() {
+    let rule = |charge: &Charge, ruling, minute| {
+        decide(charge, &Fact::Ruled(ruling, shows(Vec::new())), at(minute), &Policy::default()).unwrap()
+    };
+    let first = rule(&unsent(), Ruling::Void, 70);
+    let again = rule(&rule(&first.charge, Ruling::Retry, 71).charge, Ruling::Void, 72);
+    assert_eq!([first.charge.state, again.charge.state], [ChargeState::Void; 2]);
+    assert_eq!([first.events[0].kind, again.events[0].kind], [EventKind::ChargeVoid; 2]);
+    assert_ne!(first.events[0].id, again.events[0].id);
+}
+
+/// The alarm about a doubt that lasts is not the one about what then shows up.
+#[test]
+fn a_wrong_payment_that_shows_up_after_a_long_doubt_is_told_once() {
+    let judge = |charge: &Charge, fact, minute| decide(charge, &fact, at(minute), &Policy::default()).unwrap();
+    let overdue = judge(&in_doubt(), Fact::LookUpFailed, 130);
+    assert_eq!(overdue.events[0].kind, EventKind::ChargeDoubtOverdue);
+    let review = judge(&overdue.charge, Fact::LookUpFailed, 1500);
+    assert_eq!(review.charge.state, ChargeState::Review);
+    let wrong = || {
+        let mut findings = shows(vec![record("imp_1", RecordStatus::Paid, Money::krw(9_901))]);
+        findings.records[0].mismatch = Some(Mismatch::Amount);
+        Fact::LookedUp(findings)
+    };
+    let shown = judge(&review.charge, wrong(), 1560);
+    assert_eq!(shown.incidents.iter().map(|incident| incident.kind).collect::<Vec<_>>(), [IncidentKind::WrongPayment]);
+    assert_eq!(judge(&shown.charge, wrong(), 1620).incidents, []);
+}

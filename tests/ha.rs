@@ -9,6 +9,8 @@ mod book;
 mod bouncer;
 #[path = "crash/finish.rs"]
 mod finish;
+#[path = "crash/places.rs"]
+mod places;
 #[path = "support/processes.rs"]
 mod processes;
 mod support;

@@ -16,6 +16,8 @@ mod finish;
 mod memory;
 #[path = "machine/needs.rs"]
 mod needs;
+#[path = "crash/places.rs"]
+mod places;
 #[path = "machine/power.rs"]
 mod power;
 #[path = "support/processes.rs"]

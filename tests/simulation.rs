@@ -2,6 +2,7 @@
 //! oracle, and a crash at any await. After each run docs/protocol.md's invariants I1 to I12 are checked (docs/proof.md).
 //!
 //! `REBILLD_SIM_MONTHS` sets how many subscription-months are run, `REBILLD_SIM_SEED` runs one seed, `REBILLD_SIM_LOG` prints its log,
+//! `REBILLD_SIM_CHARGE` what both sides hold of the charge whose ids begin so,
 //! `REBILLD_SIM_STATE` names a file in which totals are kept, so that a campaign goes on where it was stopped. On PostgreSQL it is
 //! `REBILLD_SIM_POSTGRES_MONTHS` and `REBILLD_SIM_POSTGRES_STATE`.
 
@@ -44,14 +45,18 @@ mod world;
 use std::sync::Arc;
 
 use disk::Disk;
-use faults::Swarm;
+use faults::{Fault, Swarm};
 use world::{Outcome, World};
 
 /// Subscription-months of a run of all tests.
 const MONTHS: u64 = 3_000;
 /// From here on every branch has to have been reached.
 const WHOLE: u64 = 50_000;
-const THREADS: usize = 2;
+
+/// As many seeds at a time as there are processors.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(2, Into::into)
+}
 
 fn run(seed: u64, swarm: Swarm) -> Outcome {
     simulate(seed, swarm, async |world| world.run().await)
@@ -106,7 +111,7 @@ fn no_seed_breaks_an_invariant() {
         return;
     }
     let months = number("REBILLD_SIM_MONTHS").unwrap_or(MONTHS);
-    let totals = campaign::run(months, THREADS, setting("REBILLD_SIM_STATE").map(Into::into), run);
+    let totals = campaign::run(months, threads(), setting("REBILLD_SIM_STATE").map(Into::into), run);
     totals.print();
     if totals.months >= WHOLE {
         sometimes::check(&totals.counts);
@@ -124,7 +129,7 @@ fn no_seed_breaks_an_invariant_on_postgres() {
     logs::capture();
     let months = number("REBILLD_SIM_POSTGRES_MONTHS").unwrap_or(60);
     let state = setting("REBILLD_SIM_POSTGRES_STATE").map(Into::into);
-    let totals = campaign::run(months, THREADS, state, run_on_postgres);
+    let totals = campaign::run(months, threads(), state, run_on_postgres);
     totals.print();
     if totals.months >= WHOLE {
         sometimes::check(&totals.counts);
@@ -148,6 +153,15 @@ fn the_same_seed_has_the_same_history() {
 fn what_waits_for_a_card_in_vain_is_not_claimed_again_and_again() {
     let outcome = holds(Swarm { seed: 9, subscriptions: 12, days: 60, replicas: 1, declining: 100, ..Swarm::default() });
     assert!(outcome.counts["no new card came in time"] > 0);
+}
+
+/// The answer is a truth, so it was judged anew when its claim was found gone: with the COMMIT that nobody had heard of.
+#[test]
+fn a_wrong_payment_is_told_once_though_the_database_did_not_answer() {
+    let (kinds, acks) = (vec![Fault::WrongCustomer], 300);
+    let swarm = Swarm { seed: 35, subscriptions: 12, days: 60, replicas: 1, kinds, rate: 500, ..Swarm::default() };
+    let outcome = holds(Swarm { lost_acknowledgements: acks, ..swarm });
+    assert!(outcome.counts["answer: paid, by another card"] > 2);
 }
 
 #[test]

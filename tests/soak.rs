@@ -9,6 +9,8 @@ mod book;
 mod finish;
 #[path = "crash/lives.rs"]
 mod lives;
+#[path = "crash/places.rs"]
+mod places;
 #[path = "support/processes.rs"]
 mod processes;
 #[path = "support/proxy.rs"]

@@ -3,6 +3,7 @@
 //! The rules are constants in `tidy/rules.rs`. Each check takes texts, and each has a test beside it that shows it can fail.
 
 mod tidy {
+    pub mod dashboard;
     pub mod deploy;
     pub mod expand;
     pub mod floors;
@@ -17,7 +18,7 @@ mod tidy {
 use std::collections::BTreeSet;
 
 use rebilld::domain::alarm::AlarmKind;
-use tidy::{deploy, expand, floors, guards, migrations, tree, words};
+use tidy::{dashboard, deploy, expand, floors, guards, migrations, tree, words};
 
 fn tidy(wrong: Vec<String>) {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
@@ -86,6 +87,13 @@ fn dashboard_and_alerts_name_metrics_that_exist() {
     all.extend(deploy::of_rules(&text(deploy::RULES)));
     assert!(all.len() > 60, "{} expressions", all.len());
     tidy(all.iter().flat_map(|(place, expression)| deploy::unknown(place, expression)).collect());
+}
+
+#[test]
+fn the_dashboard_shows_every_metric_and_nothing_wrongly() {
+    let json = tree::read(deploy::DASHBOARD).expect("the dashboard");
+    tidy(dashboard::faults(&json));
+    tidy(dashboard::not_shown(&json));
 }
 
 #[test]

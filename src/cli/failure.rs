@@ -65,7 +65,7 @@ impl From<OpenError> for Failure {
             OpenError::Missing(_) | OpenError::Unreachable(_) | OpenError::ReadOnly(_) | OpenError::LockFile { .. } => {
                 Code::Unavailable
             }
-            OpenError::Locked(_) => Code::TryLater,
+            OpenError::Locked(_) | OpenError::Busy(_) => Code::TryLater,
             OpenError::MigrationFailed(_) => Code::Internal,
             OpenError::Store(StoreError::Unavailable(_)) => Code::Unavailable,
             OpenError::Store(StoreError::Corrupt(_)) => Code::Internal,
@@ -85,7 +85,7 @@ impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
         let code = match &fault {
             Fault::Unavailable(_) => Code::Unavailable,
-            Fault::Conflict(_) => Code::TryLater,
+            Fault::Conflict(_) | Fault::Busy(_) => Code::TryLater,
             Fault::Integrity(_) => Code::Data,
             Fault::Corrupt(_) => Code::Internal,
         };

@@ -81,8 +81,10 @@ fn tell_whole(context: &Context, whole: &Whole, after: Option<i64>) -> Result<()
         )
     });
     say(&format!(
-        "the journal is whole: {} entries{behind}, each as it was written{covered}{expected}\nhash: {}\nKeep it where the database's writers cannot change it: `rebilld journal verify --expect HASH` then shows a cut end, too.",
-        walk.entries, walk.head
+        "the journal is whole: {} entr{}{behind}, each as it was written{covered}{expected}\nhash: {}\nKeep it where the database's writers cannot change it: `rebilld journal verify --expect HASH` then shows a cut end, too.",
+        walk.entries,
+        if walk.entries == 1 { "y" } else { "ies" },
+        walk.head
     ))
 }
 

@@ -57,7 +57,7 @@ use failure::{Code, Failure};
 use output::Output;
 pub use subscriptions::check_sheet;
 
-/// The release, and the commit that it was built from, if whoever built it said so (`REBILLD_COMMIT`).
+/// The release, and the commit that it was built from, if whoever built it said so, or git did (`build.rs`).
 fn release() -> &'static str {
     static TEXT: LazyLock<String> = LazyLock::new(|| match option_env!("REBILLD_COMMIT") {
         Some(commit) => format!("{} ({commit})", env!("CARGO_PKG_VERSION")),

@@ -116,7 +116,7 @@ impl Layered {
         let mut text = match std::fs::read_to_string(path) {
             Ok(text) => text.trim_start_matches('\u{feff}').to_owned(),
             Err(error) => {
-                broken(1, format!("the file cannot be read: {error}"));
+                broken(0, format!("the file cannot be read: {error}"));
                 return None;
             }
         };

@@ -19,6 +19,8 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // the file as a whole
+            Self::File { name, line: 0 } => f.write_str(name),
             Self::File { name, line } => write!(f, "{name}:{line}"),
             Self::Environment(variable) => write!(f, "${variable}"),
             Self::CommandLine(option) => f.write_str(option),

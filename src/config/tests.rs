@@ -72,7 +72,7 @@ fn the_table_of_keys_and_the_settings_agree() {
 #[test]
 fn without_a_file_the_defaults_are_in_effect() {
     let gone = load(&Sources { files: vec!["/nowhere/rebilld.toml".into()], ..Sources::default() });
-    assert!(gone.unwrap_err().to_string().contains("/nowhere/rebilld.toml:1: the file cannot be read"));
+    assert!(gone.unwrap_err().to_string().contains("/nowhere/rebilld.toml: the file cannot be read"));
     let loaded = load_text("[accounts.a]\n[plans.p]\nevery = \"1 month\"\n[dunning.d]\n").unwrap();
     let settings = &loaded.settings;
     assert_eq!(settings.database_url().unwrap(), "sqlite:rebilld.db");

@@ -167,7 +167,7 @@ pub struct Doubt {
     pub quiet_since: Option<Timestamp>,
     /// R3 holds: a second such look-up, at least five minutes later.
     pub quiet_twice: bool,
-    /// The alarm after two hours has been raised.
+    /// The alarm after two hours has been raised; in review and after it: that a wrong or second payment was told.
     pub alarmed: bool,
 }
 

@@ -465,6 +465,8 @@ pub(super) fn review(decision: &mut Decision, cause: &str, why: &str, now: Times
     charge.state = ChargeState::Review;
     charge.waiting = Waiting::Operator;
     charge.doubt.since.get_or_insert(now);
+    // from here on it says that a wrong payment has been told; that the doubt lasted is no news of what shows up
+    charge.doubt.alarmed = false;
     charge.next_at = Some(next_look_up(charge, now));
     let sent = charge.newest_send_at.map(|at| at.to_string()).unwrap_or_default();
     let fact = format!("{cause} {} {sent}", charge.attempts);
@@ -480,7 +482,9 @@ pub(super) fn close(charge: &Charge, rule: &'static str, state: ChargeState, now
     }
     shut(&mut decision, state, now);
     let kind = if state == ChargeState::Void { EventKind::ChargeVoid } else { EventKind::ChargeUnpaid };
-    decision.event(kind, &told(charge), json!({ "reason": rule }));
+    // an operator may have it sent once more, and close it again before it was
+    let fact = format!("{} closed {now}", told(charge));
+    decision.event(kind, &fact, json!({ "reason": rule }));
     decision
 }
 

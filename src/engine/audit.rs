@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 
 use super::look::{History, kept};
 use super::{AccountRuntime, Engine};
-use crate::domain::attempt::MerchantUid;
+use crate::domain::attempt::{IdNumber, MerchantUid};
 use crate::domain::charge::{Charge, ChargeId, ChargeState};
 use crate::domain::decide::{Fact, Incident, IncidentKind, decide};
 use crate::domain::event::{Event, EventKind};
@@ -190,9 +190,12 @@ impl Engine {
             let history = History::new(self.store.attempts_of(&[id]).await?);
             let began_at = self.now();
             let mut records = Vec::new();
-            // a restored database may not know of the id that the list shows
+            // a restored database may not know of the id that the list shows, nor of those that were tried before it
             let mut numbers = history.ids(&charge);
-            numbers.extend(charge.base.number_of(&listed.merchant_uid).filter(|number| !numbers.contains(number)));
+            let shown = charge.base.number_of(&listed.merchant_uid);
+            let before = shown.into_iter().flat_map(|last| IdNumber::FIRST.up_to(last));
+            let unknown: Vec<IdNumber> = before.filter(|number| !numbers.contains(number)).collect();
+            numbers.extend(unknown);
             for number in numbers {
                 let found = account.gateway.find_all(&charge.base.number(number)).await?;
                 records.extend(found.into_iter().map(|record| (number, record)));

@@ -96,6 +96,8 @@ impl Engine {
         if self.is_shaken().is_some() {
             let _one = self.witness.asking.lock().await;
             if let Some(at) = self.is_shaken() {
+                // a standby that was promoted has settings of its own
+                self.store.durable().await.inspect_err(|why| error!(%why, "nothing is sent"))?;
                 self.must_remember().await?;
                 self.witness.asked_at.store(at, Ordering::Release);
             }

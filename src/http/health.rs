@@ -182,5 +182,5 @@ async fn look(engine: &Engine) -> Readiness {
 
 /// The release.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The commit that it was built from, if whoever built it said so (`REBILLD_COMMIT`).
+/// The commit that it was built from, if whoever built it said so, or git did (`build.rs`).
 pub const COMMIT: Option<&str> = option_env!("REBILLD_COMMIT");

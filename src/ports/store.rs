@@ -1,5 +1,6 @@
 //! What the engine asks of the database: the ledger of charges, the schedules, the brakes, the outbox.
 
+mod audit;
 mod fuse;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use crate::domain::period::Period;
 use crate::domain::plan::WhilePastDue;
 use crate::domain::subscription::{Payer, Terms};
 
+pub use audit::{AuditResult, Booked, IncidentState};
 pub use fuse::{DueWave, Expectation};
 
 /// What can go wrong between the engine and the database, named for what the reader must do next.
@@ -428,39 +430,6 @@ pub struct Delivered {
     pub next_at: Option<Timestamp>,
 }
 
-/// A payment that this database has booked, for the audit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Booked {
-    pub charge: ChargeId,
-    pub imp_uid: String,
-    pub merchant_uid: String,
-    pub amount: Money,
-    pub state: ChargeState,
-    pub refunded: bool,
-}
-
-/// What was known of an incident before it was seen (again).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum IncidentState {
-    New,
-    Open,
-    /// An operator has closed it, with a reason: it is known, and no longer stands in anybody's way.
-    Closed,
-}
-
-/// What an audit of one account came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditResult {
-    pub account: AccountId,
-    pub from: Timestamp,
-    pub at: Timestamp,
-    /// Whether it covered 35 days.
-    pub complete: bool,
-    /// Whether both ledgers agree.
-    pub clean: bool,
-    pub summary: Value,
-}
-
 /// The database, as the engine sees it.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -530,6 +499,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// Whether the database knows a send whose COMMIT it has acknowledged.
     async fn knows(&self, seen: &SeenSend) -> Result<bool, StoreError>;
+
+    /// Whether it still keeps what it acknowledges: asked whenever another server may have taken its place.
+    ///
+    /// # Errors
+    /// It does not, or it does not answer: nothing may be sent.
+    async fn durable(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// How many connections were made so far: while the number stays, so does the server.
     fn connections(&self) -> u64;

@@ -16,6 +16,9 @@ use crate::ports::store::StoreError;
 pub enum Fault {
     #[error("the database is not available: {0}")]
     Unavailable(String),
+    /// A SQLite file: another connection has held it for longer than is waited for.
+    #[error("another program holds the database file: {0}")]
+    Busy(String),
     /// Deadlock or serialisation failure: the whole transaction may be repeated.
     #[error("another session was faster: {0}")]
     Conflict(String),
@@ -30,6 +33,7 @@ impl From<Fault> for StoreError {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Unavailable(why) | Fault::Conflict(why) => Self::Unavailable(why),
+            Fault::Busy(_) => Self::Unavailable(fault.to_string()),
             Fault::Integrity(why) | Fault::Corrupt(why) => Self::Corrupt(why),
         }
     }
@@ -53,6 +57,8 @@ pub(super) fn fault(name: &str, error: &sqlx::Error) -> Fault {
     if inner.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() {
         // the low byte is the primary result code
         return match code.parse::<i32>().unwrap_or_default() & 0xff {
+            // SQLITE_BUSY, SQLITE_LOCKED
+            5 | 6 => Fault::Busy(message),
             19 => Fault::Integrity(message),
             // SQLITE_ERROR, SQLITE_CORRUPT, SQLITE_MISMATCH, SQLITE_NOTADB
             1 | 11 | 20 | 26 => Fault::Corrupt(message),

@@ -14,7 +14,7 @@ const NEXT_LOOK_UP: SignedDuration = SignedDuration::from_hours(2);
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Figures {
     pub accounts: Vec<AccountFigures>,
-    /// Open incidents by kind.
+    /// Open incidents by kind, up to 10,000 each.
     pub incidents: Vec<(String, i64)>,
     /// Deliveries that no endpoint has accepted yet, up to 20,000.
     pub outbox_waiting: i64,

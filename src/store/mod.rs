@@ -38,6 +38,7 @@ mod rows;
 mod rules;
 mod schedules;
 mod session;
+mod sound;
 pub mod sql;
 mod states;
 mod terms;
@@ -73,6 +74,8 @@ pub use versions::{Approval, DaemonRow, StoredVersion, Unconfirmed};
 pub struct Database {
     db: Db,
     target: Target,
+    /// The SQLite file that was opened; `None`: it is no file.
+    file: Option<sound::FileId>,
     /// Where a Postgres server tells of rows; `None`: nowhere, because a pooler swallows what it says.
     listens_at: Option<Box<PgConnectOptions>>,
     /// Names of the webhook endpoints.
@@ -92,6 +95,10 @@ impl Database {
             Target::Sqlite(path) => open::sqlite(path, &options).await?,
             Target::Postgres(connect) => open::postgres(connect, &options).await?,
         };
+        let file = match &target {
+            Target::Sqlite(path) => sound::FileId::of(path),
+            Target::Postgres(_) => None,
+        };
         migrations::applied(&db).await?;
         let listens_at = match (&options.listen_url, &target) {
             (Some(url), Target::Postgres(_)) => match Target::from_str(url)? {
@@ -102,7 +109,7 @@ impl Database {
             _ => None,
         };
         let (endpoints, tag) = (options.endpoints.into(), Arc::default());
-        Ok(Self { db, target, listens_at, endpoints, tag, reads_past: Arc::default(), times: Arc::default() })
+        Ok(Self { db, target, file, listens_at, endpoints, tag, reads_past: Arc::default(), times: Arc::default() })
     }
 
     pub fn is_postgres(&self) -> bool {

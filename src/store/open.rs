@@ -11,7 +11,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use super::codec::Row;
-use super::db::{Db, Fault};
+use super::db::{Db, Fault, fault};
 use super::group::Writer;
 use super::session::{PATIENT, Server};
 use super::sql::accounts;
@@ -20,6 +20,9 @@ use crate::ports::store::StoreError;
 /// Page caches, in KiB (negative, as SQLite wants it): the daemon stays small, and the kernel caches the rest.
 const WRITER_CACHE: &str = "-8192";
 const READER_CACHE: &str = "-1024";
+
+/// How long another program's transaction on a SQLite file is waited for.
+const BUSY: Duration = Duration::from_secs(5);
 
 /// Older servers lack statements of ours, and their makers support them no more.
 const OLDEST_POSTGRES: i64 = 13;
@@ -60,6 +63,11 @@ pub enum OpenError {
         "the database is read-only: point the URL at the primary, or check the permissions of the file and its directory ({0})"
     )]
     ReadOnly(String),
+    #[error(
+        "another program has held the database file for {seconds} s and more: end its transaction, or close it, then try again ({0})",
+        seconds = BUSY.as_secs()
+    )]
+    Busy(String),
     #[error("the database may lose what it has acknowledged: `{setting}` is `{value}`, and has to be {wanted}")]
     NotDurable { setting: &'static str, value: String, wanted: &'static str },
     #[error("the database was migrated to version {database} by a newer rebilld; this one knows {binary}: upgrade it")]
@@ -139,7 +147,7 @@ pub(super) async fn sqlite(path: &Path, options: &OpenOptions) -> Result<Db, Ope
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
-        .busy_timeout(Duration::from_secs(5))
+        .busy_timeout(BUSY)
         // a batch's rows come over in one go: a smaller buffer wakes the reading task for each few of them
         .row_buffer_size(1024)
         .pragma("temp_store", "MEMORY")
@@ -160,17 +168,24 @@ pub(super) async fn sqlite(path: &Path, options: &OpenOptions) -> Result<Db, Ope
     let is_read_only = || path.exists() && rustix::fs::access(directory, rustix::fs::Access::WRITE_OK).is_err();
     let told = |error: sqlx::Error| {
         let why = format!("{}: {error}", path.display());
-        if is_read_only() { OpenError::ReadOnly(why) } else { OpenError::Unreachable(why) }
+        match fault("open", &error) {
+            Fault::Busy(_) => OpenError::Busy(why),
+            _ if is_read_only() => OpenError::ReadOnly(why),
+            _ => OpenError::Unreachable(why),
+        }
     };
     let writer = pool(1).connect_with(connect.clone().pragma("cache_size", WRITER_CACHE)).await.map_err(told)?;
     let readers = options.max_connections.max(1);
     let reader =
         pool(readers).connect_with(connect.pragma("cache_size", READER_CACHE).pragma("query_only", "ON")).await.map_err(told)?;
     let db = Db::Sqlite { writer: Writer::new(writer), reader };
-    let read_only = |fault: Fault| OpenError::ReadOnly(fault.to_string());
-    let mut tx = db.begin().await.map_err(read_only)?;
+    let unwritable = |fault: Fault| match fault {
+        Fault::Busy(why) => OpenError::Busy(format!("{}: {why}", path.display())),
+        other => OpenError::ReadOnly(other.to_string()),
+    };
+    let mut tx = db.begin().await.map_err(unwritable)?;
     // BEGIN IMMEDIATE of a file that cannot be written begins a transaction that reads: only a write tells
-    tx.execute(&accounts::TRY_TO_WRITE, &[]).await.map_err(read_only)?;
+    tx.execute(&accounts::TRY_TO_WRITE, &[]).await.map_err(unwritable)?;
     let rows = tx.query(&accounts::DURABILITY, &[]).await?;
     for row in &rows {
         let wanted = [
@@ -211,7 +226,8 @@ fn recent(version: i64) -> Result<(), OpenError> {
     if major < OLDEST_POSTGRES { Err(OpenError::ServerTooOld { major }) } else { Ok(()) }
 }
 
-fn durable(row: &Row) -> Result<(), OpenError> {
+/// What a server says of itself: whether a COMMIT that it acknowledges survives its end.
+pub(super) fn durable(row: &Row) -> Result<(), OpenError> {
     refuse([("fsync", row.text("fsync")?, "on"), ("full_page_writes", row.text("full_page_writes")?, "on")])?;
     let value = row.text("synchronous_commit")?;
     if value == "off" {

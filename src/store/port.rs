@@ -95,6 +95,7 @@ impl Store for Database {
     }
 
     async fn brakes(&self) -> Result<Brakes> {
+        self.in_place()?;
         Ok(self.timed(Operation::Brakes, self.read_brakes()).await?)
     }
 
@@ -114,6 +115,10 @@ impl Store for Database {
     async fn knows(&self, seen: &SeenSend) -> Result<bool> {
         let params = [seen.send.0.into(), seen.attempt.0.into(), seen.begun_at.into()];
         Ok(!self.db.read(&writes::KNOWS_SEND, &params).await?.is_empty())
+    }
+
+    async fn durable(&self) -> Result<()> {
+        Ok(self.is_durable().await?)
     }
 
     fn connections(&self) -> u64 {

@@ -17,6 +17,7 @@ use rebilld::time::SystemClock;
 
 use crate::book::Book;
 use crate::finish::{self, Hands, Proven};
+use crate::places;
 use crate::processes::{Daemon, Gateway, Home, Tail, WEBHOOK_SECRET, until, within};
 use crate::proxy::{Mix, Proxy};
 use crate::support::postgres::Server;
@@ -73,16 +74,7 @@ impl World {
         let gateway = Gateway::start(&home.path(""));
         gateway.set_faults(&faults(seed));
         let proxy = Proxy::before(gateway.address, seed, wire).await;
-        home.layer(
-            "places",
-            &format!(
-                "[accounts.main]\nbase_url = \"{}\"\nin_flight = 8\n[worker]\nbatch = 6\n\
-                 [[webhooks]]\nname = \"app\"\nurl = \"{}\"\nsecret_file = \"{}\"\nallow_private = true\n",
-                proxy.url(),
-                receiver.url(),
-                home.path("webhook").display()
-            ),
-        );
+        places::reach(&mut home, &proxy.url(), &receiver.url());
         let clock = SystemClock::new();
         let mut world = Self {
             name,

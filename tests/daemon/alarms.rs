@@ -3,9 +3,11 @@
 use rebilld::courier::verify;
 use rebilld::ports::clock::Clock;
 use rebilld::ports::secret::Secret;
+use rebilld::store::{Database, OpenOptions};
 use rebilld::time::SystemClock;
 use serde_json::json;
 
+use crate::ask::until_says;
 use crate::ear::Ear;
 use crate::processes::{Daemon, WEBHOOK_SECRET, until};
 use crate::rig::{Rig, SOON};
@@ -14,7 +16,7 @@ use crate::support::postgres::{self, Server};
 const BECAUSE: [&str; 2] = ["--reason", "a test"];
 
 /// A rig whose alarms somebody hears at once; `more` goes into its config.
-fn listened_to(database: Option<&str>, more: &str) -> (Rig, Ear) {
+pub fn listened_to(database: Option<&str>, more: &str) -> (Rig, Ear) {
     let (mut rig, ear) = (Rig::new(database), Ear::open());
     let secret = rig.home.path("webhook");
     rig.home.layer(
@@ -395,6 +397,73 @@ async fn when_the_database_is_gone_each_replica_says_so_and_the_heartbeat_stops(
     for n in 0..2 {
         assert!(!rig.home.log(&format!("daemon-{n}")).contains("hunter2"), "no address is logged");
     }
+}
+
+#[tokio::test]
+async fn a_file_that_somebody_holds_is_told_and_over_once_he_lets_go() {
+    let (mut rig, ear) = listened_to(None, "");
+    let _daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_logged("both ledgers agree").await;
+    let options = OpenOptions { create: false, ..OpenOptions::default() };
+    let shell = Database::open(&rig.home.database, options).await.expect("an operator's shell");
+    let held = shell.begin_write().await.expect("a transaction that nobody ends");
+    ear.until_heard("database", &["raised"]).await;
+    assert_eq!(ear.last("database")["severity"], "critical");
+    held.rollback().await.expect("it is let go of");
+    ear.until_heard("database", &["raised", "resolved"]).await;
+    rig.insert(1).await;
+    rig.until_paid(1).await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_taken_away_is_told_and_nothing_is_sent_until_it_is_back() {
+    let (mut rig, ear) = listened_to(None, "");
+    rig.home.layer("http", "[http]\nlisten = \"127.0.0.1:0\"\n");
+    let _daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_logged("both ledgers agree").await;
+    let address = rig.address().await;
+    let file = std::path::PathBuf::from(rig.home.database.strip_prefix("sqlite:").expect("a file"));
+    let away = file.with_extension("away");
+    rig.insert(1).await;
+    rig.until_paid(1).await;
+    std::fs::rename(&file, &away).expect("somebody moves it");
+    ear.until_heard("database", &["raised"]).await;
+    until_says(address, "/readyz", 503).await;
+    // what is due meanwhile: the daemon still has the file open, wherever it lies
+    std::fs::rename(&away, &file).expect("it is put back");
+    ear.until_heard("database", &["raised", "resolved"]).await;
+    until_says(address, "/readyz", 200).await;
+    rig.insert(1).await;
+    rig.until_paid(2).await;
+    assert_eq!(rig.gateway.charges(), 2);
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_and_may_lose_commits_is_told_and_gets_no_intents() {
+    let mut server = Server::start(&[]);
+    let database = server.database().await;
+    let (mut rig, ear) = listened_to(Some(&database.url), "");
+    let _daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_logged("both ledgers agree").await;
+    rig.insert(1).await;
+    rig.until_paid(1).await;
+    sqlx::query("ALTER SYSTEM SET full_page_writes = off").execute(&mut database.connect().await).await.expect("a setting");
+    server.kill9();
+    server.restart();
+    // nothing of ours opens such a database: an operator's own SQL
+    let another = "INSERT INTO subscriptions (account, external_ref, plan, customer_uid, anchor, starts_on)
+        SELECT account, 'another', plan, 'good-another', anchor, starts_on FROM subscriptions";
+    let mut connection = database.connect().await;
+    sqlx::query(another).execute(&mut connection).await.expect("a row");
+    rig.until_logged("`full_page_writes` is `off`, and has to be on").await;
+    rig.until_logged("\"message\":\"nothing is sent\"").await;
+    ear.until_heard("database", &["raised"]).await;
+    assert_eq!(rig.gateway.charges(), 1, "and nothing is sent");
+    for mend in ["ALTER SYSTEM RESET full_page_writes", "SELECT pg_reload_conf()"] {
+        sqlx::query(mend).execute(&mut connection).await.expect("it is mended");
+    }
+    rig.until_paid(2).await;
+    ear.until_heard("database", &["raised", "resolved"]).await;
 }
 
 #[tokio::test]

@@ -9,15 +9,16 @@ use rebilld::ports::clock::Clock;
 use rebilld::ports::metrics::list::{self, METRICS};
 use rebilld::time::SystemClock;
 
+use crate::alarms::listened_to;
 use crate::ask::{get, get_with, until_says};
+use crate::ear::Ear;
 use crate::exposition::{Exposition, read};
 use crate::processes::{Daemon, until};
 use crate::rig::{Rig, SOON};
 use crate::support::postgres;
 
-/// Told once something has come in, or has been sent; and what shadow mode alone tells (`tests/daemon/shadow.rs`).
-const OF_FACES: [&str; 5] =
-    [list::WEBHOOKS.name, list::ALARMS.name, list::HEARTBEAT.name, list::SHADOW.name, list::SHADOW_COMPARED.name];
+/// What shadow mode alone tells begins with this (`tests/daemon/shadow.rs`).
+pub const OF_SHADOW: &str = "rebilld_shadow_";
 /// Told only while the database answers.
 const OF_DATABASE: [&str; 4] = [list::DUE.name, list::IN_DOUBT.name, list::HOLD.name, list::OUTBOX_WAITING.name];
 
@@ -50,10 +51,21 @@ impl Rig {
 }
 
 async fn tells_all_of_them(database: Option<&str>) {
-    let rig = Rig::new(database).listens();
-    rig.insert_mixed(5).await;
+    let heart = Ear::open();
+    let heartbeat = format!("heartbeat_url = \"{}\"\nheartbeat_every = \"1s\"\nheartbeat_allow_private = true", heart.url());
+    let (rig, ear) = listened_to(database, &heartbeat);
+    let rig = rig.listens();
     let _daemon = Daemon::start(&rig.home, "daemon");
     let address = rig.address().await;
+    rig.until_logged("both ledgers agree").await;
+    // something to tell for every face: an alarm, a heartbeat, the gateway's webhooks
+    rig.done(&["kill", "on", "--reason", "a test"]);
+    ear.until_heard("kill-switch", &["raised"]).await;
+    rig.done(&["kill", "off", "--reason", "a test"]);
+    ear.until_heard("kill-switch", &["raised", "resolved"]).await;
+    let webhooks = rig.done(&["webhooks", "url", "--account", "main", "--base", &format!("http://{address}")]);
+    std::fs::write(rig.gateway.ledger_file.with_file_name("webhook.url"), webhooks.trim()).expect("a file can be written");
+    rig.insert_mixed(5).await;
     rig.until_paid(5).await;
     until("one is in doubt", SOON, async || (rig.in_state(ChargeState::Doubt).await == 1).then_some(())).await;
     until("one was declined", SOON, async || rig.home.books().await.charges.iter().any(|charge| charge.tries == 1).then_some(()))
@@ -63,11 +75,18 @@ async fn tells_all_of_them(database: Option<&str>) {
     until_counted(address, paid, 5.0).await;
     until_counted(address, r#"rebilld_charged_amount_total{account="main",currency="KRW",outcome="doubt"}"#, 1000.0).await;
     until_counted(address, r#"rebilld_missed_charges{account="main"}"#, 0.0).await;
+    for said in
+        [r#"rebilld_alarms_sent_total{kind="kill-switch",result="sent"}"#, "rebilld_heartbeat_last_success_timestamp_seconds"]
+    {
+        until_counted(address, said, 1.0).await;
+    }
+    until("a webhook came in", SOON, async || (scrape(address).sum("rebilld_webhooks_received_total", &[]) >= 1.0).then_some(()))
+        .await;
     let told = scrape(address);
 
     let missing: Vec<&str> = METRICS
         .iter()
-        .filter(|metric| !told.families.contains(metric.family()) && !OF_FACES.contains(&metric.name))
+        .filter(|metric| !told.families.contains(metric.family()) && !metric.name.starts_with(OF_SHADOW))
         .map(|metric| metric.name)
         .collect();
     assert!(missing.is_empty(), "not told: {missing:?}");

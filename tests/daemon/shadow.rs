@@ -5,10 +5,13 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use rebilld::gateway::sandbox::{Details, PaymentRecord, PaymentStatus};
 use rebilld::ports::clock::Clock;
+use rebilld::ports::metrics::list::METRICS;
 use rebilld::time::SystemClock;
 use serde_json::{Value, json};
 
 use crate::ask::{get, until_says};
+use crate::exposition::read;
+use crate::metrics::OF_SHADOW;
 use crate::processes::{Daemon, until};
 use crate::rig::{Rig, SOON};
 use crate::support::postgres;
@@ -119,7 +122,9 @@ async fn differences_are_told(database: Option<&str>) {
         let sample = format!("rebilld_shadow_charges{{account=\"main\",verdict=\"{verdict}\"}} {count}\n");
         assert!(told.contains(&sample), "{sample} in {told}");
     }
-    assert!(told.contains("\nrebilld_shadow_last_success_timestamp_seconds "), "{told}");
+    for metric in METRICS.iter().filter(|metric| metric.name.starts_with(OF_SHADOW)) {
+        assert!(read(&told, false).families.contains(metric.name), "{} is not told: {told}", metric.name);
+    }
     // one more, whose port is taken
     rig.home.layer("taken", &format!("[http]\nlisten = \"{address}\"\n"));
     let mut second = Daemon::start_with(&rig.home, "second", &["--shadow"]);

@@ -16,6 +16,7 @@ use sqlx::{Connection, Executor, PgConnection, Row};
 use crate::book::Book;
 use crate::bouncer::Bouncer;
 use crate::finish::{self, Hands};
+use crate::places;
 use crate::processes::{Daemon, Gateway, Home, Tail, WEBHOOK_SECRET, until};
 use crate::support::postgres::Server;
 
@@ -64,18 +65,9 @@ impl World {
         let mut home = Home::new(Some(&created.url), "http://127.0.0.1:9");
         let gateway = Gateway::start(&home.path(""));
         gateway.set_faults(&faults());
-        home.layer(
-            "places",
-            &format!(
-                "[database]\nurl = \"{}\"\npooled = true\n\
-                 [accounts.main]\nbase_url = \"{}\"\nin_flight = 8\nrate = 20\n[worker]\nbatch = 6\n\
-                 [[webhooks]]\nname = \"app\"\nurl = \"{}\"\nsecret_file = \"{}\"\nallow_private = true\n",
-                bouncer.url(&database),
-                gateway.url(),
-                receiver.url(),
-                home.path("webhook").display()
-            ),
-        );
+        places::reach(&mut home, &gateway.url(), &receiver.url());
+        let url = bouncer.url(&database);
+        home.layer("paced", &format!("[database]\nurl = \"{url}\"\npooled = true\n[accounts.main]\nrate = 20\n"));
         let clock = SystemClock::new();
         let mut world = Self {
             name,

@@ -15,6 +15,7 @@ use rebilld::time::SystemClock;
 
 use crate::book::Book;
 use crate::finish::{self, Hands};
+use crate::places;
 use crate::processes::{Daemon, Gateway, Home, Tail, WEBHOOK_SECRET, until};
 
 /// For whatever only has to happen, on a machine that is busy with other tests.
@@ -44,16 +45,7 @@ impl World {
         let mut home = Home::new(database, "http://127.0.0.1:9");
         let gateway = Gateway::start(&home.path(""));
         gateway.set_faults(&faults());
-        home.layer(
-            "places",
-            &format!(
-                "[accounts.main]\nbase_url = \"{}\"\nin_flight = 8\n[worker]\nbatch = 6\n\
-                 [[webhooks]]\nname = \"app\"\nurl = \"{}\"\nsecret_file = \"{}\"\nallow_private = true\n",
-                gateway.url(),
-                receiver.url(),
-                home.path("webhook").display()
-            ),
-        );
+        places::reach(&mut home, &gateway.url(), &receiver.url());
         let mut world = Self {
             name,
             book: Book::new(SystemClock::new().now()),

@@ -85,6 +85,14 @@ impl Ledger {
         self.schedule(at, Later::Process(post.clone()));
     }
 
+    /// What is `ready` of a charge fails.
+    pub fn give_up(&mut self, base: &str) {
+        let payments = self.payments.iter_mut().filter(|(uid, _)| uid.starts_with(base)).flat_map(|(_, payments)| payments);
+        for payment in payments.filter(|payment| payment.record.status == RecordStatus::Ready) {
+            payment.record.status = RecordStatus::Failed;
+        }
+    }
+
     /// What has come into being by now.
     pub fn settle(&mut self, now: Timestamp) {
         let plain = How { fault: Fault::None, hidden: SignedDuration::ZERO, for_good: false, after: SignedDuration::ZERO };

@@ -5,10 +5,12 @@ use std::sync::atomic::Ordering;
 use jiff::{SignedDuration, Timestamp};
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
+use rand::seq::SliceRandom;
 use rebilld::domain::charge::{ChargeId, ChargeState};
 use rebilld::domain::decide::{Refusal, Ruling};
 use rebilld::engine::audit::COMPLETE;
 use rebilld::engine::rule::RuleError;
+use rebilld::ports::store::Store;
 use rebilld::store::desk::{ChargeFilter, IncidentFilter, Reach, Signed, Tally};
 
 use crate::book::twin;
@@ -236,41 +238,64 @@ impl World {
             let filter = ChargeFilter { state: Some(state), limit: 200, ..ChargeFilter::default() };
             at_once(database.desk().charges(&filter)).unwrap()
         };
-        let mut about: Vec<_> = charges(ChargeState::Review).iter().map(|charge| (charge.id, charge.imp_uid.clone())).collect();
+        let mut about: Vec<_> =
+            charges(ChargeState::Review).iter().map(|charge| (charge.id, true, charge.imp_uid.clone())).collect();
         if self.shared.swarm.acts.contains(&Act::Rule) && rng.random_bool(0.2) {
-            let state = [ChargeState::Due, ChargeState::Paid, ChargeState::Doubt];
+            let state = [ChargeState::Due, ChargeState::Paid, ChargeState::Doubt, ChargeState::Unpaid, ChargeState::Void];
             let others = charges(state[rng.random_range(0..state.len())]);
-            about.extend(others.iter().take(5).map(|charge| (charge.id, charge.imp_uid.clone())));
+            about.extend(others.iter().take(5).map(|charge| (charge.id, false, charge.imp_uid.clone())));
         }
         if about.is_empty() {
             return;
         }
         let (process, engine) = self.calm();
         let account = self.shared.account(&process);
-        for (charge, imp_uid) in about {
+        for (charge, in_review, imp_uid) in about {
+            // some wait for the next visit
+            if in_review && rng.random_bool(0.2) {
+                continue;
+            }
             let paid = Ruling::Paid { imp_uid: imp_uid.unwrap_or_else(|| "imps_of_nobody".to_owned()) };
-            let rulings = [Ruling::Unpaid, Ruling::Resend, Ruling::Void, Ruling::Retry, paid];
-            let ruling = rulings[rng.random_range(0..rulings.len())].clone();
-            // refused where the protocol forbids it; then the charge stays as it is
-            self.shared.tally.count(match engine.rule(&account, ChargeId(charge), ruling).await {
-                Ok(_) => "R8 ruled",
-                Err(RuleError::Refused(refusal)) => match refusal {
-                    Refusal::NotQuiet => "R8 refused: not quiet",
-                    Refusal::GatewayShowsMore => "R8 refused: the gateway shows more",
-                    Refusal::NoSuchPayment => "R8 refused: no such payment",
-                    Refusal::NotInReview => "R8 refused: not in review",
-                    Refusal::Final => "R8 refused: final",
-                    Refusal::InDoubt => "R8 refused: in doubt",
-                    Refusal::TooSoon => "R8 refused: too soon",
-                    Refusal::TooManyTries => "R8 refused: too many tries",
-                    Refusal::Stale => "R8 refused: stale",
-                },
-                Err(RuleError::Gateway(_)) => "R8 not ruled: no look-up",
-                Err(RuleError::InHand) => "R8 not ruled: in hand",
-                Err(RuleError::ClockJumped { .. }) => "R8 not ruled: the clock has jumped",
-                Err(RuleError::Changed) => "R8 not ruled: changed meanwhile",
-                Err(RuleError::Store(_)) => "R8 not ruled: the database",
-            });
+            let mut rulings = vec![Ruling::Unpaid, Ruling::Resend, Ruling::Void, Ruling::Retry, paid];
+            rulings.shuffle(rng);
+            // one that is refused leaves the charge as it is; a review wants one that is not
+            rulings.truncate(if in_review { rulings.len() } else { 1 });
+            let mut is_ruled = false;
+            for ruling in rulings {
+                if !is_ruled {
+                    let result = engine.rule(&account, ChargeId(charge), ruling).await;
+                    is_ruled = !matches!(&result, Err(RuleError::Refused(_)));
+                    self.ruled(&result);
+                }
+            }
+            // what nothing can be ruled about is open at the gateway
+            if in_review && !is_ruled && rng.random_bool(0.5) {
+                let base = at_once(database.load(&[ChargeId(charge)])).unwrap().pop().unwrap().base;
+                self.shared.portone.ledger.lock().unwrap().give_up(base.as_str());
+                self.shared.tally.count("operator: asks the gateway to end what is `ready`");
+            }
         }
+    }
+
+    fn ruled<T>(&self, result: &Result<T, RuleError>) {
+        self.shared.tally.count(match result {
+            Ok(_) => "R8 ruled",
+            Err(RuleError::Refused(refusal)) => match refusal {
+                Refusal::NotQuiet => "R8 refused: not quiet",
+                Refusal::GatewayShowsMore => "R8 refused: the gateway shows more",
+                Refusal::NoSuchPayment => "R8 refused: no such payment",
+                Refusal::NotInReview => "R8 refused: not in review",
+                Refusal::Final => "R8 refused: final",
+                Refusal::InDoubt => "R8 refused: in doubt",
+                Refusal::TooSoon => "R8 refused: too soon",
+                Refusal::TooManyTries => "R8 refused: too many tries",
+                Refusal::Stale => "R8 refused: stale",
+            },
+            Err(RuleError::Gateway(_)) => "R8 not ruled: no look-up",
+            Err(RuleError::InHand) => "R8 not ruled: in hand",
+            Err(RuleError::ClockJumped { .. }) => "R8 not ruled: the clock has jumped",
+            Err(RuleError::Changed) => "R8 not ruled: changed meanwhile",
+            Err(RuleError::Store(_)) => "R8 not ruled: the database",
+        });
     }
 }

@@ -62,6 +62,9 @@ impl World {
             verdicts.extend(of_rest);
         }
         verdicts.push(Self::no_second_payment(&ledger));
+        if let Some(base) = crate::setting("REBILLD_SIM_CHARGE") {
+            println!("{}", story(&base, &ledger, &books));
+        }
         let mut states = BTreeMap::new();
         for charge in &books.charges {
             *states.entry(charge.state.name()).or_default() += 1;
@@ -94,7 +97,8 @@ impl World {
     /// was committed before is for that one to show), and by the latest clock that a process may have gone by.
     fn remembered(&self, ledger: &proof::Ledger) -> proof::Ledger {
         let mut ledger = ledger.clone();
-        ledger.posts.retain(|post| !self.forgotten.iter().any(|(from, to)| *from <= post.at && post.at < *to));
+        let mut number = 0..;
+        ledger.posts.retain(|_| number.next().is_none_or(|number| !self.forgotten.iter().any(|lost| lost.contains(&number))));
         let instants: Vec<Timestamp> = self.shared.jumps.iter().map(|(at, _)| *at).collect();
         for post in &mut ledger.posts {
             let before = instants.iter().filter(|at| **at <= post.at);
@@ -114,6 +118,20 @@ impl World {
         let broken = approved.iter().filter(|(_, all)| all.len() > 1).map(|(base, all)| format!("{base}: {all:?}")).collect();
         Verdict { name: "S1", says: "nothing was approved twice for one period, not even what was cancelled", checked, broken }
     }
+}
+
+/// What both sides hold of one charge.
+fn story(base: &str, ledger: &proof::Ledger, books: &proof::Books) -> String {
+    let Some(charge) = books.charges.iter().find(|charge| charge.base == base) else { return format!("no charge is {base}") };
+    fn of<T: Clone>(rows: &[T], is_one: impl Fn(&T) -> bool) -> Vec<T> {
+        rows.iter().filter(|row| is_one(row)).cloned().collect()
+    }
+    let attempts = of(&books.attempts, |attempt| attempt.charge == charge.id);
+    let sends = of(&books.sends, |send| attempts.iter().any(|attempt| attempt.id == send.attempt));
+    let events = of(&books.events, |event| event.charge == Some(charge.id));
+    let posts = of(&ledger.posts, |post| post.merchant_uid.starts_with(base));
+    let payments = of(&ledger.payments, |payment| payment.merchant_uid.starts_with(base));
+    [format!("{charge:?}"), lines(&attempts), lines(&sends), lines(&events), lines(&posts), lines(&payments)].join("\n")
 }
 
 fn lines<T: std::fmt::Debug>(rows: &[T]) -> String {

@@ -3,21 +3,18 @@
 
 use std::sync::atomic::Ordering;
 
-use jiff::Timestamp;
-
 use crate::stage::at_once;
 use crate::world::World;
 
-/// A copy, and when it was made.
+/// A copy, and how many POSTs there were when it was made.
 pub struct Copy {
-    at: Timestamp,
     sent: usize,
 }
 
 impl World {
     pub fn copy(&self) -> Copy {
         self.disk.snapshot(&self.database(), "copy.db");
-        Copy { at: self.now(), sent: self.sent() }
+        Copy { sent: self.sent() }
     }
 
     /// Everybody dies, and the copy is the database from now on.
@@ -28,7 +25,7 @@ impl World {
         *self.shared.database.lock().unwrap() = self.disk.open();
         self.shared.tally.count("fault: restored");
         let now = self.now();
-        self.forgotten.push((copy.at, now));
+        self.forgotten.push(copy.sent..self.sent());
         // as the guard at a daemon's start does
         let known = at_once(self.database().identity()).unwrap().high_water;
         if self.shared.directory.mark.load(Ordering::SeqCst) > known {

@@ -146,6 +146,11 @@ fn beside() -> &'static Runtime {
     BESIDE.get_or_init(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap())
 }
 
+/// Before the first seed, by a thread that may run anywhere: threads stay where the one that made them may be.
+pub fn begin_beside() {
+    beside();
+}
+
 struct Unpark(Thread);
 
 impl Wake for Unpark {

@@ -106,6 +106,10 @@ impl Tally {
                 Recorded::Refused => self.count("W3: refused by the schema"),
             }
             if *result == Recorded::Written {
+                // R7: the next id, a day after what only look-ups ended
+                if decision.rule.starts_with("R4") && decision.charge.next_id_from().is_some() {
+                    self.count("R7 the next id a day later");
+                }
                 decision.events.iter().for_each(|event| self.count(event.kind.name()));
             }
         }

@@ -1,6 +1,7 @@
 //! One seed: a book of subscriptions, a gateway with faults, replicas that are killed at any await and started again.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -103,8 +104,8 @@ pub struct World {
     replicas: Vec<JoinHandle<()>>,
     /// When nothing might be sent.
     pub braked: Vec<(Timestamp, Timestamp)>,
-    /// What was sent in between was forgotten with the database that was replaced.
-    pub forgotten: Vec<(Timestamp, Timestamp)>,
+    /// Which POSTs were forgotten with a database that was replaced.
+    pub forgotten: Vec<Range<usize>>,
     /// Since when a copy of the database has been on hold.
     pub held_since: Option<Timestamp>,
 }

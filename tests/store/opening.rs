@@ -82,6 +82,21 @@ async fn one_daemon_a_file() {
 }
 
 #[tokio::test]
+async fn a_file_that_somebody_holds_is_busy_and_not_read_only() {
+    let (url, _directory) = empty(Engine::Sqlite).await;
+    let db = Database::open(&url, options()).await.unwrap();
+    db.migrate().await.unwrap();
+    // an operator's shell with a transaction that nobody has ended
+    let held = db.begin_write().await.unwrap();
+    let refused = Database::open(&url, options()).await.unwrap_err();
+    let said = refused.to_string();
+    assert!(matches!(refused, OpenError::Busy(_)), "{said}");
+    assert!(said.contains("another program has held the database file") && !said.contains("read-only"), "{said}");
+    held.rollback().await.unwrap();
+    Database::open(&url, options()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_missing_file_is_made_only_when_asked_for() {
     let (url, _directory) = empty(Engine::Sqlite).await;
     let plain = rebilld::store::OpenOptions { create: false, ..options() };

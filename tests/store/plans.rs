@@ -27,6 +27,7 @@ const HOT: &[(&Statement, &str)] = &[
     (&figures::ACCOUNTS, "charges_send"),
     (&figures::ACCOUNTS, "charges_look_up"),
     (&figures::OUTBOX, "deliveries_next"),
+    (&figures::INCIDENTS, "incidents_open"),
     (&missed::UNSCHEDULED, "schedules"),
     (&charges::BOOKED, "charges_paid"),
     (&schedules::DUE_SCHEDULES, "schedules_next"),

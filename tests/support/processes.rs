@@ -277,7 +277,7 @@ impl Home {
             match Database::open(&self.database, options()).await {
                 Err(OpenError::Unreachable(_)) => {}
                 // somebody writes for longer than is waited for
-                Err(OpenError::ReadOnly(why)) if why.contains("locked") => {}
+                Err(OpenError::Busy(_)) => {}
                 opened => return opened.expect("the database opens"),
             }
         }

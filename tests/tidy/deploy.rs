@@ -17,9 +17,8 @@ const OF_PROMETHEUS: [&str; 2] = ["job", "instance"];
 /// All expressions of a dashboard, with the titles of their panels.
 pub fn of_dashboard(json: &str) -> Vec<(String, String)> {
     let dashboard: Value = serde_json::from_str(json).expect("the dashboard is JSON");
-    let panels = dashboard["panels"].as_array().expect("panels");
     let mut found = Vec::new();
-    for panel in panels {
+    for panel in super::dashboard::panels(&dashboard) {
         for target in panel["targets"].as_array().into_iter().flatten() {
             let title = panel["title"].as_str().unwrap_or_default();
             found.push((format!("panel \"{title}\""), target["expr"].as_str().unwrap_or_default().to_owned()));

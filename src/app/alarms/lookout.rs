@@ -33,6 +33,8 @@ pub struct Lookout {
     /// When conditions that have to last before they are told were first seen, by CLOCK_BOOTTIME.
     first_seen: BTreeMap<AlarmKey, Duration>,
     silence: Option<Silence>,
+    /// How many connections there had been when the database was last found to keep what it acknowledges.
+    sound_at: Option<u64>,
 }
 
 /// A database that does not answer. Times are CLOCK_BOOTTIME, but for `since`.
@@ -49,7 +51,7 @@ impl Lookout {
         let line = |told| Line::begin(told, Arc::clone(&database), Arc::clone(&engine));
         let lines = channels.into_iter().map(line).collect();
         let began = engine.boot();
-        Self { database, engine, settings, instance, lines, began, first_seen: BTreeMap::new(), silence: None }
+        Self { database, engine, settings, instance, lines, began, first_seen: BTreeMap::new(), silence: None, sound_at: None }
     }
 
     /// Runs until it is dropped, or until one of its lines has ended, which none should; what is owed then is told by whoever looks next.
@@ -70,7 +72,13 @@ impl Lookout {
         }
     }
 
+    /// Whether the server is sound is asked last: the look itself may have made the first connection to another one.
     async fn look(&mut self) -> Result<(), Fault> {
+        self.watch().await?;
+        self.is_sound().await
+    }
+
+    async fn watch(&mut self) -> Result<(), Fault> {
         let now = self.engine.time();
         let (watch, mut facts) = self.database.stops(now).await?;
         if !self.is_on_watch(&watch, now).await? {
@@ -89,6 +97,16 @@ impl Lookout {
             standing = self.database.standing_alarms().await?;
         }
         self.hand_out(&standing).await
+    }
+
+    /// Asked again wherever a statement costs nothing, and of a server when a connection was made anew.
+    async fn is_sound(&mut self) -> Result<(), Fault> {
+        let connections = self.database.connections_made();
+        if !self.database.is_postgres() || self.sound_at != Some(connections) {
+            self.database.is_durable().await?;
+            self.sound_at = Some(connections);
+        }
+        Ok(())
     }
 
     /// Whether this daemon is the one that looks and tells.
@@ -170,8 +188,8 @@ impl Lookout {
         let (boot, now) = (self.engine.boot(), self.engine.time());
         let instance = &self.instance;
         let silence = self.silence.get_or_insert_with(|| {
-            warn!(%why, "alarms: the database does not answer");
-            let what = format!("The database does not answer the daemon {instance}, which sends nothing until it does.");
+            warn!(%why, "alarms: the database does not answer as it has to");
+            let what = format!("The database does not answer as it has to: the daemon {instance} sends nothing until it does.");
             let key = AlarmKey { kind: AlarmKind::Database, account: String::new(), subject: instance.clone() };
             let (concerns, next_step) = (json!({ "daemon": instance }), "rebilld hold status".to_owned());
             Silence { began: boot, since: now, told: None, condition: Condition { key, what, since: None, concerns, next_step } }

@@ -46,6 +46,10 @@ fn refused(report: &mut Report, url: &str, why: &OpenError) {
         OpenError::Unreachable(_) | OpenError::Store(StoreError::Unavailable(_)) => {
             (Verdict::Unavailable, "start it, open the way to it, or right `database.url`; PGPASSFILE may hold its password")
         }
+        OpenError::Busy(_) => (
+            Verdict::Unavailable,
+            "find who holds it (`fuser`, `lsof`): a shell with an open transaction, a backup that copies the file",
+        ),
         OpenError::ReadOnly(_) => (Verdict::Unavailable, "see what it says; the daemon needs to write"),
         OpenError::NotDurable { .. } => (
             Verdict::Wrong,

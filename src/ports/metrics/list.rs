@@ -131,7 +131,7 @@ metrics! {
     IN_REVIEW = "rebilld_in_review", Kind::Gauge, "charges", ACCOUNT,
         "Charges that wait for an operator (`rebilld review list`). 20,000 means that many or more.";
     INCIDENTS = "rebilld_incidents_open", Kind::Gauge, "incidents", ["kind"],
-        "Incidents that nobody has closed, among the newest 10,000 (`rebilld incidents list`).";
+        "Incidents that nobody has closed (`rebilld incidents list`). 10,000 means that many or more.";
 
     CHARGES = "rebilld_charges_total", Kind::Counter, "charges", ["account", "outcome", "class", "plan"],
         "Changes of charges that this process has recorded. `outcome`: paid, declined (one try; `class` says how), doubt, review, \
