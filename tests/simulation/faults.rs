@@ -224,13 +224,16 @@ impl Swarm {
             3 => vec![(hour("jump", 1000), 86_400), (hour("jump", 1000) + 11, -86_400)],
             _ => vec![(hour("jump", 1000), -3600)],
         };
+        let subscriptions = u64::from(pick("subscriptions", &[10, 60, 150, 1000]));
+        // in a large book as many faults as in a smaller one, among waves that one batch cannot take
+        let rate = pick("rate", &[30, 100, 150, 250]) / if subscriptions > 500 { 4 } else { 1 };
         Self {
             seed,
-            subscriptions: u64::from(pick("subscriptions", &[10, 60, 150, 300])),
+            subscriptions,
             days,
             replicas: u64::from(pick("replicas", &[1, 1, 1, 1, 2, 2, 3, 5])),
             kinds,
-            rate: pick("rate", &[30, 100, 150, 250]),
+            rate,
             declining: pick("declining", &[2, 6, 15]),
             look_up_rate: pick("look-up rate", &[0, 0, 20, 100]),
             look_up_down: (pick("look-up down", &[0, 0, 0, 1]) == 1).then(|| (hour("down", 24 * 60), 1 + hour("down for", 60))),
