@@ -248,7 +248,10 @@ async fn a_plan_is_what_an_independent_count_comes_to() {
 
         let largest = told["largest"].as_array().unwrap();
         assert_eq!(largest.len(), 10);
-        assert!(largest.iter().all(|change| change["after"].as_i64().unwrap() - change["before"].as_i64().unwrap() == 3_000));
+        // between 10:00 and 14:00 in Seoul a charge of the last day is among those looked at before, and not after
+        let (dearer, moved): (Vec<&Value>, Vec<&Value>) = largest.iter().partition(|change| change["plan"] == "monthly");
+        assert!(dearer.iter().all(|change| change["after"].as_i64().unwrap() - change["before"].as_i64().unwrap() == 3_000));
+        assert!(moved.len() <= 1 && moved.iter().all(|change| change["due_after"] != change["due_before"]), "{moved:#?}");
         assert_eq!((&told["jobs"][0]["job"], told["jobs"].as_array().unwrap().len()), (&"audit".into(), 1));
         assert!(told["jobs"][0]["after"].as_str().unwrap().ends_with("T04:30:00Z"));
 

@@ -37,7 +37,7 @@ async fn a_journal_is_verified_and_what_was_tampered_with_is_named() {
         let done = rig.run(&["journal", "verify", "--output", "json"]);
         let told: serde_json::Value = serde_json::from_str(&done.out).unwrap();
         assert_eq!((done.code, &told["whole"], &told["entry"], &told["harm"]), (65, &false.into(), &1.into(), &"changed".into()));
-        assert!(rig.ok(&["journal", "verify", "--after", "1"]).contains("1 entries behind entry 1"));
+        assert!(rig.ok(&["journal", "verify", "--after", "1"]).contains("1 entry behind entry 1"));
         let delete = "DELETE FROM journal WHERE id = 1";
         rig.sql(delete, delete).await;
         assert!(rig.fails(65, &["journal", "verify"]).contains("at least one entry between them was removed"));
