@@ -140,7 +140,9 @@ impl Engine {
             let memory = self.witness.memory();
             (memory.newest, memory.before)
         };
-        for (mark, seen) in before.into_iter().chain(newest) {
+        // while nothing is sent both are one
+        let older = before.filter(|older| Some(*older) != newest);
+        for (mark, seen) in older.into_iter().chain(newest) {
             match self.store.knows(&seen).await {
                 Ok(true) => {}
                 Ok(false) => return Err(self.has_lost(mark).await?),
