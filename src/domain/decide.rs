@@ -438,6 +438,16 @@ impl Decision {
         }
     }
 
+    /// Whether this would tell once more what stands in `now` already: the COMMIT of `before`, which was decided of the same fact, was made, and
+    /// nobody heard of it.
+    pub fn was_told(&self, now: &Charge, before: &Self) -> bool {
+        let ids = |decision: &Self| decision.events.iter().map(|event| event.id.clone()).collect::<Vec<_>>();
+        let told = ids(self);
+        let same = !told.is_empty() && told == ids(before);
+        // others may have put it into review for something else: only `alarmed` says that a payment was told
+        same && now.doubt.alarmed && self.charge.state == now.state && self.send.is_none()
+    }
+
     pub(super) fn event(&mut self, kind: EventKind, fact: &str, extra: serde_json::Value) {
         self.events.push(Event::of_charge(kind, &self.charge, fact, extra));
     }

@@ -1,6 +1,6 @@
 //! Compares both ledgers: what the gateway lists against what this database has booked, both ways.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -191,11 +191,9 @@ impl Engine {
             let began_at = self.now();
             let mut records = Vec::new();
             // a restored database may not know of the id that the list shows, nor of those that were tried before it
-            let mut numbers = history.ids(&charge);
+            let mut numbers = BTreeSet::from_iter(history.ids(&charge));
             let shown = charge.base.number_of(&listed.merchant_uid);
-            let before = shown.into_iter().flat_map(|last| IdNumber::FIRST.up_to(last));
-            let unknown: Vec<IdNumber> = before.filter(|number| !numbers.contains(number)).collect();
-            numbers.extend(unknown);
+            numbers.extend(shown.into_iter().flat_map(|last| IdNumber::FIRST.up_to(last)));
             for number in numbers {
                 let found = account.gateway.find_all(&charge.base.number(number)).await?;
                 records.extend(found.into_iter().map(|record| (number, record)));

@@ -140,7 +140,7 @@ impl Engine {
             }
             let Some(fresh) = self.store.load(&[charge.id]).await.ok().and_then(|mut charges| charges.pop()) else { break };
             let Ok(decision) = decide(&fresh, &fact, self.now(), policy) else { return };
-            if entry.decision.as_ref().is_some_and(|before| was_told(&fresh, &decision, before)) {
+            if entry.decision.as_ref().is_some_and(|before| decision.was_told(&fresh, before)) {
                 return;
             }
             let fence = if decision.is_truth { Fence::Version(fresh.version) } else { Fence::Claim(token.clone()) };
@@ -233,13 +233,6 @@ fn say_what_was_written_before(entries: &[Entry], results: &[Recorded]) {
         let (charge, to) = (&decision.charge, decision.charge.state.name());
         warn!(charge = %charge.id, external_ref = %charge.external_ref, to, rule = decision.rule, "the database had not answered a write of an outcome, and it is not written again: it was written before, or the charge is in other hands (`rebilld explain`)");
     }
-}
-
-/// Whether a decision would tell what stands there already: the COMMIT of the one before was made, and nobody heard of it.
-fn was_told(now: &Charge, decision: &Decision, before: &Decision) -> bool {
-    let ids = |decision: &Decision| decision.events.iter().map(|event| event.id.clone()).collect::<Vec<_>>();
-    let told = ids(decision);
-    !told.is_empty() && told == ids(before) && decision.charge.state == now.state && decision.send.is_none()
 }
 
 /// Whether a fact may be a truth that needs no claim: something is paid.
