@@ -167,6 +167,17 @@ fn a_restored_database_learns_of_every_id_that_was_tried_before() {
     assert!(outcome.counts["operator: a hold is released"] > 0);
 }
 
+/// A batch that took all that was due leaves nothing to ask for before it lands: on PostgreSQL each question is a round trip.
+#[test]
+fn what_is_under_way_is_not_asked_for_again() {
+    let kinds = vec![Fault::LostAfter];
+    let outcome = holds(Swarm { seed: 9, subscriptions: 60, days: 60, replicas: 1, kinds, rate: 500, ..Swarm::default() });
+    let asked = |what: &str| outcome.counts.get(&format!("store: {what}")).copied().unwrap_or(0);
+    let flights = asked("claim") + asked("step_schedules") + asked("due_deliveries");
+    // one look before it, one after it has landed, and a few at which nothing is due
+    assert!(asked("next_due") <= 2 * flights + flights / 4, "{flights} batches\n{:#?}", outcome.counts);
+}
+
 #[test]
 fn an_old_copy_of_the_database_breaks_no_invariant() {
     let mut held = 0;

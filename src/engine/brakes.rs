@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::limits::brake_name;
 use super::{AccountRuntime, Engine};
 use crate::ports::guard::{self, Guard};
-use crate::ports::store::{NotBegun, StoreError};
+use crate::ports::store::{Brakes, NotBegun, StoreError};
 
 impl Engine {
     /// What stops a send now. An answer that took longer than it may be old is asked for again, before `late` (CLOCK_BOOTTIME).
@@ -59,12 +59,22 @@ impl Engine {
         if let Some(stop) = self.brakes.fresh(id, self.clock.boot()) {
             return Ok(stop);
         }
+        let brakes = self.read_brakes().await?;
+        Ok(brakes.stop(id, account.account.endpoint))
+    }
+
+    /// Reads the brakes, once for all accounts.
+    ///
+    /// # Errors
+    /// As for [`Engine::brakes_now`].
+    pub(super) async fn read_brakes(&self) -> Result<Brakes, StoreError> {
         let read_at = self.clock.boot();
         let brakes = self.brakes_now().await?;
         self.brakes.held.store(brakes.held, Ordering::Relaxed);
-        let stop = brakes.stop(id, account.account.endpoint);
-        self.brakes.set(id, read_at, stop);
-        Ok(stop)
+        for AccountRuntime { account, .. } in self.accounts.iter().map(AsRef::as_ref) {
+            self.brakes.set(account.id, read_at, brakes.stop(account.id, account.endpoint));
+        }
+        Ok(brakes)
     }
 
     /// Whether the switch outside of the database stops an account, as read at most a second ago.

@@ -44,12 +44,8 @@ impl Drop for Room<'_> {
 }
 
 impl Engine {
-    /// Claims charges that are due for a send (W1), no more than there is room for. `None`: nothing is due.
-    pub(crate) async fn claim_sends(&self, account: &Arc<AccountRuntime>) -> Result<Option<Batch>, StoreError> {
-        let room = account.limits.room(self.clock.boot());
-        if room == 0 {
-            return Ok(None);
-        }
+    /// Claims charges that are due for a send (W1), `room` at most. `None`: nothing is due.
+    pub(crate) async fn claim_sends(&self, account: &Arc<AccountRuntime>, room: usize) -> Result<Option<Batch>, StoreError> {
         let (now, claimed_at, token) = (self.now(), self.clock.boot(), self.token());
         let claim = Claim {
             account: account.account.id,

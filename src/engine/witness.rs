@@ -126,7 +126,7 @@ impl Engine {
     pub(crate) async fn check_memory(&self) -> Result<(), StoreError> {
         // what it comes to is a hold, and no failed look
         let remembers = match self.must_remember().await {
-            Ok(()) => self.brakes_now().await.map(drop),
+            Ok(()) => self.read_brakes().await.map(drop),
             lost => lost,
         };
         match remembers {

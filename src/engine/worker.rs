@@ -240,8 +240,9 @@ impl Loop {
         if deliveries.is_empty() {
             return Ok(false);
         }
+        // the next batch waits for this one: its landing asks again
         self.start(Flight::Relay, relay(engine, deliveries));
-        Ok(true)
+        Ok(false)
     }
 
     /// How many charges of an account may be put under way now.
@@ -274,13 +275,12 @@ impl Loop {
     }
 
     async fn dispatch_sends(&mut self, account: &Arc<AccountRuntime>) -> Result<bool, StoreError> {
-        if !matches!(self.room(account).await?, Room::For(_)) {
-            return Ok(false);
-        }
+        let Room::For(room) = self.room(account).await? else { return Ok(false) };
         let engine = Arc::clone(&self.engine);
-        let Some(batch) = engine.claim_sends(account).await? else { return Ok(false) };
+        let Some(batch) = engine.claim_sends(account, room).await? else { return Ok(false) };
+        let more = batch.charges.len() >= room;
         self.start(Flight::Send(account.account.id), send(engine, batch));
-        Ok(true)
+        Ok(more)
     }
 
     /// Opens periods. While accounts are busy to the brim it waits for them a little, because a charge that is claimed as it
@@ -323,8 +323,9 @@ impl Loop {
             account.reconciled(engine.now());
             return Ok(false);
         };
+        // the next batch waits for this one: its landing asks again
         self.start(flight, look_up(engine, batch));
-        Ok(true)
+        Ok(false)
     }
 
     async fn dispatch_audit(&mut self, account: &Arc<AccountRuntime>, boot: Duration, ring: bool) -> Result<(), StoreError> {
@@ -378,17 +379,23 @@ impl Loop {
     async fn wait(&mut self, until: Timestamp) {
         let engine = Arc::clone(&self.engine);
         engine.pulse.step(until.duration_since(engine.now()).unsigned_abs());
-        let busy = !self.flights.is_empty();
         let waiting = async {
-            tokio::select! {
-                biased;
-                done = self.flights.join_next(), if busy => {
-                    if let Some(done) = done {
+            loop {
+                let busy = !self.flights.is_empty();
+                tokio::select! {
+                    biased;
+                    done = self.flights.join_next(), if busy => {
+                        let Some(done) = done else { continue };
+                        let is_news = !matches!(done, Ok(Flight::Count));
                         self.landed(done);
+                        // a count changes nothing that is due
+                        if is_news {
+                            return;
+                        }
                     }
+                    () = engine.wake.heard() => return,
+                    () = engine.clock.sleep_until(until, busy) => return,
                 }
-                () = engine.wake.heard() => {}
-                () = engine.clock.sleep_until(until, busy) => {}
             }
         };
         engine.pulse.over(waiting).await;
