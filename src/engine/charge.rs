@@ -146,7 +146,7 @@ impl Engine {
                 continue;
             }
             let numbers: Vec<IdNumber> = numbers(&claimed).collect();
-            match self.all_records(account, &claimed.charge, &numbers, true).await {
+            match self.records_under(account.account.gateway.as_ref(), &claimed.charge, &numbers, true).await {
                 Ok(records) => {
                     let payer = Some(claimed.payer.customer_uid.as_str());
                     let findings = history.findings(&claimed.charge, began_at, payer, records);

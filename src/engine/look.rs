@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::{AccountRuntime, Engine};
 use crate::domain::attempt::{IdNumber, MerchantUid};
-use crate::domain::charge::{Charge, ChargeId};
+use crate::domain::charge::{Charge, ChargeId, ChargeState};
 use crate::domain::outcome::{Findings, Found, Record};
 use crate::ports::crash;
-use crate::ports::gateway::Unavailable;
+use crate::ports::gateway::{Gateway, Unavailable};
 use crate::ports::guard::{self, Guard};
 use crate::ports::store::PastAttempt;
 
@@ -67,10 +67,10 @@ impl Engine {
         }
     }
 
-    /// Every record under the given ids of a charge and under every later id that shows one.
-    pub(crate) async fn all_records(
+    /// Every record under the given ids of a charge, and under every later id that shows one if `and_later`.
+    pub(crate) async fn records_under(
         &self,
-        account: &AccountRuntime,
+        gateway: &dyn Gateway,
         charge: &Charge,
         ids: &[IdNumber],
         and_later: bool,
@@ -80,14 +80,14 @@ impl Engine {
         for id in ids {
             last_used = last_used.max(*id);
             self.stats.look_ups.add(1);
-            let found = account.account.gateway.find_all(&charge.base.number(*id)).await?;
+            let found = gateway.find_all(&charge.base.number(*id)).await?;
             crash::point("after ", "look-up of one");
             records.extend(found.into_iter().map(|record| (*id, record)));
         }
         let mut next = last_used.next().filter(|_| and_later);
         while let Some(id) = next.filter(|id| id.get() <= MOST_IDS) {
             self.stats.look_ups.add(1);
-            let found = account.account.gateway.find_all(&charge.base.number(id)).await?;
+            let found = gateway.find_all(&charge.base.number(id)).await?;
             if found.is_empty() {
                 break;
             }
@@ -129,6 +129,16 @@ impl History {
         ids
     }
 
+    /// The same for a look-up that is in no hurry. Of a charge that will not be sent again by itself, one id more: a restored database
+    /// may not know of the last ones that were tried, and nothing else would ask for them.
+    pub fn ids_and_next(&self, charge: &Charge) -> Vec<IdNumber> {
+        let mut ids = self.ids(charge);
+        if rests(charge) {
+            ids.extend(ids.last().and_then(|last| last.next()).filter(|next| next.get() <= MOST_IDS));
+        }
+        ids
+    }
+
     /// Judges each record: known or not, and in what it differs from what was asked under its id.
     pub fn findings(
         &self,
@@ -157,6 +167,11 @@ impl History {
             .collect();
         Findings { began_at, records }
     }
+}
+
+/// Whether nothing will send a charge again by itself.
+pub(crate) fn rests(charge: &Charge) -> bool {
+    matches!(charge.state, ChargeState::Review | ChargeState::Unpaid | ChargeState::Void)
 }
 
 /// What is kept of a look-up.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tracing::{info, warn};
 
 use super::charge::Batch;
-use super::look::{Bulk, History, kept};
+use super::look::{Bulk, History, kept, rests};
 use super::{AccountRuntime, Engine};
 use crate::domain::attempt::IdNumber;
 use crate::domain::charge::{AccountId, ChargeId, ChargeState};
@@ -95,7 +95,7 @@ impl Engine {
         };
         // R2 tests when the look-up BEGAN: taken before the first request leaves
         let began_at = self.now();
-        let asked: Vec<Vec<IdNumber>> = charges.iter().map(|claimed| history.ids(&claimed.charge)).collect();
+        let asked: Vec<Vec<IdNumber>> = charges.iter().map(|claimed| history.ids_and_next(&claimed.charge)).collect();
         let uids: Vec<_> =
             charges.iter().zip(&asked).flat_map(|(claimed, ids)| ids.iter().map(|id| claimed.charge.base.number(*id))).collect();
         let bulk = self.bulk(&account, &uids).await;
@@ -165,7 +165,9 @@ impl Engine {
         if with_records.is_empty() {
             return Ok(Vec::new());
         }
-        self.all_records(account, &claimed.charge, &with_records, false).await
+        // a record under the last of them may not be the last one
+        let and_later = rests(&claimed.charge) && with_records.last() == ids.last();
+        self.records_under(account.account.gateway.as_ref(), &claimed.charge, &with_records, and_later).await
     }
 
     /// A sweep of a closed charge that shows nothing new is not worth a row; everything else is.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tracing::field::display;
 use tracing::{error, info, warn};
 
 use super::Engine;
@@ -193,7 +194,7 @@ impl Engine {
         if before.state == charge.state {
             // a declined charge stays due: the one line of its night that an operator looks for
             if decision.refusal.is_some() {
-                let next_at = charge.next_at.map(|at| at.to_string()).unwrap_or_default();
+                let next_at = charge.next_at.map(display);
                 info!(charge = %charge.id, external_ref = %charge.external_ref, period = %charge.period.start, amount = %charge.amount, tries = charge.tries, waiting = charge.waiting.name(), rule = decision.rule, next_at, "a charge was declined");
             }
             return;
@@ -216,7 +217,7 @@ impl Engine {
             _ => {}
         }
         let (from, to) = (before.state.name(), charge.state.name());
-        let next_at = charge.next_at.map(|at| at.to_string()).unwrap_or_default();
+        let next_at = charge.next_at.map(display);
         let period = charge.period.start.to_string();
         if charge.state == ChargeState::Review {
             warn!(charge = %charge.id, external_ref = %charge.external_ref, %period, amount = %charge.amount, from, to, rule = decision.rule, "a charge needs an operator: `rebilld review list`");

@@ -55,11 +55,7 @@ impl Engine {
         let charge = &claimed.charge;
         let history = History::new(self.store.attempts_of(&[charge.id]).await?);
         let began_at = self.now();
-        let mut records = Vec::new();
-        for number in history.ids(charge) {
-            let found = account.gateway.find_all(&charge.base.number(number)).await?;
-            records.extend(found.into_iter().map(|record| (number, record)));
-        }
+        let records = self.records_under(account.gateway.as_ref(), charge, &history.ids(charge), true).await?;
         let findings = history.findings(charge, began_at, Some(&claimed.payer.customer_uid), records);
         let observation = Observation { source: "operator", send: None, began_at, detail: kept(&findings) };
         let decision = decide(charge, &Fact::Ruled(ruling, findings), self.now(), &self.in_force().tuning.policy)?;

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 use rebilld::domain::charge::ChargeId;
+use rebilld::domain::decide::{Refusal, Ruling};
 use rebilld::domain::dunning::{Dunning, Dunnings, End, Ladder, PlanDunning};
 use rebilld::domain::plan::{CatchUp, Plan};
+use rebilld::engine::rule::RuleError;
+use rebilld::ports::clock::Clock;
 use rebilld::ports::store::Store;
 
-use super::rig::{Engine, Of, Outage, World, at, both, plan};
+use super::rig::{Engine, Of, Outage, Post, World, at, both, plan};
 
 const FUNDS: &str = "[1254][실시간빌링실패|잔액부족]";
 const EXPIRED: &str = "[1204][실시간빌링실패|유효기간 만료(기간오류)]";
@@ -25,6 +28,23 @@ async fn world(engine: Engine, refs: &[&str]) -> World {
 
 async fn card(world: &World, external_ref: &str, customer: &str) {
     world.sql(&format!("UPDATE subscriptions SET customer_uid = '{customer}' WHERE external_ref = '{external_ref}'")).await;
+}
+
+/// A charge whose requests never arrive: in review.
+async fn lost_three_times(engine: Engine) -> World {
+    let world = world(engine, &["a"]).await;
+    *world.till.outage.lock().unwrap() =
+        Some(Outage { from: at("2028-01-10T10:00"), to: at("2028-01-20T10:00"), of: Of::Charges });
+    world.live_until("2028-01-21T12:00").await;
+    assert_eq!(world.sql("SELECT state FROM charges").await[0].text("state").unwrap(), "review");
+    world
+}
+
+/// A charge that this database knows nothing of.
+fn ask_elsewhere(world: &World, merchant_uid: &str, refused: Option<&str>) {
+    let body = serde_json::json!({ "amount": 9900, "customer_uid": "card-a" });
+    let (merchant_uid, at) = (merchant_uid.to_owned(), world.clock.now());
+    world.till.posts.lock().unwrap().push(Post { merchant_uid, at, body, refused: refused.map(str::to_owned) });
 }
 
 both! {
@@ -213,5 +233,36 @@ both! {
         let declined = world.events("charge.declined").await;
         assert_eq!(declined[0]["next_try_at"], at("2028-01-11T10:00").to_string(), "{declined:?}");
         assert_eq!(world.count("SELECT count(*) AS n FROM subscriptions WHERE status = 'active'").await, 1);
+    }
+
+    async fn a_restored_database_learns_of_the_failures_after_its_copy(engine) {
+        for ruled in [false, true] {
+            let world = lost_three_times(engine).await;
+            if ruled {
+                world.daemon().rule(&world.account(), ChargeId(1), Ruling::Unpaid).await.unwrap();
+            }
+            // what was sent after the copy was made: the copy's own last id has not advanced
+            let uid = world.sql("SELECT merchant_uid FROM ids").await[0].text("merchant_uid").unwrap();
+            for later in ["02", "03"] {
+                ask_elsewhere(&world, &format!("{}{later}", &uid[..28]), Some(FUNDS));
+            }
+            world.live_until("2028-01-22T12:00").await;
+            for later in ["02", "03"] {
+                let seen = format!("SELECT count(*) AS n FROM observations WHERE CAST(detail AS TEXT) LIKE '%imps_%{later}%'");
+                assert!(world.count(&seen).await > 0, "{later}, ruled: {ruled}");
+            }
+            let rows = world.sql("SELECT state FROM charges").await;
+            assert_eq!(rows[0].text("state").unwrap(), if ruled { "unpaid" } else { "review" });
+        }
+    }
+
+    async fn a_ruling_on_a_restored_database_asks_beyond_what_it_remembers(engine) {
+        let world = lost_three_times(engine).await;
+        let uid = world.sql("SELECT merchant_uid FROM ids").await[0].text("merchant_uid").unwrap();
+        ask_elsewhere(&world, &format!("{}02", &uid[..28]), None);
+        let ruled = world.daemon().rule(&world.account(), ChargeId(1), Ruling::Unpaid).await;
+        assert!(matches!(ruled, Err(RuleError::Refused(Refusal::GatewayShowsMore))), "{ruled:?}");
+        world.live_until("2028-01-22T12:00").await;
+        assert_eq!(world.periods("a").await, ["2028-01-10..2028-02-10 9900"]);
     }
 }

@@ -1,10 +1,11 @@
 //! What processes hold, sample by sample: memory, descriptors, connections of their database.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::time::Duration;
 
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection, Executor, Row};
 
 use crate::processes::until;
@@ -19,7 +20,8 @@ const LONG: usize = 600;
 /// what would be gigabytes by tomorrow is told apart from it.
 const GROWTH: u64 = 5;
 const GROWTH_OF_A_MINUTE: u64 = 10;
-/// How many more descriptors the last window may have: at any moment some requests are under way, and each of them has one.
+/// How many more sockets to the gateway and to receivers the last window may have: at any moment some requests are under way, and some
+/// connections wait for the next.
 const SLACK: u64 = 8;
 /// A pool of four, and the one that listens.
 const CONNECTIONS: u64 = 5;
@@ -31,7 +33,17 @@ struct Held {
     pid: u32,
     /// In KiB.
     memory: Vec<u64>,
-    descriptors: Vec<u64>,
+    descriptors: Vec<Descriptors>,
+}
+
+/// What a process has open.
+#[derive(Debug, Clone, Copy, Default)]
+struct Descriptors {
+    database: u64,
+    /// Connections to anybody else: the gateway, receivers of events.
+    requests: u64,
+    /// Files, pipes, timers, and the sockets that nobody is connected to.
+    others: u64,
 }
 
 pub struct Samples {
@@ -39,19 +51,21 @@ pub struct Samples {
     /// Those of all processes, at the database.
     connections: Vec<u64>,
     witness: PgConnection,
+    database_port: u16,
 }
 
 impl Samples {
     pub async fn new(database: &str, pids: Vec<u32>) -> Self {
         let of = pids.into_iter().map(|pid| Held { pid, memory: Vec::new(), descriptors: Vec::new() }).collect();
         let witness = PgConnection::connect(database).await.expect("the server is up");
-        Self { of, connections: Vec::new(), witness }
+        let options: PgConnectOptions = database.parse().expect("a database of the tests");
+        Self { of, connections: Vec::new(), witness, database_port: options.get_port() }
     }
 
     pub async fn take(&mut self) {
         for held in &mut self.of {
             held.memory.push(memory(held.pid));
-            held.descriptors.push(fs::read_dir(format!("/proc/{}/fd", held.pid)).expect("a process").count() as u64);
+            held.descriptors.push(descriptors(held.pid, self.database_port));
         }
         let connections = self.count_connections().await;
         self.connections.push(connections);
@@ -70,8 +84,12 @@ impl Samples {
         for (n, held) in self.of.iter().enumerate() {
             let (first, last) = windows(&held.memory);
             assert!(last * 100 <= first * (100 + most), "replica {n} grew from {first} KiB to {last} KiB: {:?}", held.memory);
-            let (first, last) = windows(&held.descriptors);
-            assert!(last <= first + SLACK, "replica {n} had {first} descriptors, then {last}: {:?}", held.descriptors);
+            let (first, last) = held.count(|open| open.others);
+            assert!(last <= first, "replica {n} had {first} files and the like open, then {last}: {:?}", held.descriptors);
+            let (first, last) = held.count(|open| open.requests);
+            assert!(last <= first + SLACK, "replica {n} had {first} connections to others, then {last}: {:?}", held.descriptors);
+            let (_, last) = held.count(|open| open.database);
+            assert!(last <= CONNECTIONS, "replica {n} has {last} connections to its database: {:?}", held.descriptors);
         }
         let (_, last) = windows(&self.connections);
         let bound = CONNECTIONS * self.of.len() as u64 + OURS;
@@ -91,15 +109,31 @@ impl fmt::Display for Samples {
             .of
             .iter()
             .map(|held| {
-                let ((memory, then), (descriptors, later)) = (windows(&held.memory), windows(&held.descriptors));
+                let (memory, then) = windows(&held.memory);
+                let told = |of: fn(&Descriptors) -> u64| {
+                    let (first, last) = held.count(of);
+                    format!("{first} to {last}")
+                };
                 let tenths = (i128::from(then) - i128::from(memory)) * 1000 / i128::from(memory.max(1));
                 let sign = if tenths < 0 { '-' } else { '+' };
                 let (whole, tenth) = (tenths.abs() / 10, tenths.abs() % 10);
-                format!("memory {memory} to {then} KiB ({sign}{whole}.{tenth} %), descriptors {descriptors} to {later}")
+                let (files, database, requests) =
+                    (told(|open| open.others), told(|open| open.database), told(|open| open.requests));
+                format!(
+                    "memory {memory} to {then} KiB ({sign}{whole}.{tenth} %), files and the like {files}, connections to the \
+                     database {database}, to others {requests}"
+                )
             })
             .collect();
         let (connections, later) = windows(&self.connections);
         write!(f, "medians of {} samples: {}; connections {connections} to {later}", self.connections.len(), told.join("; "))
+    }
+}
+
+impl Held {
+    /// In the first window and in the last one.
+    fn count(&self, of: fn(&Descriptors) -> u64) -> (u64, u64) {
+        windows(&self.descriptors.iter().map(of).collect::<Vec<_>>())
     }
 }
 
@@ -120,4 +154,32 @@ fn memory(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
     line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+/// What a process has open now. What it closes meanwhile is not counted.
+fn descriptors(pid: u32, database_port: u16) -> Descriptors {
+    let peers = peers(pid);
+    let mut open = Descriptors::default();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd")).expect("a process").flatten() {
+        let Ok(target) = fs::read_link(entry.path()) else { continue };
+        let inode =
+            target.to_string_lossy().strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']')?.parse::<u64>().ok());
+        match inode.and_then(|inode| peers.get(&inode)) {
+            None | Some(0) => open.others += 1,
+            Some(port) if *port == database_port => open.database += 1,
+            Some(_) => open.requests += 1,
+        }
+    }
+    open
+}
+
+/// The port at the other end of each TCP socket by its inode; 0: there is no other end.
+fn peers(pid: u32) -> BTreeMap<u64, u16> {
+    let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).expect("a process");
+    let peer = |line: &str| {
+        let mut columns = line.split_whitespace();
+        let port = u16::from_str_radix(columns.nth(2)?.rsplit_once(':')?.1, 16).ok()?;
+        Some((columns.nth(6)?.parse().ok()?, port))
+    };
+    table.lines().skip(1).filter_map(peer).collect()
 }
