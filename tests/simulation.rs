@@ -49,7 +49,7 @@ use faults::{Fault, Swarm};
 use world::{Outcome, World};
 
 /// Subscription-months of a run of all tests.
-const MONTHS: u64 = 20_000;
+const MONTHS: u64 = 50_000;
 /// As many seeds at a time as there are processors.
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(2, Into::into)
@@ -165,6 +165,17 @@ fn a_restored_database_learns_of_every_id_that_was_tried_before() {
     let outcome =
         holds(Swarm { seed: 48, subscriptions: 150, days: 30, replicas: 1, declining: 60, restores, ..Swarm::default() });
     assert!(outcome.counts["operator: a hold is released"] > 0);
+}
+
+/// Set forward by an hour, the database's clock says that this morning's wave is due; set back, that none is.
+#[test]
+fn nothing_is_sent_for_q_after_the_clock_has_jumped() {
+    for (hour, by) in [(240, 3600), (241, 3600), (240, -3600), (241, -3600)] {
+        let swarm = Swarm { seed: 9, subscriptions: 100, days: 60, replicas: 2, jumps: vec![(hour, by)], ..Swarm::default() };
+        let outcome = holds(swarm);
+        let said = outcome.verdicts.iter().find(|verdict| verdict.name == "S2").unwrap();
+        assert_eq!(said.checked, 1);
+    }
 }
 
 /// A batch that took all that was due leaves nothing to ask for before it lands: on PostgreSQL each question is a round trip.

@@ -34,6 +34,12 @@ async fn a_row_written_by_hand_is_charged_on_sqlite() {
     let ledger = rig.gateway.ledger();
     assert_eq!((ledger.charges().count(), ledger.payments.len()), (1, 1));
     assert_eq!(ledger.payments[0].amount_minor, 1000);
+    rig.until_logged("a charge changed state").await;
+    let log = rig.home.log("daemon");
+    let line = log.lines().find(|line| line.contains("a charge changed state")).unwrap();
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert_eq!((&line["from"], &line["to"]), (&"due".into(), &"paid".into()));
+    assert!(line.get("next_at").is_none(), "nothing comes after it: {line}");
 }
 
 #[tokio::test]

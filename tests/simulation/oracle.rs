@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use jiff::{SignedDuration, Timestamp};
+use rebilld::domain::decide::Policy;
 use rebilld::domain::proof::{self, Circumstances, Verdict, check};
 
 use crate::operator::Memory;
@@ -62,6 +63,7 @@ impl World {
             verdicts.extend(of_rest);
         }
         verdicts.push(Self::no_second_payment(&ledger));
+        verdicts.push(self.nothing_after_a_jump(&ledger));
         if let Some(base) = crate::setting("REBILLD_SIM_CHARGE") {
             println!("{}", story(&base, &ledger, &books));
         }
@@ -117,6 +119,23 @@ impl World {
         let checked = approved.len();
         let broken = approved.iter().filter(|(_, all)| all.len() > 1).map(|(base, all)| format!("{base}: {all:?}")).collect();
         Verdict { name: "S1", says: "nothing was approved twice for one period, not even what was cancelled", checked, broken }
+    }
+}
+
+impl World {
+    /// Where nobody is killed and no copy comes back, each process sees a jump of the database's clock before it claims again. What
+    /// was at the gate just then, or frozen there, may still leave.
+    fn nothing_after_a_jump(&self, ledger: &proof::Ledger) -> Verdict {
+        let swarm = &self.shared.swarm;
+        let seen = SignedDuration::from_secs(60 + if swarm.stalls > 0 { swarm.stall_seconds } else { 0 });
+        let certain = swarm.crashes.is_none() && swarm.restores.is_empty();
+        let jumps: Vec<Timestamp> = self.shared.jumps.iter().map(|(at, _)| *at).filter(|_| certain).collect();
+        let held = |post: &&proof::LedgerPost| {
+            jumps.iter().any(|at| *at + seen < post.at && post.at < *at + Policy::SHORTEST_QUIET - SignedDuration::from_mins(1))
+        };
+        let broken = ledger.posts.iter().filter(held).map(|post| format!("{} at {}", post.merchant_uid, post.at)).collect();
+        let says = "nothing was sent for Q after the database's clock had jumped";
+        Verdict { name: "S2", says, checked: jumps.len(), broken }
     }
 }
 
