@@ -168,7 +168,8 @@ async fn a_daemon_looks_again_at_what_its_config_had_wrong() {
     use rebilld::store::{Database, OpenOptions};
     let rig = Rig::sqlite();
     let (config, _) = super::rig::CONFIG.split_once("[accounts.second]").unwrap();
-    rig.write("rebilld.toml", format!("state_dir = \"state\"\n{config}[plans.monthly]\nevery = \"1 month\"\namount = 9900\n"));
+    let plan = "[plans.monthly]\nevery = \"1 month\"\namount = 9900\n[http]\nlisten = \"off\"\n";
+    rig.write("rebilld.toml", format!("state_dir = \"state\"\n{config}{plan}"));
     let url = format!("sqlite:{}", rig.path().join("problem.db").display());
     let rig = Rig { database: Some(url.clone()), ..rig };
     rig.ok(&["migrate"]);
