@@ -70,9 +70,12 @@ pub fn run(months: u64, threads: usize, state: Option<PathBuf>, one: fn(u64, Swa
     let part = if state.is_some() { 32 } else { seeds.len().max(1) };
     for some in seeds.chunks(part) {
         let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        // the largest first: at the end no processor waits long for another's
+        let mut some = some.to_vec();
+        some.sort_by_key(|seed| std::cmp::Reverse(Swarm::of(*seed).months()));
         std::thread::scope(|scope| {
             for thread in 0..threads {
-                let (next, done) = (&next, &done);
+                let (next, done, some) = (&next, &done, &some);
                 scope.spawn(move || {
                     stay_on_one_processor(thread);
                     while let Some(seed) = some.get(next.fetch_add(1, Ordering::Relaxed)) {
