@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -33,11 +34,13 @@ struct Time {
     order: Dice,
     /// By instant; those of one instant in the order that the seed throws.
     sleepers: BTreeMap<(Timestamp, u64, u64), Waker>,
+    /// Of what the whole seed waits for.
+    root: Option<Waker>,
 }
 
 impl Stage {
     pub fn new(start: Timestamp, seed: u64) -> Arc<Self> {
-        let time = Time { now: start, next: 0, steps: 0, order: Dice::new(seed, 0), sleepers: BTreeMap::new() };
+        let time = Time { now: start, next: 0, steps: 0, order: Dice::new(seed, 0), sleepers: BTreeMap::new(), root: None };
         Arc::new(Self { start, time: Mutex::new(time) })
     }
 
@@ -67,15 +70,24 @@ impl Stage {
         if at > time.now {
             (time.now, time.steps) = (at, 0);
         }
+        let root = time.root.clone();
         drop(time);
         waker.wake();
+        // one of many futures of a task that was woken before and has not been looked at since wakes nobody: the next park must come
+        if let Some(root) = root {
+            root.wake();
+        }
     }
 
     /// Runs everything of a seed, on this thread.
     pub fn run<T>(self: &Arc<Self>, what: impl Future<Output = T>) -> T {
         let stage = Arc::clone(self);
         let runtime = Builder::new_current_thread().enable_all().on_thread_park(move || stage.advance()).build().unwrap();
-        runtime.block_on(what)
+        let mut what = pin!(what);
+        runtime.block_on(poll_fn(|context| {
+            self.time.lock().unwrap_or_else(PoisonError::into_inner).root = Some(context.waker().clone());
+            what.as_mut().poll(context)
+        }))
     }
 }
 
