@@ -4,6 +4,7 @@
 mod bouncer;
 mod support;
 
+use std::fs;
 use std::path::Path;
 use std::sync::Barrier;
 use std::time::Duration;
@@ -91,6 +92,39 @@ async fn a_killed_server_comes_back_with_its_data() {
     server.restart();
     let mut connection = PgConnection::connect(&server.url("postgres")).await.unwrap();
     assert_eq!(one(&mut connection, "SELECT 'up'").await, "up");
+}
+
+/// Who is left over holds on to the server's shared memory, and no server can start again on the same data until it goes: never, if
+/// it waits for a lock of one that was killed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_killed_server_leaves_no_process_though_clients_come_in_all_the_time() {
+    let mut server = Server::start(&[]);
+    let url = server.url("postgres");
+    let data = one(&mut PgConnection::connect(&url).await.unwrap(), "SHOW data_directory").await;
+    for kill in 1..=5 {
+        let clients: Vec<_> = (0..8).map(|_| tokio::spawn(come_and_go(url.clone()))).collect();
+        let coming = "SELECT (count(*) > 2)::text FROM pg_stat_activity WHERE backend_type = 'client backend'";
+        let mut witness = PgConnection::connect(&url).await.unwrap();
+        while one(&mut witness, coming).await != "true" {}
+        server.kill9();
+        assert_eq!(processes_in(&data), Vec::<String>::new(), "after kill {kill}");
+        clients.iter().for_each(tokio::task::JoinHandle::abort);
+        server.restart();
+    }
+}
+
+/// One connection after the other, for as long as the server takes any.
+async fn come_and_go(url: String) {
+    while let Ok(connection) = PgConnection::connect(&url).await {
+        drop(connection);
+    }
+}
+
+/// The processes that work in this directory, by what they call themselves.
+fn processes_in(directory: &str) -> Vec<String> {
+    let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+    let mine = processes.filter(|process| fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == Path::new(directory)));
+    mine.map(|process| fs::read_to_string(process.join("cmdline")).unwrap_or_default().replace('\0', " ")).collect()
 }
 
 #[tokio::test]
