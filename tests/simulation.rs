@@ -46,6 +46,10 @@ use std::sync::Arc;
 
 use disk::Disk;
 use faults::{Fault, Swarm};
+use futures::future::{FutureExt, join};
+use futures::stream::{FuturesUnordered, StreamExt};
+use jiff::SignedDuration;
+use stage::Stage;
 use world::{Outcome, World};
 
 /// Subscription-months of a run of all tests.
@@ -187,6 +191,21 @@ fn what_is_under_way_is_not_asked_for_again() {
     let flights = asked("claim") + asked("step_schedules") + asked("due_deliveries");
     // one look before it, one after it has landed, and a few at which nothing is due
     assert!(asked("next_due") <= 2 * flights + flights / 4, "{flights} batches\n{:#?}", outcome.counts);
+}
+
+/// Of a crowd that is not looked at for a while, the first sleeper to wake calls whoever waits for the crowd, the second nobody.
+#[test]
+fn time_moves_on_though_a_sleeper_wakes_nobody() {
+    let start = "2026-11-22T00:00:00Z".parse().unwrap();
+    let stage = Stage::new(start, 1);
+    stage.run(async {
+        let minutes = |n| stage.sleep(SignedDuration::from_mins(n));
+        let mut crowd: FuturesUnordered<_> = [join(minutes(1), minutes(2))].into_iter().collect();
+        assert!(crowd.next().now_or_never().is_none());
+        minutes(3).await;
+        assert!(crowd.next().await.is_some());
+    });
+    assert_eq!(stage.now(), start + SignedDuration::from_mins(3));
 }
 
 #[test]

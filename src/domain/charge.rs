@@ -60,6 +60,11 @@ impl ChargeState {
     pub fn is_unresolved(self) -> bool {
         matches!(self, Self::Due | Self::Doubt | Self::Review)
     }
+
+    /// Whether nobody has paid it, and nothing sends it again by itself.
+    pub fn rests(self) -> bool {
+        matches!(self, Self::Review | Self::Unpaid | Self::Void)
+    }
 }
 
 /// What a charge that is not final waits for.

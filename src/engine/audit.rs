@@ -189,15 +189,12 @@ impl Engine {
             let Some(charge) = self.store.load(&[id]).await?.pop() else { return Ok(()) };
             let history = History::new(self.store.attempts_of(&[id]).await?);
             let began_at = self.now();
-            let mut records = Vec::new();
             // a restored database may not know of the id that the list shows, nor of those that were tried before it
             let mut numbers = BTreeSet::from_iter(history.ids(&charge));
             let shown = charge.base.number_of(&listed.merchant_uid);
             numbers.extend(shown.into_iter().flat_map(|last| IdNumber::FIRST.up_to(last)));
-            for number in numbers {
-                let found = account.gateway.find_all(&charge.base.number(number)).await?;
-                records.extend(found.into_iter().map(|record| (number, record)));
-            }
+            let numbers: Vec<IdNumber> = numbers.into_iter().collect();
+            let records = self.records_under(account.gateway.as_ref(), &charge, &numbers, false).await?;
             let findings = history.findings(&charge, began_at, None, records);
             let found = findings.records.iter().find(|found| found.record.imp_uid == listed.imp_uid);
             let second = found.map(|found| Incident::of_second_payment(&charge, found));

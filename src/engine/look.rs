@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{AccountRuntime, Engine};
 use crate::domain::attempt::{IdNumber, MerchantUid};
-use crate::domain::charge::{Charge, ChargeId, ChargeState};
+use crate::domain::charge::{Charge, ChargeId};
 use crate::domain::outcome::{Findings, Found, Record};
 use crate::ports::crash;
 use crate::ports::gateway::{Gateway, Unavailable};
@@ -133,7 +133,7 @@ impl History {
     /// may not know of the last ones that were tried, and nothing else would ask for them.
     pub fn ids_and_next(&self, charge: &Charge) -> Vec<IdNumber> {
         let mut ids = self.ids(charge);
-        if rests(charge) {
+        if charge.state.rests() {
             ids.extend(ids.last().and_then(|last| last.next()).filter(|next| next.get() <= MOST_IDS));
         }
         ids
@@ -167,11 +167,6 @@ impl History {
             .collect();
         Findings { began_at, records }
     }
-}
-
-/// Whether nothing will send a charge again by itself.
-pub(crate) fn rests(charge: &Charge) -> bool {
-    matches!(charge.state, ChargeState::Review | ChargeState::Unpaid | ChargeState::Void)
 }
 
 /// What is kept of a look-up.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tracing::{info, warn};
 
 use super::charge::Batch;
-use super::look::{Bulk, History, kept, rests};
+use super::look::{Bulk, History, kept};
 use super::{AccountRuntime, Engine};
 use crate::domain::attempt::IdNumber;
 use crate::domain::charge::{AccountId, ChargeId, ChargeState};
@@ -166,7 +166,7 @@ impl Engine {
             return Ok(Vec::new());
         }
         // a record under the last of them may not be the last one
-        let and_later = rests(&claimed.charge) && with_records.last() == ids.last();
+        let and_later = claimed.charge.state.rests() && with_records.last() == ids.last();
         self.records_under(account.account.gateway.as_ref(), &claimed.charge, &with_records, and_later).await
     }
 

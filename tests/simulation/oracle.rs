@@ -120,9 +120,7 @@ impl World {
         let broken = approved.iter().filter(|(_, all)| all.len() > 1).map(|(base, all)| format!("{base}: {all:?}")).collect();
         Verdict { name: "S1", says: "nothing was approved twice for one period, not even what was cancelled", checked, broken }
     }
-}
 
-impl World {
     /// Where nobody is killed and no copy comes back, each process sees a jump of the database's clock before it claims again. What
     /// was at the gate just then, or frozen there, may still leave.
     fn nothing_after_a_jump(&self, ledger: &proof::Ledger) -> Verdict {

@@ -5,8 +5,7 @@
 //! call to one is waited for on the spot ([`at_once`]), and the order of things depends on the seed alone.
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
