@@ -59,6 +59,11 @@ async fn what_a_stop_cannot_wait_for_is_in_doubt_and_found_by_the_next_daemon() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_interrupt_ends_a_daemon_at_once_and_the_next_one_finds_what_it_left() {
+    World::stopped_twice().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_that_is_stopped_as_soon_as_it_is_up_ends_in_good_order() {
     World::stopped_at_once().await;
 }

@@ -190,7 +190,7 @@ fn account(
     })
 }
 
-fn endpoints(settings: &Settings, secrets: &crate::config::Secrets) -> Vec<Endpoint> {
+pub(super) fn endpoints(settings: &Settings, secrets: &crate::config::Secrets) -> Vec<Endpoint> {
     settings
         .webhooks
         .iter()

@@ -103,8 +103,8 @@ pub async fn examine(sources: &Sources) -> Vec<Finding> {
             return report.0;
         }
     };
-    let secrets = settings::secrets(&mut report, &loaded);
     let tls = machine::roots(&mut report);
+    let secrets = settings::secrets(&mut report, &loaded, tls);
     machine::places(&mut report, &loaded.settings);
     let clock = Arc::new(SystemClock::new());
     let opened = database::examine(&mut report, &loaded, clock.as_ref()).await;

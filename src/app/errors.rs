@@ -50,8 +50,9 @@ pub enum AppError {
     Refused(String),
     #[error("{0}")]
     Internal(String),
-    #[error("stopped after {0} s with charges still under way: they are in doubt and will be looked up")]
-    NotDrained(u64),
+    /// What a stop could not wait for.
+    #[error("stopped {why} with {charges} charges still under way: they are in doubt and will be looked up")]
+    NotDrained { why: String, charges: usize },
 }
 
 impl From<crate::store::db::Fault> for AppError {

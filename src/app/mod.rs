@@ -15,6 +15,7 @@ mod inbox;
 mod kill_files;
 mod notify;
 mod operate;
+mod receivers;
 mod rehearse;
 mod reload;
 mod run;
@@ -27,6 +28,7 @@ pub use assemble::{Assembled, assemble, open_options, random};
 pub use errors::AppError;
 pub use kill_files::KillFiles;
 pub use operate::{Audited, audit, reconcile, release_hold, rule};
+pub use receivers::problems as receiver_problems;
 pub use rehearse::{DryRun, dry_run};
 pub use run::run;
 

@@ -1,8 +1,10 @@
 //! `rebilld run`: start, work, stop.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::alarms::{self, Lookout, Pinger};
@@ -17,7 +19,7 @@ use super::notify::Supervisor;
 use super::reload::{Reloader, confirmed, instance};
 use super::switch::{Ear, Watch};
 use crate::config::{Loaded, Sources};
-use crate::engine::{Account, worker};
+use crate::engine::{Account, Engine, worker};
 use crate::http::Routes;
 use crate::http::health::Health;
 use crate::http::listener::{Listener, Serving};
@@ -27,6 +29,11 @@ use crate::ports::crash;
 use crate::ports::store::Store;
 use crate::store::Database;
 use crate::time::SystemClock;
+
+/// A database that does not answer is not waited for longer than this once nothing is under way.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// A line of the log names so many charges at most.
+const NAMED: usize = 50;
 
 /// Runs the daemon until SIGTERM or SIGINT; then finishes what is in flight within `worker.shutdown_grace`. A second SIGINT
 /// ends it at once: what is under way is in doubt then, and looked up at the next start.
@@ -140,31 +147,48 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     engine.stop();
     // ticks carry nothing, and a config that is half taken is taken at the next start
     drop(helpers);
+    let stop_by = Instant::now() + grace;
+    let mut farewell = tokio::spawn(farewell(Arc::clone(&database), Arc::clone(&engine)));
+    let cut_short = tokio::select! {
+        _ = &mut worker => None,
+        () = sleep_until(stop_by) => Some(format!("after {} s", grace.as_secs())),
+        _ = interrupt.recv() => Some("at once, by a second SIGINT,".to_owned()),
+    };
+    let left = engine.under_way();
+    worker.abort();
+    if cut_short.is_none() {
+        tokio::select! {
+            _ = &mut farewell => {}
+            () = sleep_until(stop_by.min(Instant::now() + FAREWELL)) => warn!("the database was not told that this daemon stops: it does not answer"),
+            _ = interrupt.recv() => {}
+        }
+    }
+    farewell.abort();
+    drop(serving);
+    crash::point("stop: ", "drained");
+    // what was not committed by now was not acknowledged either
+    let _ = timeout(FAREWELL, database.close()).await;
+    drop(lock);
+    if let Some(why) = broken {
+        return Err(why);
+    }
+    let Some(why) = cut_short else {
+        info!("rebilld has stopped: nothing is under way");
+        return Ok(());
+    };
+    let some = left.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(" ");
+    warn!(charges = left.len(), merchant_uids = %some, "stopped with charges under way: they are in doubt and will be looked up");
+    Err(AppError::NotDrained { why, charges: left.len() })
+}
+
+/// Tells the database that this daemon stops. It does without: others find out by themselves, later.
+async fn farewell(database: Arc<Database>, engine: Arc<Engine>) {
     if let Err(why) = database.leave_watch(&instance()).await {
         warn!(%why, "another daemon looks after alarms a little later");
     }
     if let Err(why) = database.daemon_stopped(&instance(), engine.time()).await {
         warn!(%why, "the database could not be told that this daemon stops");
     }
-    let drained = tokio::select! {
-        _ = &mut worker => true,
-        () = tokio::time::sleep(grace) => false,
-        _ = interrupt.recv() => false,
-    };
-    worker.abort();
-    drop(serving);
-    crash::point("stop: ", "drained");
-    database.close().await;
-    drop(lock);
-    if let Some(why) = broken {
-        return Err(why);
-    }
-    if drained {
-        info!("rebilld has stopped: nothing is under way");
-        return Ok(());
-    }
-    warn!("stopped with charges under way: they are in doubt and will be looked up");
-    Err(AppError::NotDrained(grace.as_secs()))
 }
 
 fn listen_for(kind: SignalKind) -> Result<tokio::signal::unix::Signal, AppError> {

@@ -107,7 +107,7 @@ impl From<AppError> for Failure {
             AppError::Listen { .. } => Code::Config,
             AppError::StateDir { .. } | AppError::Unconfirmed { .. } => Code::Config,
             AppError::Unavailable(_) => Code::Unavailable,
-            AppError::TryLater(_) | AppError::NotDrained(_) => Code::TryLater,
+            AppError::TryLater(_) | AppError::NotDrained { .. } => Code::TryLater,
             AppError::Refused(_) => Code::Data,
             AppError::Internal(_) => Code::Internal,
         };

@@ -127,7 +127,35 @@ pub struct AlarmSecrets {
     pub heartbeat: Option<Secret>,
 }
 
+impl AlarmSecrets {
+    /// Whether a channel could be told, as far as secrets go.
+    pub fn knows(&self, channel: &AlarmChannel) -> bool {
+        matches!(channel.by, By::Command { .. }) || self.urls.contains_key(&channel.name)
+    }
+
+    pub fn count(&self) -> usize {
+        self.urls.len() + self.keys.len() + usize::from(self.heartbeat.is_some())
+    }
+}
+
 impl Alarms {
+    /// Where its secrets are.
+    pub(super) fn sources(&self) -> impl Iterator<Item = &SecretSource> {
+        let urls = self.channels.iter().filter_map(|channel| match &channel.by {
+            By::Webhook { url, .. } | By::Slack { url } => Some(url),
+            By::Command { .. } => None,
+        });
+        let elsewhere = urls.chain([&self.heartbeat_url]).filter_map(|url| match url {
+            UrlSource::Elsewhere(source) => Some(source),
+            UrlSource::InConfig(_) => None,
+        });
+        let signing = self.channels.iter().filter_map(|channel| match &channel.by {
+            By::Webhook { secret, .. } => Some(secret),
+            By::Slack { .. } | By::Command { .. } => None,
+        });
+        elsewhere.chain(signing)
+    }
+
     /// With it comes what is wrong: key and words.
     pub(super) fn secrets(&self, environment: &Environment) -> (AlarmSecrets, Vec<(String, String)>) {
         let (mut secrets, mut problems) = (AlarmSecrets::default(), Vec::new());

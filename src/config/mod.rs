@@ -26,6 +26,7 @@ mod version;
 mod webhooks;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 pub use alarms::{AlarmChannel, AlarmSecrets, Alarms, By, UrlSource};
 pub use database::Database;
@@ -155,10 +156,34 @@ impl Loaded {
     /// # Errors
     /// All that are missing, empty, or readable by everybody.
     pub fn alarm_secrets(&self) -> Result<AlarmSecrets, ConfigErrors> {
-        let (secrets, problems) = self.settings.alarms.secrets(&self.settings.environment);
-        let place = |(key, text): (String, String)| problem_at(&self.origins, &key, text);
-        ConfigErrors::unless_none(problems.into_iter().map(place).collect())?;
+        let (secrets, problems) = self.alarm_secrets_in_spite();
+        ConfigErrors::unless_none(problems)?;
         Ok(secrets)
+    }
+
+    /// Those that can be read, and what is wrong with the others.
+    pub fn alarm_secrets_in_spite(&self) -> (AlarmSecrets, Vec<Problem>) {
+        let (secrets, problems) = self.settings.alarms.secrets(&self.settings.environment);
+        (secrets, problems.into_iter().map(|(key, text)| self.problem(&key, text)).collect())
+    }
+
+    /// Something about this key of the config.
+    pub fn problem(&self, key: &str, text: String) -> Problem {
+        problem_at(&self.origins, key, text)
+    }
+
+    /// Every file of the config's that holds a secret.
+    pub fn secret_files(&self) -> Vec<&Path> {
+        let settings = &self.settings;
+        let keys = settings.accounts.values().flat_map(|account| [&account.imp_key, &account.imp_secret]);
+        let signing = settings.webhooks.iter().map(|webhook| &webhook.secret);
+        let sources = keys.chain(signing).chain(settings.database_password()).chain(settings.alarms.sources());
+        sources
+            .filter_map(|source| match source {
+                SecretSource::File(path) => Some(path.as_path()),
+                SecretSource::Credential(_) | SecretSource::DefaultCredential(_) => None,
+            })
+            .collect()
     }
 
     /// What a daemon needs beyond a correct config and a plan: an account to charge for.
@@ -173,8 +198,10 @@ impl Loaded {
 }
 
 fn problem_at(origins: &BTreeMap<Vec<String>, Origin>, key: &str, text: String) -> Problem {
-    let path: Vec<String> = key.split('.').map(str::to_owned).collect();
-    Problem { origin: origins.get(&path).cloned().unwrap_or(Origin::Default), text }
+    // a secret may be said to be elsewhere
+    let spelt = ["", "_file", "_credential"].map(|suffix| format!("{key}{suffix}"));
+    let origin = spelt.iter().find_map(|key| origins.get(&key.split('.').map(str::to_owned).collect::<Vec<_>>()));
+    Problem { origin: origin.cloned().unwrap_or(Origin::Default), text }
 }
 
 #[cfg(test)]

@@ -308,6 +308,7 @@ impl Engine {
     ) {
         let (send, id_number, begun_at) = (attempt.send(), attempt.id_number(), attempt.begun_at());
         let customer_uid = attempt.customer_uid().to_owned();
+        let _under_way = self.under_way.begin(&charge.base.number(id_number));
         become_sent(&mut charge, &attempt);
         let permit = account.limits.permits.acquire().await;
         // behind an open breaker there is nothing to wait for

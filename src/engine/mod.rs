@@ -30,6 +30,7 @@ pub mod rule;
 pub mod shadow;
 pub mod states;
 pub mod stats;
+mod under_way;
 mod window;
 mod witness;
 pub mod worker;
@@ -183,6 +184,7 @@ pub struct Engine {
     missed: missed::MissedWatch,
     witness: witness::Witness,
     stopping: AtomicBool,
+    under_way: under_way::UnderWay,
     audit_wanted: AtomicBool,
 }
 
@@ -248,6 +250,7 @@ impl Engine {
             missed: missed::MissedWatch::default(),
             witness: witness::Witness::default(),
             stopping: AtomicBool::new(false),
+            under_way: under_way::UnderWay::default(),
             audit_wanted: AtomicBool::new(false),
         })
     }
@@ -261,6 +264,11 @@ impl Engine {
     /// Whether [`Engine::stop`] has been called.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// The `merchant_uid`s of sends whose outcome is not recorded yet, in order.
+    pub fn under_way(&self) -> Vec<String> {
+        self.under_way.ids()
     }
 
     /// From now on this process sends nothing, whatever the database says; `false` takes that back.

@@ -77,7 +77,7 @@ fn every_config_file_that_is_shipped_passes() {
     for name in ["main-imp-key", "main-imp-secret"] {
         rig.write(name, "key-hunter2");
     }
-    rig.write("webhook-billing", "whsec_aHVudGVyMg==");
+    rig.write("webhook-billing", "whsec_aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMg==");
     let credentials = rig.path().to_str().unwrap().to_owned();
     for file in ["default", "sandbox", "production"] {
         let path = format!("{}/config/{file}.toml", env!("CARGO_MANIFEST_DIR"));

@@ -142,6 +142,43 @@ async fn secrets_and_configs_that_others_can_read_or_write() {
     patient.examined().is_only(78, "secrets", &["main.key is empty"]);
 }
 
+/// What a start would end at, `doctor` and `config check` say before it, by the line of the config.
+#[tokio::test(flavor = "multi_thread")]
+async fn receivers_of_events_alarms_and_the_heartbeat_that_could_not_be_told() {
+    let patient = Patient::new().await;
+    let sound = config(&patient.sandbox.url());
+    let rig = &patient.rig;
+    for name in ["slack.url", "weak.key"] {
+        rig.write(name, "https://hooks.slack.com/services/hunter2");
+        rig.mode(name, 0o600);
+    }
+    let slack = "[[alarms.channel]]\nname = \"ops\"\nby = \"slack\"\nurl_file = \"slack.url\"\n";
+    let event = "[[webhooks]]\nname = \"app\"\nurl = \"https://app.example.com/hook\"\nsecret_file = \"weak.key\"\n";
+    let wrong = |more: &str, words: &[&str]| {
+        rig.write("rebilld.toml", format!("{sound}{more}"));
+        patient.examined().is_only(78, "secrets", words);
+        let check = rig.fails(78, &["config", "check"]);
+        let run = rig.fails(78, &["run"]);
+        for word in words.iter().filter(|word| !word.contains("chmod")) {
+            assert!(check.contains(word) && run.contains(word), "no `{word}` in\n{check}\n{run}");
+        }
+        assert!(check.contains("rebilld.toml:"), "the line is named: {check}");
+        assert!(!check.contains("hunter2") && !run.contains("hunter2"), "{check}\n{run}");
+    };
+    wrong(event, &["webhook `app`", "its secret is not `whsec_`"]);
+    wrong(&slack.replace("slack.url", "nowhere.url"), &["alarms.channel.0.url", "nowhere.url"]);
+    wrong("[alarms]\nheartbeat_url = \"http://127.0.0.1:9/hunter2\"\n", &["heartbeat"]);
+    rig.mode("slack.url", 0o644);
+    wrong(slack, &["alarms.channel.0.url", "mode 644"]);
+    rig.mode("slack.url", 0o620);
+    rig.write("rebilld.toml", format!("{sound}{slack}"));
+    let examined = patient.examined();
+    assert_eq!(examined.code, 0, "{:?}", examined.failed());
+    let warned = |row: &&Value| row["result"] == "warn" && row["remedy"] == "chmod go-w slack.url";
+    assert_eq!(examined.rows.iter().filter(warned).count(), 1, "{:?}", examined.rows);
+    rig.ok(&["config", "check"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_refuses_the_keys_is_down_or_is_none() {
     let patient = Patient::new().await;

@@ -33,6 +33,7 @@ const _: () = {
     let _ = (Daemon::start, Daemon::start_under, Home::new, Home::of, BINARY);
     let _ = (Daemon::start_with, Daemon::kill, Daemon::terminate, Daemon::ended, Daemon::pid, Daemon::wrapped, WEBHOOK_SECRET);
     let _ = (Daemon::start, Daemon::freeze, Daemon::thaw, Daemon::is_running, Daemon::said, Gateway::url);
+    let _ = Daemon::interrupt;
 };
 
 /// Asks until there is an answer, at most for so long.
@@ -435,6 +436,11 @@ impl Daemon {
     /// SIGTERM: it ends by itself.
     pub fn terminate(&self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).expect("the daemon can be told");
+    }
+
+    /// SIGINT, as Ctrl-C sends it: it ends by itself, and at the second one at once.
+    pub fn interrupt(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::INT).expect("the daemon can be told");
     }
 
     /// SIGSTOP: it stands still in the middle of whatever it does, and keeps its connections.

@@ -7,7 +7,8 @@ use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
 use crate::app::AppError;
-use crate::config::Loaded;
+use crate::config::{AlarmSecrets, Alarms, Loaded};
+use crate::courier::EndpointError;
 use crate::courier::alarms::Heartbeat;
 use crate::engine::Engine;
 use crate::http::health::STUCK;
@@ -16,6 +17,12 @@ use crate::store::Database;
 
 /// A database that takes longer does not answer; and so much may a ping take.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// `None`: the config names none.
+pub(crate) fn heartbeat(settings: &Alarms, secrets: &AlarmSecrets) -> Result<Option<Heartbeat>, EndpointError> {
+    let url = secrets.heartbeat.as_ref();
+    url.map(|url| Heartbeat::new(url, settings.heartbeat_allow_private, PATIENCE)).transpose()
+}
 
 /// Asks `heartbeat_url` while the dispatch loop turns and the database answers.
 pub struct Pinger {
@@ -31,9 +38,8 @@ impl Pinger {
     /// # Errors
     /// Its secret cannot be read, or is no URL that may be asked.
     pub fn of(loaded: &Loaded, engine: &Arc<Engine>, database: &Arc<Database>) -> Result<Option<Self>, AppError> {
-        let Some(url) = loaded.alarm_secrets()?.heartbeat else { return Ok(None) };
         let settings = &loaded.settings.alarms;
-        let heartbeat = Heartbeat::new(&url, settings.heartbeat_allow_private, PATIENCE)?;
+        let Some(heartbeat) = heartbeat(settings, &loaded.alarm_secrets()?)? else { return Ok(None) };
         let (engine, database) = (Arc::clone(engine), Arc::clone(database));
         Ok(Some(Self { heartbeat, every: settings.heartbeat_every, engine, database }))
     }

@@ -4,7 +4,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use super::Report;
-use crate::config::{Loaded, Problem, SecretSource, Secrets};
+use crate::app::receiver_problems;
+use crate::config::{Loaded, Problem, Secrets};
 
 pub(super) fn problems(report: &mut Report, problems: Vec<Problem>) {
     all_wrong(report, "config", problems, "put it right; `rebilld config reference` explains each key");
@@ -47,22 +48,19 @@ pub(super) fn config(report: &mut Report, loaded: &Loaded, mut found: Vec<Proble
     }
 }
 
-/// What can be read of them is used further on.
-pub(super) fn secrets(report: &mut Report, loaded: &Loaded) -> Secrets {
-    let (secrets, problems) = loaded.secrets_in_spite();
+/// What can be read of them is used further on. `tls`: there are roots, without which nobody could be told in any case.
+pub(super) fn secrets(report: &mut Report, loaded: &Loaded, tls: bool) -> Secrets {
+    let (secrets, mut problems) = loaded.secrets_in_spite();
+    if tls {
+        problems.extend(receiver_problems(loaded, &secrets));
+    }
     let sound = problems.is_empty();
     let remedy = "see what is wrong; a secret has a file of mode 0600 or 0640, or is a systemd credential";
     all_wrong(report, "secrets", problems, remedy);
-    let settings = &loaded.settings;
-    let keys = settings.accounts.values().flat_map(|account| [&account.imp_key, &account.imp_secret]);
-    let sources = keys.chain(settings.webhooks.iter().map(|webhook| &webhook.secret));
-    for source in sources {
-        if let SecretSource::File(path) = source {
-            guarded(report, path);
-        }
-    }
+    loaded.secret_files().into_iter().for_each(|path| guarded(report, path));
     if sound {
-        let count = secrets.accounts.len() * 2 + secrets.webhooks.len();
+        let (of_alarms, _) = loaded.alarm_secrets_in_spite();
+        let count = secrets.accounts.len() * 2 + secrets.webhooks.len() + of_alarms.count();
         report.ok("secrets", "", format!("{count} can be read, and not by everybody"));
     }
     secrets
