@@ -78,6 +78,7 @@ async fn a_standby_that_lacks_commits_is_held_when_it_is_promoted() {
     // a hold is read a second later at the latest, and whoever is started anew finds it
     world.kill_replica(0);
     world.start_replica(0);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
     until("what was on its way is done", world::PATIENCE, async || world.is_settled().then_some(())).await;
     let posts = world.gateway.charges();
     let open = world.number("SELECT count(*) AS n FROM charges").await;

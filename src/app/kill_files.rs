@@ -22,11 +22,12 @@ const AT_A_TIME: usize = 8;
 pub struct KillFiles {
     path: PathBuf,
     turns: Arc<Semaphore>,
+    patience: Duration,
 }
 
 impl KillFiles {
     pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), turns: Arc::new(Semaphore::new(AT_A_TIME)) }
+        Self { path: path.to_owned(), turns: Arc::new(Semaphore::new(AT_A_TIME)), patience: PATIENCE }
     }
 
     /// The file that stops one account.
@@ -66,32 +67,34 @@ impl KillFiles {
 
     /// What stops all accounts; `None`: nothing does.
     pub async fn stops_all(&self) -> Option<String> {
-        look(&self.turns, vec![self.path.clone()]).await
+        self.look(vec![self.path.clone()]).await
+    }
+
+    /// Looks for files; what stops sends, if anything does. A disk that hangs must not hang the gate.
+    async fn look(&self, paths: Vec<PathBuf>) -> Option<String> {
+        let shown = paths.first().map(|path| path.display().to_string()).unwrap_or_default();
+        let looking = async {
+            let turn = Arc::clone(&self.turns).acquire_owned().await.ok()?;
+            let looking = tokio::task::spawn_blocking(move || {
+                let found = paths.iter().find_map(|path| found(path));
+                drop(turn);
+                found
+            });
+            looking.await.ok()
+        };
+        match tokio::time::timeout(self.patience, looking).await {
+            Ok(Some(found)) => found,
+            Ok(None) | Err(_) => {
+                Some(format!("whether the kill file {shown} exists cannot be told: its directory does not answer"))
+            }
+        }
     }
 }
 
 #[async_trait]
 impl KillSwitch for KillFiles {
     async fn stopped(&self, account: &str) -> Option<String> {
-        look(&self.turns, vec![self.path.clone(), self.of(account)]).await
-    }
-}
-
-/// Looks for files; what stops sends, if anything does. A disk that hangs must not hang the gate.
-async fn look(turns: &Arc<Semaphore>, paths: Vec<PathBuf>) -> Option<String> {
-    let shown = paths.first().map(|path| path.display().to_string()).unwrap_or_default();
-    let looking = async {
-        let turn = Arc::clone(turns).acquire_owned().await.ok()?;
-        let looking = tokio::task::spawn_blocking(move || {
-            let found = paths.iter().find_map(|path| found(path));
-            drop(turn);
-            found
-        });
-        looking.await.ok()
-    };
-    match tokio::time::timeout(PATIENCE, looking).await {
-        Ok(Some(found)) => found,
-        Ok(None) | Err(_) => Some(format!("whether the kill file {shown} exists cannot be told: its directory does not answer")),
+        self.look(vec![self.path.clone(), self.of(account)]).await
     }
 }
 
@@ -138,7 +141,9 @@ mod tests {
     #[tokio::test]
     async fn a_burst_of_looks_at_a_directory_that_answers_stops_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        let files = KillFiles::new(&directory.path().join("kill"));
+        // what is slow here is the machine, with other tests
+        let patience = Duration::from_secs(30);
+        let files = KillFiles { patience, ..KillFiles::new(&directory.path().join("kill")) };
         let looks = futures::future::join_all((0..20 * AT_A_TIME).map(|_| files.stopped("main"))).await;
         assert_eq!(looks.into_iter().flatten().next(), None);
     }

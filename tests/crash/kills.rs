@@ -11,7 +11,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor, Row};
 
 use super::lives::{MORE, World, changes};
-use crate::processes::{Daemon, until, within};
+use crate::processes::{Daemon, is_locked_out, until, within};
 
 /// For whatever only has to happen, on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(200);
@@ -204,7 +204,7 @@ impl World {
             return false;
         }
         let (status, said) = (daemon.ended(PATIENCE).await, daemon.said());
-        let in_its_start = status.code() == Some(69) && !said.contains(UP);
+        let in_its_start = (status.code() == Some(69) || is_locked_out(status, &said)) && !said.contains(UP);
         assert!(in_its_start, "{}, seed {}: a daemon has ended by itself, {status}: {said}", self.name, self.seed);
         true
     }
@@ -245,15 +245,15 @@ impl World {
         let mut witness = PgConnection::connect(url).await.expect("the server is up");
         let others = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
             AND backend_type = 'client backend' ORDER BY (state = 'active') DESC, (xact_start IS NOT NULL) DESC, state_change DESC";
-        // whoever is at work just now; a daemon that has just started may have none yet
-        let pid = until("a daemon has a connection", PATIENCE, async || {
-            let rows = witness.fetch_all(others).await.expect("the server's own tables");
-            rows.first().map(|row| row.get::<i32, _>("pid"))
-        });
-        signal(pid.await.unsigned_abs(), Signal::KILL);
-        // the server ends everybody, the witness too, and replays its log
-        until("the server ends all connections", PATIENCE, async || witness.execute("SELECT 1").await.is_err().then_some(()))
-            .await;
+        // whoever is at work just now; a daemon that has just started may have none yet, and who is chosen may be gone a moment later
+        until("the server ends all connections", PATIENCE, async || {
+            // it may have ended them just now
+            let Ok(rows) = witness.fetch_all(others).await else { return Some(()) };
+            signal(rows.first()?.get::<i32, _>("pid").unsigned_abs(), Signal::KILL);
+            // the server ends everybody, the witness too, and replays its log
+            within(DRAINING, async || witness.execute("SELECT 1").await.is_err().then_some(())).await
+        })
+        .await;
         let back = async || match PgConnection::connect(url).await {
             Ok(connection) => connection.close().await.ok(),
             Err(_) => None,

@@ -41,7 +41,7 @@ async fn it_is_ready_once_it_may_charge_and_not_while_everybody_is_stopped() {
 #[tokio::test]
 async fn while_it_drains_it_lives_and_is_not_ready() {
     let mut rig = Rig::new(None).listens();
-    rig.spoil(vec![Fault::DelayAfter { millis: 4_000 }], None);
+    rig.spoil(vec![Fault::DelayAfter { millis: 15_000 }], None);
     rig.insert(1).await;
     let mut daemon = Daemon::start(&rig.home, "daemon");
     let address = rig.address().await;

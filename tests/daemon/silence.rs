@@ -13,7 +13,7 @@ async fn over_a_wire() -> (Rig, Wire, Daemon) {
     let wire = Wire::to(server.parse().expect("an address")).await;
     let mut rig = Rig::new(Some(&database.url));
     let url = format!("postgres://postgres@{}/{name}", wire.address);
-    rig.home.layer("wire", &format!("[database]\nurl = \"{url}\"\nanswer_timeout = \"2s\"\n"));
+    rig.home.layer("wire", &format!("[database]\nurl = \"{url}\"\nanswer_timeout = \"5s\"\n"));
     let daemon = Daemon::start(&rig.home, "daemon");
     rig.insert(3).await;
     rig.until_paid(3).await;

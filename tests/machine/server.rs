@@ -45,7 +45,7 @@ pub async fn is_restarted_and_falls_silent() {
     let mut server = Server::start(&[]);
     let database = server.database().await;
     let mut world = World::new("PostgreSQL out of reach", Some(&database.url), 130).await;
-    world.home.layer("patience", "[database]\nanswer_timeout = \"2s\"\n");
+    world.home.layer("patience", "[database]\nanswer_timeout = \"5s\"\n");
     let mut daemon: Daemon = world.start();
     world.more_posts(10).await;
     server.restart();

@@ -1,5 +1,9 @@
 //! What a command supposes, and what its examples stand for: `4711` is a charge that is there, `HASH` the one that was shown.
 
+use jiff::ToSpan;
+use jiff::tz::TimeZone;
+use rebilld::ports::clock::Clock;
+use rebilld::time::SystemClock;
 use serde_json::Value;
 
 use crate::page::{Command, Page, is_sql};
@@ -52,6 +56,11 @@ pub async fn prepare(world: &mut World, page: &Page, command: &Command) -> Strin
     if starts("rebilld hold release") {
         // the hour that it waits for has passed
         world.sql("UPDATE settings SET held_at = 1 WHERE held_at IS NOT NULL").await;
+    }
+    if starts("rebilld subscriptions price") {
+        // a price begins with a period that is not opened yet, whenever this is run
+        let today = SystemClock::new().now().to_zoned(TimeZone::UTC).date();
+        return line.replace("2027-01-01", &(today + 3.months()).to_string());
     }
     if starts("rebilld takeover") {
         return takeover(world, &line).await;

@@ -12,9 +12,9 @@ use super::rig::options;
 use crate::support::postgres;
 use crate::wire::Wire;
 
-const BOUND: Duration = Duration::from_secs(1);
+const BOUND: Duration = Duration::from_secs(3);
 /// No test waits so long for the bound: a machine that is busy with other tests is slow, not silent.
-const FAR: Duration = Duration::from_secs(8);
+const FAR: Duration = Duration::from_secs(30);
 
 const ADD: Statement = Statement::same("add", "INSERT INTO things (id) VALUES (1)");
 const COUNT: Statement = Statement::same("count", "SELECT count(*) AS n FROM things");
@@ -27,13 +27,14 @@ async fn over_a_wire() -> (Database, Wire) {
     let (server, name) = place.split_once('/').unwrap();
     let wire = Wire::to(server.parse().unwrap()).await;
     let url = format!("postgres://postgres@{}/{name}", wire.address);
-    let options = OpenOptions { answer_within: BOUND, ..options() };
-    let open = Database::open(&url, options).await.unwrap();
-    open.begin_write().await.unwrap().query(&COUNT, &[]).await.unwrap_err();
-    open.begin_write().await.unwrap().commit().await.unwrap();
-    let mut tx = open.begin_write().await.unwrap();
+    // what only prepares the test is in no hurry
+    let patient = Database::open(&database.url, options()).await.unwrap();
+    let mut tx = patient.begin_write().await.unwrap();
     tx.execute(&MAKE, &[]).await.unwrap();
     tx.commit().await.unwrap();
+    patient.close().await;
+    let options = OpenOptions { answer_within: BOUND, ..options() };
+    let open = Database::open(&url, options).await.unwrap();
     let mut all = Vec::new();
     for _ in 0..4 {
         all.push(open.begin_write().await.unwrap());
@@ -42,6 +43,10 @@ async fn over_a_wire() -> (Database, Wire) {
         tx.commit().await.unwrap();
     }
     (open, wire)
+}
+
+async fn count(open: &Database) -> i64 {
+    open.read(&COUNT, &[]).await.unwrap()[0].int("n").unwrap()
 }
 
 async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
@@ -89,13 +94,18 @@ async fn a_commit_without_an_answer_is_unknown_and_may_have_been_made() {
     assert!(why.contains("commit") && why.contains("unknown"), "{why}");
     assert!(took >= BOUND, "{took:?}");
     // only the database knows
-    assert_eq!(open.read(&COUNT, &[]).await.unwrap()[0].int("n").unwrap(), 1, "it was made");
+    let made = async {
+        while count(&open).await != 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(FAR, made).await.expect("it was made");
 
     let mut tx = open.begin_write().await.unwrap();
     tx.execute(&ADD, &[]).await.unwrap();
     wire.falls_silent(false);
     unavailable(timed(tx.commit()).await.0);
-    assert_eq!(open.read(&COUNT, &[]).await.unwrap()[0].int("n").unwrap(), 1, "and this one was not, for the same error");
+    assert_eq!(count(&open).await, 1, "and this one was not, for the same error");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,11 +12,13 @@ use rebilld::domain::proof::Books;
 use rebilld::gateway::sandbox::{FaultPlan, LedgerSnapshot};
 use rebilld::ports::clock::Clock;
 use rebilld::store::codec::Row;
+use rebilld::store::db::Fault;
 use rebilld::store::sql::Statement;
 use rebilld::store::{Database, OpenError, OpenOptions};
 use rebilld::time::SystemClock;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tokio::net::TcpSocket;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_rebilld");
 /// Signs webhooks in tests, and nothing else.
@@ -33,7 +35,7 @@ const _: () = {
     let _ = (Daemon::start, Daemon::start_under, Home::new, Home::of, BINARY);
     let _ = (Daemon::start_with, Daemon::kill, Daemon::terminate, Daemon::ended, Daemon::pid, Daemon::wrapped, WEBHOOK_SECRET);
     let _ = (Daemon::start, Daemon::freeze, Daemon::thaw, Daemon::is_running, Daemon::said, Gateway::url);
-    let _ = Daemon::interrupt;
+    let _ = (Daemon::interrupt, is_locked_out);
 };
 
 /// Asks until there is an answer, at most for so long.
@@ -59,13 +61,20 @@ pub struct Gateway {
     child: Option<Child>,
     pub address: SocketAddr,
     pub ledger_file: PathBuf,
+    /// Bound, and listening to nobody: while the sandbox is down no other test is given its port.
+    _port: TcpSocket,
 }
 
 impl Gateway {
     pub fn start(directory: &Path) -> Self {
         let ledger_file = directory.join("ledger.jsonl");
-        let (child, address) = sandbox("127.0.0.1:0", &ledger_file);
-        Self { child: Some(child), address, ledger_file }
+        let port = TcpSocket::new_v4().expect("a socket");
+        port.set_reuseaddr(true).expect("a port may be shared with who listens on it");
+        port.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        let address = port.local_addr().expect("its address");
+        let (child, bound) = sandbox(&address.to_string(), &ledger_file);
+        assert_eq!(bound, address);
+        Self { child: Some(child), address, ledger_file, _port: port }
     }
 
     pub fn url(&self) -> String {
@@ -260,7 +269,14 @@ impl Home {
 
     /// Runs a command of the operator's to its end.
     pub fn command(&self, arguments: &[&str]) -> Output {
-        self.rebilld(arguments).output().expect("rebilld can be run")
+        let mut output = self.rebilld(arguments).output().expect("rebilld can be run");
+        for _ in 0..PATIENT {
+            if !is_locked_out(output.status, &String::from_utf8_lossy(&output.stderr)) {
+                break;
+            }
+            output = self.rebilld(arguments).output().expect("rebilld can be run");
+        }
+        output
     }
 
     /// What a command says as JSON.
@@ -289,7 +305,14 @@ impl Home {
     pub async fn sql(&self, text: &str) -> Vec<Row> {
         let database = self.open().await;
         let text: &'static str = Box::leak(text.to_owned().into_boxed_str());
-        let mut tx = database.begin_write().await.expect("a transaction");
+        let mut tx = database.begin_write().await;
+        for _ in 0..PATIENT {
+            if !matches!(tx, Err(Fault::Busy(_))) {
+                break;
+            }
+            tx = database.begin_write().await;
+        }
+        let mut tx = tx.expect("a transaction");
         let rows = tx.query(&Statement::same("by hand", text), &[]).await.expect("the operator's SQL is accepted");
         tx.commit().await.expect("a commit");
         database.close().await;
@@ -302,6 +325,11 @@ impl Home {
         database.close().await;
         books
     }
+}
+
+/// Whether a program has not even opened a SQLite file that others write to without a pause: it has done nothing, and may be run again.
+pub fn is_locked_out(status: ExitStatus, said: &str) -> bool {
+    status.code() == Some(75) && said.contains("another program has held the database file for")
 }
 
 fn private(path: &Path, text: &str) {
