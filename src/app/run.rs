@@ -42,6 +42,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     let variable = |name| sources.environment.get(name);
     crash::arm(variable(crash::KILL_AT), variable(crash::TELL)).map_err(AppError::Internal)?;
     crash::arm_helper(variable(crash::BREAK));
+    crash::arm_stall(variable(crash::STALL));
     // from now on it means "read the config again", and no longer the end
     let hangup = listen_for(SignalKind::hangup())?;
     // and this one "send nothing any more"

@@ -16,6 +16,7 @@ use super::open::Opening;
 use super::rates::MEASURED_EVERY;
 use super::{AccountRuntime, Engine, missed};
 use crate::domain::charge::AccountId;
+use crate::ports::crash;
 use crate::ports::store::{Delivery, NextDue, StoreError};
 
 /// Interrupted sends are adopted this often.
@@ -102,6 +103,7 @@ impl Loop {
     async fn turn(&mut self) {
         let engine = Arc::clone(&self.engine);
         loop {
+            crash::stall().await;
             engine.pulse.step(Duration::ZERO);
             while let Some(done) = self.flights.try_join_next() {
                 self.landed(done);

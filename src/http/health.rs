@@ -163,8 +163,9 @@ async fn look(engine: &Engine) -> Readiness {
     let word = |(name, stop): (String, Option<NotBegun>)| {
         let word = match stop {
             Some(NotBegun::Killed) => "kill switch on",
-            Some(NotBegun::Held) => "on hold",
+            // without one there is no audit either, and until that an account is on hold
             _ if no_token(&name) => "no access token",
+            Some(NotBegun::Held) => "on hold",
             // what an operator has still to do, or has done on purpose, is no fault of this process
             Some(NotBegun::Paused) => "paused",
             Some(NotBegun::Unarmed) => "not armed",

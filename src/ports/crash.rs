@@ -11,13 +11,17 @@ pub const TELL: &str = "TELL_REBILLD_POINTS";
 
 /// Names a helper of the daemon, which panics as soon as it runs.
 pub const BREAK: &str = "BREAK_REBILLD_HELPER";
+/// Names a file: while it is there the dispatch loop stands still, and everything else of the process goes on.
+pub const STALL: &str = "STALL_REBILLD_LOOP";
 
 #[cfg(debug_assertions)]
 mod armed {
     use std::fs::File;
     use std::io::Write;
+    use std::path::PathBuf;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
 
     struct Plan {
         point: String,
@@ -28,6 +32,19 @@ mod armed {
 
     static PLAN: OnceLock<Plan> = OnceLock::new();
     static BROKEN: OnceLock<String> = OnceLock::new();
+    static STALL: OnceLock<PathBuf> = OnceLock::new();
+
+    pub fn arm_stall(file: Option<&str>) {
+        if let Some(file) = file {
+            let _ = STALL.set(file.into());
+        }
+    }
+
+    pub async fn stall() {
+        while STALL.get().is_some_and(|file| file.exists()) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
 
     pub fn arm_helper(name: Option<&str>) {
         if let Some(name) = name {
@@ -87,6 +104,21 @@ pub fn arm_helper(name: Option<&str>) {
     armed::arm_helper(name);
     #[cfg(not(debug_assertions))]
     let _ = name;
+}
+
+/// From now on this file stops the dispatch loop. A release build cannot be armed.
+pub fn arm_stall(file: Option<&str>) {
+    #[cfg(debug_assertions)]
+    armed::arm_stall(file);
+    #[cfg(not(debug_assertions))]
+    let _ = file;
+}
+
+/// The dispatch loop turns: here it stands still for as long as it is told to.
+#[inline]
+pub async fn stall() {
+    #[cfg(debug_assertions)]
+    armed::stall().await;
 }
 
 /// A helper of the daemon begins: here it panics if it is the one that is to break.

@@ -6,6 +6,7 @@ use rebilld::ports::clock::Clock;
 use rebilld::time::SystemClock;
 use serde_json::Value;
 
+use crate::metrics::until_counted;
 use crate::processes::{Daemon, until};
 use crate::rig::{Rig, SOON};
 
@@ -83,13 +84,17 @@ async fn a_charge_too_large_is_not_sent_and_a_changed_one_voids_the_approval() {
 
 #[tokio::test]
 async fn too_many_declines_pause_the_account_until_an_operator_releases_it() {
-    let mut rig = rig("decline_rate = 0.5\nsample = 6\nday_from = 1000000");
+    let mut rig = rig("decline_rate = 0.5\nsample = 6\nday_from = 1000000").listens();
     rig.insert(40).await;
     rig.home.sql("UPDATE subscriptions SET customer_uid = replace(customer_uid, 'good', 'limit')").await;
     let _daemon = Daemon::start(&rig.home, "daemon");
     until("the account is paused", SOON, async || (rig.status("account main")["state"] == "paused").then_some(())).await;
     let why = rig.status("account main")["why"].as_str().unwrap_or_default().to_owned();
     assert!(why.contains("first tries in the last hour were declined"), "{why}");
+    let address = rig.address().await;
+    for told in ["rebilld_paused", "rebilld_paused_by_rates"] {
+        until_counted(address, &format!("{told}{{account=\"main\"}}"), 1.0).await;
+    }
     rig.done(&["hold", "release", "--account", "main", "--reason", "the cards were test cards"]);
     until("it goes on", SOON, async || (rig.status("account main")["state"] != "paused").then_some(())).await;
 }

@@ -11,6 +11,7 @@ use rebilld::store::{Database, OpenOptions};
 use rebilld::time::SystemClock;
 
 use crate::ask::{get, get_with, until_says};
+use crate::metrics::until_counted;
 use crate::processes::{Daemon, until};
 use crate::rig::{Rig, SOON};
 use crate::support::postgres;
@@ -36,6 +37,29 @@ async fn it_is_ready_once_it_may_charge_and_not_while_everybody_is_stopped() {
     assert_eq!(get(address, "/livez").status, 200);
     daemon.terminate();
     assert!(daemon.ended(SOON).await.success());
+}
+
+#[tokio::test]
+async fn it_is_not_ready_while_the_gateway_refuses_its_keys() {
+    let rig = Rig::new(None).listens();
+    let secret = rig.home.path("secret");
+    let right = std::fs::read_to_string(&secret).expect("the secret");
+    std::fs::write(&secret, "another-secret").expect("a wrong one");
+    let daemon = Daemon::start(&rig.home, "daemon");
+    let address = rig.address().await;
+    rig.until_logged("rebilld is up").await;
+    let refused = r#"rebilld_token_refused{account="main"}"#;
+    until_counted(address, refused, 1.0).await;
+    let said = until_says(address, "/readyz", 503).await.json();
+    assert_eq!((&said["state"], &said["accounts"]["main"]), (&"no account can be charged for".into(), &"no access token".into()));
+    assert_eq!(get(address, "/livez").status, 200, "a restart of the daemon rights no key");
+    daemon.kill();
+    std::fs::write(&secret, right).expect("the right one");
+    let _daemon = Daemon::start(&rig.home, "daemon");
+    let before = address;
+    let address = until("it listens again", SOON, async || Some(rig.address().await).filter(|now| *now != before)).await;
+    let said = until_says(address, "/readyz", 200).await.json();
+    assert_eq!(said["accounts"]["main"], "ok");
 }
 
 #[tokio::test]

@@ -8,11 +8,13 @@ use rebilld::gateway::sandbox::PaymentStatus;
 use rebilld::ports::clock::Clock;
 use rebilld::ports::metrics::list::{self, METRICS};
 use rebilld::time::SystemClock;
+use rustix::process::Signal;
 
 use crate::alarms::listened_to;
 use crate::ask::{get, get_with, until_says};
 use crate::ear::Ear;
 use crate::exposition::{Exposition, read};
+use crate::notify::tell;
 use crate::processes::{Daemon, until};
 use crate::rig::{Rig, SOON};
 use crate::support::postgres;
@@ -30,7 +32,7 @@ fn scrape(address: SocketAddr) -> Exposition {
 }
 
 /// Until a sample that this process counts has come to a value.
-async fn until_counted(address: SocketAddr, sample: &str, value: f64) {
+pub async fn until_counted(address: SocketAddr, sample: &str, value: f64) {
     until(&format!("{sample} is {value}"), SOON, async || (scrape(address).get(sample)? >= value).then_some(())).await;
 }
 
@@ -139,6 +141,35 @@ async fn every_metric_is_told_by_a_daemon_that_has_charged_on_sqlite() {
 async fn every_metric_is_told_by_a_daemon_that_has_charged_on_postgres() {
     let database = postgres::database().await;
     tells_all_of_them(Some(&database.url)).await;
+}
+
+/// Alerts hang on these: each is 1 while it is pulled, and what waits behind them is told.
+#[tokio::test]
+async fn each_brake_is_told_while_it_is_pulled() {
+    let mut rig = Rig::new(None).listens();
+    rig.home.layer("fuse", "[accounts.main.fuse]\namount = 5000\n");
+    rig.insert(3).await;
+    rig.home.sql("UPDATE subscriptions SET amount = 1000000 WHERE external_ref = 'sub-1'").await;
+    let daemon = Daemon::start(&rig.home, "daemon");
+    let address = rig.address().await;
+    rig.until_logged("rebilld is up").await;
+    let of_main = |metric: &str| format!("{metric}{{account=\"main\"}}");
+    until_counted(address, &of_main("rebilld_fuse_blown"), 1.0).await;
+    until_counted(address, &of_main("rebilld_due_charges"), 1.0).await;
+    until_counted(address, &of_main("rebilld_oldest_due_age_seconds"), 1.0).await;
+    let why = "a test of what is told";
+    rig.done(&["kill", "on", "--reason", why]);
+    rig.done(&["hold", "set", "--reason", why]);
+    std::fs::write(rig.home.files.last().expect("a config"), "nonsense = 1\n").expect("the config is written");
+    tell(&daemon, Signal::HUP);
+    until_counted(address, "rebilld_config_refused", 1.0).await;
+    for brake in ["rebilld_killed", "rebilld_hold"] {
+        until_counted(address, &of_main(brake), 1.0).await;
+    }
+    let told = scrape(address);
+    for other in ["paused", "paused_by_rates", "breaker_open", "token_refused"] {
+        assert_eq!(told.value(&of_main(&format!("rebilld_{other}"))), 0.0, "{other} was not pulled");
+    }
 }
 
 #[tokio::test]

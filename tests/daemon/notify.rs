@@ -1,13 +1,16 @@
 //! What a daemon tells the service manager that started it, heard on a socket as systemd's.
 
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 
 use rebilld::ports::clock::Clock;
+use rebilld::ports::crash::STALL;
 use rebilld::store::sql::Statement;
 use rebilld::store::{Database, OpenOptions};
 use rebilld::time::SystemClock;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::ask::{get, until_says};
 use crate::processes::{Daemon, until};
 use crate::rig::{Rig, SOON};
 use crate::support::postgres;
@@ -30,6 +33,13 @@ impl Manager {
     /// Starts a daemon that is to ping at least this often.
     fn start(&self, rig: &Rig, watchdog_micros: &str) -> Daemon {
         Daemon::start_under(&rig.home, "daemon", &[("NOTIFY_SOCKET", &self.path), ("WATCHDOG_USEC", watchdog_micros)])
+    }
+
+    /// The same, whose loop stands still while there is a file.
+    fn start_with_a_stop(&self, rig: &Rig, watchdog_micros: &str, file: &Path) -> Daemon {
+        let stop = file.to_str().expect("a path");
+        let variables = [("NOTIFY_SOCKET", self.path.as_str()), ("WATCHDOG_USEC", watchdog_micros), (STALL, stop)];
+        Daemon::start_under(&rig.home, "daemon", &variables)
     }
 
     fn listen(&mut self) {
@@ -64,7 +74,7 @@ impl Manager {
     }
 }
 
-fn tell(daemon: &Daemon, signal: Signal) {
+pub fn tell(daemon: &Daemon, signal: Signal) {
     let pid = i32::try_from(daemon.pid()).ok().and_then(Pid::from_raw).expect("a pid");
     kill_process(pid, signal).expect("the daemon can be told");
 }
@@ -115,7 +125,33 @@ async fn a_daemon_that_cannot_start_is_never_ready() {
     assert_eq!(manager.count("WATCHDOG=1"), 0);
 }
 
-/// A stopped process stands for a loop that no longer turns: `engine/pulse.rs` has one that waits for ever.
+/// The loop alone stands still: its helpers, its timers and its listener go on, and none of them feeds the watchdog in its place.
+#[tokio::test]
+async fn a_daemon_whose_loop_is_stuck_is_not_fed_though_it_answers() {
+    let rig = Rig::new(None).listens();
+    let mut manager = Manager::new(&rig);
+    let stop = rig.beside("manager").join("stop");
+    let _daemon = manager.start_with_a_stop(&rig, "1000000", &stop);
+    let address = rig.address().await;
+    manager.until_pinged(3).await;
+    assert_eq!(get(address, "/livez").status, 200);
+    std::fs::write(&stop, "").expect("a file");
+    let stuck = SOON * 3;
+    let live =
+        until("it is said to be stuck", stuck, async || Some(get(address, "/livez")).filter(|live| live.status == 503)).await;
+    assert!(live.body.contains("has not moved for"), "{live:?}");
+    manager.forget();
+    let clock = SystemClock::new();
+    let end = clock.boot() + std::time::Duration::from_secs(3);
+    until("the time of three pings is over", SOON, async || (clock.boot() >= end).then_some(())).await;
+    assert_eq!(manager.count("WATCHDOG=1"), 0);
+    assert_eq!(get(address, "/version").status, 200, "everything else of it is alive");
+    std::fs::remove_file(&stop).expect("it was there");
+    manager.until_pinged(3).await;
+    until_says(address, "/livez", 200).await;
+}
+
+/// The whole process stands still.
 #[tokio::test]
 async fn a_frozen_daemon_is_not_fed_and_a_thawed_one_is() {
     let rig = Rig::new(None);

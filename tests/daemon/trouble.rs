@@ -4,6 +4,7 @@ use std::fs;
 
 use rebilld::ports::crash::BREAK;
 
+use crate::metrics::until_counted;
 use crate::processes::{Daemon, until};
 use crate::refusals::may_mount;
 use crate::rig::{Rig, SOON};
@@ -84,12 +85,13 @@ async fn nothing_is_sent_while_the_state_directory_is_full() {
 
 #[tokio::test]
 async fn a_gateway_that_is_gone_is_shown_left_alone_and_taken_up_again() {
-    let mut rig = Rig::new(None);
+    let mut rig = Rig::new(None).listens();
     let _daemon = Daemon::start(&rig.home, "daemon");
     rig.until_logged("both ledgers agree").await;
     rig.gateway.stop();
     rig.insert(20).await;
     rig.until_logged("sends pause, then a look-up probes it").await;
+    until_counted(rig.address().await, r#"rebilld_breaker_open{account="main"}"#, 1.0).await;
     let shown = async || {
         let rows = rig.home.json(&["kill", "status"]);
         rows.as_array().and_then(|rows| rows.iter().find(|row| row["state"] == "braked").cloned())

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use rebilld::domain::charge::ChargeState;
 use rebilld::http::inbox::{Answer, Inbox, Parts, router};
 use rebilld::ports::clock::Clock;
@@ -25,6 +26,7 @@ const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
 struct Door {
     inbox: Arc<Inbox>,
     metrics: Arc<Metrics>,
+    wake: Wake,
     address: SocketAddr,
     _server: JoinSet<()>,
 }
@@ -33,11 +35,11 @@ impl Door {
     async fn open(world: &World, per_second: u32) -> Self {
         let tokens = [("main".to_owned(), Secret::new(TOKEN))];
         world.db.add_webhook_tokens(&tokens, world.clock.now()).await.unwrap();
-        let metrics = Arc::new(Metrics::default());
+        let (metrics, wake) = (Arc::new(Metrics::default()), Wake::default());
         let inbox = Inbox::new(Parts {
             database: Arc::clone(&world.db),
             clock: Arc::clone(&world.clock) as _,
-            wake: Wake::default(),
+            wake: wake.clone(),
             metrics: Arc::clone(&metrics),
             tag: "sb".parse().unwrap(),
             per_second,
@@ -47,7 +49,7 @@ impl Door {
         let mut server = JoinSet::new();
         let router = router(Arc::clone(&inbox));
         server.spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { inbox, metrics, address, _server: server }
+        Self { inbox, metrics, wake, address, _server: server }
     }
 
     /// The whole answer, as it came.
@@ -347,10 +349,11 @@ async fn webhooks_wait_for_a_database_that_does_not_answer() {
 }
 
 #[tokio::test]
-async fn the_worker_is_rung_and_nothing_is_asked_while_nothing_comes() {
+async fn the_worker_is_rung_once_the_look_up_is_due() {
     let world = in_doubt(Engine::Sqlite, 1).await;
     let door = Door::open(&world, 50).await;
     let uid = ids(&world).await.remove(0);
+    assert!(door.wake.heard().now_or_never().is_none(), "nobody rings while nothing comes");
     let mut keeping = JoinSet::new();
     keeping.spawn(Arc::clone(&door.inbox).keep());
     assert_eq!(door.tell(&uid).await, 200);
@@ -360,4 +363,5 @@ async fn the_worker_is_rung_and_nothing_is_asked_while_nothing_comes() {
         }
     };
     tokio::time::timeout(Duration::from_secs(20), moved).await.expect("it is taken up by itself");
+    tokio::time::timeout(Duration::from_secs(20), door.wake.heard()).await.expect("the worker is rung");
 }
