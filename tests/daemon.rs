@@ -52,6 +52,8 @@ mod silence;
 mod support;
 #[path = "daemon/takeover.rs"]
 mod takeover;
+#[path = "daemon/terminal.rs"]
+mod terminal;
 #[path = "daemon/trouble.rs"]
 mod trouble;
 #[path = "support/wire.rs"]

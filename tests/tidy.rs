@@ -7,6 +7,7 @@ mod tidy {
     pub mod deploy;
     pub mod expand;
     pub mod floors;
+    pub mod guarantees;
     pub mod guards;
     pub mod migrations;
     pub mod rules;
@@ -18,7 +19,7 @@ mod tidy {
 use std::collections::BTreeSet;
 
 use rebilld::domain::alarm::AlarmKind;
-use tidy::{dashboard, deploy, expand, floors, guards, migrations, tree, words};
+use tidy::{dashboard, deploy, expand, floors, guarantees, guards, migrations, tree, words};
 
 fn tidy(wrong: Vec<String>) {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
@@ -52,6 +53,13 @@ fn nothing_banned_is_in_the_code() {
 fn every_guard_that_is_taken_out_stands_where_the_list_says() {
     let tests: String = tree::sources(&["src", "tests"]).into_iter().map(|source| source.code).collect();
     tidy(guards::stale(&tree::read("tests/guards.tsv").expect("the list of guards"), tree::read, &tests));
+}
+
+#[test]
+fn every_guarantee_names_a_test_that_is_there() {
+    let tests: String = tree::sources(&["src", "tests"]).into_iter().map(|source| source.code).collect();
+    let readme = tree::read("README.md").expect("README.md");
+    tidy(guarantees::stale(&readme, |path| tree::root().join(path).exists(), &tests));
 }
 
 #[test]

@@ -47,6 +47,25 @@ impl Rig {
         self.home.sql(&format!("INSERT INTO subscriptions ({columns}) VALUES {}", rows.join(", "))).await;
     }
 
+    /// What the log says of each charge that has become something else, by subscription.
+    fn told_of_changes(&self) -> Vec<(String, String)> {
+        let log = self.home.log("daemon");
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let mut told: Vec<(String, String)> = lines
+            .filter(|line| line["external_ref"].as_str().is_some_and(|name| name.starts_with("of-")))
+            .filter_map(|line| {
+                let to = match line["message"].as_str()? {
+                    "a charge changed state" => line["to"].as_str()?,
+                    "a charge was declined" => "declined",
+                    _ => return None,
+                };
+                Some((line["external_ref"].as_str()?.to_owned(), to.to_owned()))
+            })
+            .collect();
+        told.sort();
+        told
+    }
+
     async fn in_state(&self, state: ChargeState) -> usize {
         self.home.books().await.charges.iter().filter(|charge| charge.state == state).count()
     }
@@ -85,6 +104,9 @@ async fn tells_all_of_them(database: Option<&str>) {
     until("a webhook came in", SOON, async || (scrape(address).sum("rebilld_webhooks_received_total", &[]) >= 1.0).then_some(()))
         .await;
     let told = scrape(address);
+    let good = (0..5).map(|n| (format!("of-good-{n}"), "paid".to_owned()));
+    let others = [("of-insufficient-1", "declined"), ("of-ready-1", "doubt")].map(|(name, to)| (name.to_owned(), to.to_owned()));
+    assert_eq!(rig.told_of_changes(), good.chain(others).collect::<Vec<_>>(), "one line of the log each");
 
     let missing: Vec<&str> = METRICS
         .iter()

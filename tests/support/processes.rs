@@ -35,7 +35,7 @@ const _: () = {
     let _ = (Daemon::start, Daemon::start_under, Home::new, Home::of, BINARY);
     let _ = (Daemon::start_with, Daemon::kill, Daemon::terminate, Daemon::ended, Daemon::pid, Daemon::wrapped, WEBHOOK_SECRET);
     let _ = (Daemon::start, Daemon::freeze, Daemon::thaw, Daemon::is_running, Daemon::said, Gateway::url);
-    let _ = (Daemon::interrupt, is_locked_out);
+    let _ = (Daemon::interrupt, Daemon::start_on, is_locked_out);
 };
 
 /// Asks until there is an answer, at most for so long.
@@ -441,6 +441,14 @@ impl Daemon {
         command.current_dir(home.directory.path()).args(["--mount", "sh", "-ec", script, "sh"]);
         command.arg(rebilld.get_program()).args(rebilld.get_args());
         Self::spawn(command, home.path(&format!("{name}.log")))
+    }
+
+    /// Starts one whose log goes to a file of the caller's, e.g. a terminal's.
+    pub fn start_on(home: &Home, name: &str, errors: File) -> Self {
+        let log = home.path(&format!("{name}.log"));
+        let mut command = home.rebilld(&["run"]);
+        let child = command.stdout(Stdio::null()).stderr(errors).spawn().expect("rebilld can be run");
+        Self { child, log, log_from: 0 }
     }
 
     fn spawn(mut command: Command, log: PathBuf) -> Self {
