@@ -291,6 +291,41 @@ async fn a_disk_without_room() {
     Examined::of(done).is_only(69, "state directory", &["MiB are left", "make room"]);
 }
 
+/// Whoever goes by the machine's clock is told that the daemon does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_not_the_databases() {
+    let libraries = ["x86_64-linux-gnu", "aarch64-linux-gnu"].map(|arch| format!("/usr/lib/{arch}/faketime/libfaketime.so.1"));
+    let Some(library) = libraries.iter().find(|path| std::path::Path::new(path).exists()) else {
+        println!("another clock is not tested here: it takes libfaketime");
+        return;
+    };
+    let patient = Patient::on(Rig::postgres().await).await;
+    let ahead = patient.rig.run_with(&["doctor", "--output", "json"], &[("LD_PRELOAD", library), ("FAKETIME", "+3600")]);
+    let examined = Examined::of(ahead);
+    assert_eq!(examined.code, 0, "{:?}", examined.failed());
+    let clock = examined.rows.iter().find(|row| row["check"] == "clock" && row["subject"] == "database").unwrap();
+    assert_eq!(
+        (&clock["result"], &clock["remedy"]),
+        (&"warn".into(), &"the daemon goes by the database's: have NTP set both".into())
+    );
+    let apart = clock["what"].as_str().and_then(|what| what.strip_prefix("it is ")?.strip_suffix(" s behind this machine's"));
+    let apart: i64 = apart.and_then(|seconds| seconds.parse().ok()).unwrap_or_else(|| panic!("{clock}"));
+    assert!((3500..3700).contains(&apart), "{clock}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_gone_with_a_restart_of_the_machine() {
+    let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let patient = Patient::new().await;
+    let url = format!("sqlite:{}", memory.path().join("rebilld.db").display());
+    patient.rig.ok(&["migrate", "--database", &url]);
+    let examined = Examined::of(patient.rig.run(&["doctor", "--output", "json", "--database", &url]));
+    let disk: Vec<&Value> =
+        examined.rows.iter().filter(|row| row["check"] == "database disk" && row["result"] == "warn").collect();
+    assert_eq!(disk.len(), 1, "{:?}", examined.rows);
+    assert!(disk[0]["what"].as_str().unwrap().contains("gone with a restart of this machine"), "{disk:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_without_authorities_or_with_wrong_zones() {
     let patient = Patient::new().await;
