@@ -101,11 +101,14 @@ async fn a_killed_server_leaves_no_process_though_clients_come_in_all_the_time()
     let mut server = Server::start(&[]);
     let url = server.url("postgres");
     let data = one(&mut PgConnection::connect(&url).await.unwrap(), "SHOW data_directory").await;
+    let data = fs::canonicalize(data).unwrap();
     for kill in 1..=5 {
         let clients: Vec<_> = (0..8).map(|_| tokio::spawn(come_and_go(url.clone()))).collect();
         let coming = "SELECT (count(*) > 2)::text FROM pg_stat_activity WHERE backend_type = 'client backend'";
         let mut witness = PgConnection::connect(&url).await.unwrap();
-        while one(&mut witness, coming).await != "true" {}
+        let come = async { while one(&mut witness, coming).await != "true" {} };
+        tokio::time::timeout(Duration::from_secs(60), come).await.expect("clients come in");
+        assert!(!processes_in(&data).is_empty(), "they can be seen");
         server.kill9();
         assert_eq!(processes_in(&data), Vec::<String>::new(), "after kill {kill}");
         clients.iter().for_each(tokio::task::JoinHandle::abort);
@@ -121,9 +124,9 @@ async fn come_and_go(url: String) {
 }
 
 /// The processes that work in this directory, by what they call themselves.
-fn processes_in(directory: &str) -> Vec<String> {
+fn processes_in(directory: &Path) -> Vec<String> {
     let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
-    let mine = processes.filter(|process| fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == Path::new(directory)));
+    let mine = processes.filter(|process| fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == directory));
     mine.map(|process| fs::read_to_string(process.join("cmdline")).unwrap_or_default().replace('\0', " ")).collect()
 }
 

@@ -89,6 +89,11 @@ impl Report {
     }
 }
 
+/// Certificates of authorities that this machine knows.
+pub fn authorities() -> usize {
+    rustls_native_certs::load_native_certs().certs.len()
+}
+
 /// Looks at everything, the config first. What cannot be looked at because of what was found before is left out.
 pub async fn examine(sources: &Sources) -> Vec<Finding> {
     let mut report = Report::default();

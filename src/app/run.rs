@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::alarms::{self, Lookout, Pinger};
@@ -30,7 +30,7 @@ use crate::ports::store::Store;
 use crate::store::Database;
 use crate::time::SystemClock;
 
-/// A database that does not answer is not waited for longer than this once nothing is under way.
+/// A database that does not answer is not waited for longer than this once everything else has ended.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// A line of the log names so many charges at most.
 const NAMED: usize = 50;
@@ -148,38 +148,55 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     engine.stop();
     // ticks carry nothing, and a config that is half taken is taken at the next start
     drop(helpers);
-    let stop_by = Instant::now() + grace;
     let mut farewell = tokio::spawn(farewell(Arc::clone(&database), Arc::clone(&engine)));
-    let cut_short = tokio::select! {
-        _ = &mut worker => None,
-        () = sleep_until(stop_by) => Some(format!("after {} s", grace.as_secs())),
+    let mut cut_short = tokio::select! {
+        ended = &mut worker => {
+            // one that dies leaves what it had under way, and tells nobody of it
+            if let Err(why) = ended {
+                return Err(AppError::Internal(format!("the worker ended by itself: {why}")));
+            }
+            None
+        }
+        () = sleep(grace) => Some(format!("after {} s", grace.as_secs())),
         _ = interrupt.recv() => Some("at once, by a second SIGINT,".to_owned()),
     };
     let left = engine.under_way();
     worker.abort();
-    if cut_short.is_none() {
-        tokio::select! {
-            _ = &mut farewell => {}
-            () = sleep_until(stop_by.min(Instant::now() + FAREWELL)) => warn!("the database was not told that this daemon stops: it does not answer"),
-            _ = interrupt.recv() => {}
-        }
-    }
-    farewell.abort();
     drop(serving);
     crash::point("stop: ", "drained");
-    // what was not committed by now was not acknowledged either
-    let _ = timeout(FAREWELL, database.close()).await;
-    drop(lock);
-    if let Some(why) = broken {
-        return Err(why);
-    }
-    let Some(why) = cut_short else {
-        info!("rebilld has stopped: nothing is under way");
-        return Ok(());
+    let leave = async {
+        if cut_short.is_none() {
+            let _ = (&mut farewell).await;
+        }
+        farewell.abort();
+        // what was not committed by now was not acknowledged either
+        database.close().await;
     };
-    let some = left.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(" ");
-    warn!(charges = left.len(), merchant_uids = %some, "stopped with charges under way: they are in doubt and will be looked up");
-    Err(AppError::NotDrained { why, charges: left.len() })
+    let has_left = tokio::select! {
+        () = leave => true,
+        () = sleep(FAREWELL) => false,
+        _ = interrupt.recv() => false,
+    };
+    if !has_left {
+        warn!("the database was not told that this daemon stops, or its connections were not closed: it does not answer");
+    }
+    drop(lock);
+    if !left.is_empty() {
+        let some = left.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(" ");
+        warn!(charges = left.len(), merchant_uids = %some, "stopped with charges under way: they are in doubt and will be looked up");
+    }
+    match (broken, cut_short.take()) {
+        (Some(why), _) => Err(why),
+        (None, Some(why)) if !left.is_empty() => Err(AppError::NotDrained { why, charges: left.len() }),
+        (None, Some(why)) => {
+            warn!("stopped {why} before a look-up, an audit or a delivery had ended: it is done again; no charge is under way");
+            Ok(())
+        }
+        (None, None) => {
+            info!("rebilld has stopped: nothing is under way");
+            Ok(())
+        }
+    }
 }
 
 /// Tells the database that this daemon stops. It does without: others find out by themselves, later.

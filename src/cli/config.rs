@@ -7,7 +7,7 @@ use clap::{Subcommand, ValueEnum};
 use super::context::{Context, open_in_spite};
 use super::failure::Failure;
 use super::output::{Output, print_json, say};
-use crate::app::receiver_problems;
+use crate::app::{doctor, receiver_problems};
 use crate::config::{ConfigErrors, reference};
 
 #[derive(Debug, Subcommand)]
@@ -60,7 +60,7 @@ async fn check(context: &Context) -> Result<(), Failure> {
     problems.extend(loaded.runnable().err().map(|errors| errors.0).unwrap_or_default());
     let (secrets, unreadable) = loaded.secrets_in_spite();
     problems.extend(unreadable);
-    problems.extend(receiver_problems(&loaded, &secrets));
+    problems.extend(receiver_problems(&loaded, &secrets, doctor::authorities() > 0));
     // a config can be checked where its database is not, or not yet
     let rows = match open_in_spite(context).await {
         Ok(database) => Some(database.plan_rows().await?.rows),

@@ -13,6 +13,7 @@ use super::breaker::{Failing, Passage};
 use super::limits::{GATE, brake_name};
 use super::look::{History, kept};
 use super::record::note;
+use super::under_way::UnderWay;
 use super::{AccountRuntime, Engine, InForce};
 use crate::domain::attempt::{Attempt, IdNumber, MerchantUid, Send};
 use crate::domain::charge::Charge;
@@ -222,6 +223,8 @@ impl Engine {
                 return self.give_back(token, &charges).await;
             }
         };
+        // from before the COMMIT on: a stop that cannot wait has to name whatever may be open
+        let under_way: Vec<UnderWay<'_>> = intents.iter().map(|intent| self.under_way.begin(&intent.merchant_uid)).collect();
         let before = self.clock.boot();
         let begin = Begin { newest: self.newest_seen(), ..batch_of(&in_force, account, token, now, intents) };
         let zones: Vec<Option<TimeZone>> = charges.iter().map(|claimed| in_force.zone_with_hours(claimed)).collect();
@@ -243,9 +246,11 @@ impl Engine {
         };
         let mut sends = FuturesUnordered::new();
         let mut refused = Vec::new();
-        for ((claimed, zone), begun) in charges.into_iter().zip(zones).zip(begun.attempts) {
+        for (((claimed, zone), begun), under_way) in charges.into_iter().zip(zones).zip(begun.attempts).zip(under_way) {
             match begun {
-                Ok(attempt) => sends.push(self.send(account, token, claimed_at, claimed.charge, attempt, marked, zone)),
+                Ok(attempt) => {
+                    sends.push(self.send(account, token, claimed_at, claimed.charge, attempt, marked, zone, under_way))
+                }
                 Err(why) => refused.push((claimed, why)),
             }
         }
@@ -305,10 +310,10 @@ impl Engine {
         attempt: DurableAttempt,
         marked: Result<(), &'static str>,
         zone: Option<TimeZone>,
+        _until_recorded: UnderWay<'_>,
     ) {
         let (send, id_number, begun_at) = (attempt.send(), attempt.id_number(), attempt.begun_at());
         let customer_uid = attempt.customer_uid().to_owned();
-        let _under_way = self.under_way.begin(&charge.base.number(id_number));
         become_sent(&mut charge, &attempt);
         let permit = account.limits.permits.acquire().await;
         // behind an open breaker there is nothing to wait for

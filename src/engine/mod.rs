@@ -184,7 +184,7 @@ pub struct Engine {
     missed: missed::MissedWatch,
     witness: witness::Witness,
     stopping: AtomicBool,
-    under_way: under_way::UnderWay,
+    under_way: under_way::AllUnderWay,
     audit_wanted: AtomicBool,
 }
 
@@ -250,7 +250,7 @@ impl Engine {
             missed: missed::MissedWatch::default(),
             witness: witness::Witness::default(),
             stopping: AtomicBool::new(false),
-            under_way: under_way::UnderWay::default(),
+            under_way: under_way::AllUnderWay::default(),
             audit_wanted: AtomicBool::new(false),
         })
     }

@@ -1,4 +1,4 @@
-//! What this process has sent, or is about to send, and not recorded yet: what a stop that cannot wait leaves in doubt.
+//! What this process may have sent and has not recorded yet: what a stop that cannot wait leaves in doubt.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -6,13 +6,14 @@ use std::sync::{Mutex, PoisonError};
 use crate::domain::attempt::MerchantUid;
 
 #[derive(Debug, Default)]
-pub(crate) struct UnderWay(Mutex<BTreeSet<String>>);
+pub(crate) struct AllUnderWay(Mutex<BTreeSet<String>>);
 
-impl UnderWay {
+impl AllUnderWay {
     /// From here on, until what comes back is dropped.
-    pub fn begin(&self, id: &MerchantUid) -> Begun<'_> {
-        self.set(|all| all.insert(id.as_str().to_owned()));
-        Begun { all: self, id: id.as_str().to_owned() }
+    pub fn begin(&self, id: &MerchantUid) -> UnderWay<'_> {
+        let id = id.as_str().to_owned();
+        self.set(|all| all.insert(id.clone()));
+        UnderWay { all: self, id }
     }
 
     /// In the order of their names.
@@ -25,12 +26,13 @@ impl UnderWay {
     }
 }
 
-pub(crate) struct Begun<'a> {
-    all: &'a UnderWay,
+/// One send, from before its intent is committed until its outcome is recorded.
+pub(crate) struct UnderWay<'a> {
+    all: &'a AllUnderWay,
     id: String,
 }
 
-impl Drop for Begun<'_> {
+impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.all.set(|all| all.remove(&self.id));
     }

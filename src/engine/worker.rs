@@ -95,7 +95,12 @@ pub async fn run(engine: Arc<Engine>) {
     tokio::select! {
         () = worker.turn() => {}
         // without it no outcome is stored: whoever runs this process has to start it anew
-        _ = recorder.join_next() => error!("the recorder has ended: the worker stops"),
+        ended = recorder.join_next() => {
+            error!("the recorder has ended: the worker stops");
+            if let Some(Err(why)) = ended && why.is_panic() {
+                std::panic::resume_unwind(why.into_panic());
+            }
+        }
     }
 }
 

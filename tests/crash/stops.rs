@@ -1,6 +1,7 @@
 //! Stops that come at a bad moment: too early, or with too little patience.
 
 use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -48,6 +49,16 @@ impl World {
             (told.faults.get(&Fault::Hang).is_some_and(|count| *count >= IN_FLIGHT)).then_some(())
         };
         until("charges hang", PATIENCE, hanging).await;
+        // and nothing more is begun: all that may be under way is
+        let (mut last, mut same) = (0, 0);
+        until("no more is begun", PATIENCE, async || {
+            let open = self.home.books().await.sends.len();
+            same = if open == last { same + 1 } else { 0 };
+            last = open;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            (same >= 5).then_some(())
+        })
+        .await;
     }
 
     /// It ends with the code for it, names each send that it leaves open, and none other.

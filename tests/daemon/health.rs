@@ -59,7 +59,8 @@ async fn it_is_not_ready_while_the_gateway_refuses_its_keys() {
     let before = address;
     let address = until("it listens again", SOON, async || Some(rig.address().await).filter(|now| *now != before)).await;
     let said = until_says(address, "/readyz", 200).await.json();
-    assert_eq!(said["accounts"]["main"], "ok");
+    // refused often enough, the account has been paused, and waits for an operator
+    assert!(["ok", "paused"].iter().any(|word| said["accounts"]["main"] == *word), "{said}");
 }
 
 #[tokio::test]

@@ -34,6 +34,13 @@ enum Chore {
     PutRight { row: usize },
 }
 
+/// What is ruled on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reviews {
+    Alone,
+    AndOthers,
+}
+
 /// What an operator remembers between visits.
 #[derive(Debug, Default)]
 pub struct Memory {
@@ -51,6 +58,18 @@ impl World {
             let next = self.now() + SignedDuration::from_mins(rng.random_range(12 * 60..4 * 24 * 60));
             self.live_until(next.min(chore).min(end)).await;
             self.visit(memory, &mut rng).await;
+            if rng.random_bool(0.2) {
+                self.stay(&mut rng, end).await;
+            }
+        }
+    }
+
+    /// Somebody sits at the book for a day and rules on what comes into review at once, before it is quiet.
+    async fn stay(&mut self, rng: &mut ChaCha8Rng, end: Timestamp) {
+        let over = end.min(self.now() + hours(24));
+        while self.now() < over {
+            self.live_until(over.min(self.now() + SignedDuration::from_mins(20))).await;
+            self.rule(rng, Reviews::Alone).await;
         }
     }
 
@@ -74,7 +93,7 @@ impl World {
             }
         }
         // whoever has reviews that nobody rules on has no book that settles
-        self.rule(rng).await;
+        self.rule(rng, Reviews::AndOthers).await;
         self.ring();
     }
 
@@ -232,7 +251,7 @@ impl World {
     }
 
     /// A ruling on everything that is in review, and now and then on what is not.
-    async fn rule(&mut self, rng: &mut ChaCha8Rng) {
+    async fn rule(&mut self, rng: &mut ChaCha8Rng, reviews: Reviews) {
         let database = self.database();
         let charges = |state| {
             let filter = ChargeFilter { state: Some(state), limit: 200, ..ChargeFilter::default() };
@@ -240,7 +259,7 @@ impl World {
         };
         let mut about: Vec<_> =
             charges(ChargeState::Review).iter().map(|charge| (charge.id, true, charge.imp_uid.clone())).collect();
-        if self.shared.swarm.acts.contains(&Act::Rule) && rng.random_bool(0.2) {
+        if reviews == Reviews::AndOthers && self.shared.swarm.acts.contains(&Act::Rule) && rng.random_bool(0.2) {
             let state = [ChargeState::Due, ChargeState::Paid, ChargeState::Doubt, ChargeState::Unpaid, ChargeState::Void];
             let others = charges(state[rng.random_range(0..state.len())]);
             about.extend(others.iter().take(5).map(|charge| (charge.id, false, charge.imp_uid.clone())));

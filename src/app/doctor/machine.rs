@@ -40,7 +40,7 @@ pub(super) fn zones(report: &mut Report) {
 
 /// Whether TLS can tell a gateway from a stranger. Without any authority no client is made, not even one for this machine.
 pub(super) fn roots(report: &mut Report) -> bool {
-    let count = rustls_native_certs::load_native_certs().certs.len();
+    let count = super::authorities();
     if count == 0 {
         let remedy = "install your system's certificates of authorities (ca-certificates), or name them with $SSL_CERT_FILE";
         report.wrong("tls roots", "", "there are none: neither the gateway nor a webhook's receiver can be asked", remedy);

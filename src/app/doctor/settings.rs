@@ -51,9 +51,7 @@ pub(super) fn config(report: &mut Report, loaded: &Loaded, mut found: Vec<Proble
 /// What can be read of them is used further on. `tls`: there are roots, without which nobody could be told in any case.
 pub(super) fn secrets(report: &mut Report, loaded: &Loaded, tls: bool) -> Secrets {
     let (secrets, mut problems) = loaded.secrets_in_spite();
-    if tls {
-        problems.extend(receiver_problems(loaded, &secrets));
-    }
+    problems.extend(receiver_problems(loaded, &secrets, tls));
     let sound = problems.is_empty();
     let remedy = "see what is wrong; a secret has a file of mode 0600 or 0640, or is a systemd credential";
     all_wrong(report, "secrets", problems, remedy);
