@@ -101,7 +101,9 @@ impl Ledger {
             match entry.remove() {
                 Later::Process(post) => drop(self.process(&post, at, plain)),
                 Later::Become(uid, index, status) => {
-                    if let Some(payment) = self.payments.get_mut(&uid).and_then(|payments| payments.get_mut(index)) {
+                    let payment = self.payments.get_mut(&uid).and_then(|payments| payments.get_mut(index));
+                    // what an operator had the gateway end stays so
+                    if let Some(payment) = payment.filter(|payment| payment.record.status == RecordStatus::Ready) {
                         payment.record.status = status;
                         payment.record.at = Some(at);
                     }
