@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::attempt::{AttemptState, Hint, IdNumber, SendEnd, SendId};
-use super::charge::{Charge, ChargeState, IdMode};
+use super::charge::{Charge, ChargeState, IdMode, Waiting};
 use super::classify::Rules;
 use super::decline::Class;
 use super::dunning::{self, Dunnings, KeyStop};
@@ -405,12 +405,19 @@ fn ruled(charge: &Charge, ruling: &Ruling, findings: &Findings, now: Timestamp, 
             let rule = "R8 an operator ruled: resend";
             let send = charge.live.as_ref().and_then(|live| live.open_send).map(|send| (send.id, SendEnd::Absent));
             match doubt::newest_unknown_failure(charge, findings) {
-                // a failed record has used the id up: the attempt ended there, and the next one goes out now
+                // a failed record has used the id up: the attempt was declined, and R7 holds for the next one whoever asks for it
                 Some(found) if charge.mode == IdMode::PerAttempt => {
                     let imp_uid = Some(found.record.imp_uid.clone());
-                    let mut decision =
-                        rules::send_now(charge, rule, LiveChange::End { state: AttemptState::Declined, imp_uid }, send, now);
+                    let live = LiveChange::End { state: AttemptState::Declined, imp_uid };
+                    let mut decision = rules::send_now(charge, rule, live, send, now);
                     rules::advance_id(&mut decision, found.id_number);
+                    let customer = charge.live.as_ref().map(|live| live.customer_uid.as_str());
+                    rules::count_try(&mut decision.charge, customer, now);
+                    if decision.charge.tries >= Policy::MOST_TRIES {
+                        return Err(Refusal::TooManyTries);
+                    }
+                    rules::keep_r7(&mut decision, now);
+                    (decision.charge.waiting, decision.charge.next_at) = (Waiting::Retry, decision.charge.next_id_from());
                     Ok(decision)
                 }
                 _ => Ok(rules::send_now(charge, rule, LiveChange::Keep, send, now)),

@@ -103,7 +103,22 @@ fn with_one_id_a_period_a_resend_keeps_its_attempt() {
         decide(&charge, &fact, at(70), &policy()).unwrap()
     };
     assert_eq!(resend(IdMode::PerPeriod).live, LiveChange::Keep);
-    assert!(matches!(resend(IdMode::PerAttempt).live, LiveChange::End { .. }));
+    let declined = resend(IdMode::PerAttempt);
+    assert!(matches!(declined.live, LiveChange::End { .. }));
+    // seed 10 of the simulation: what had failed when the operator looked was paid within the hour, under both ids
+    assert_eq!(declined.charge.next_at, Some(at(70 + 24 * 60)), "R7 for the next id, whoever asks for it");
+    assert_eq!((declined.charge.tries, declined.charge.waiting), (1, Waiting::Retry), "and it was a try");
+}
+
+#[test]
+fn a_resend_is_no_way_around_the_cap_of_tries() {
+    let charge = review(|charge| {
+        (charge.mode, charge.doubt.quiet_twice) = (IdMode::PerAttempt, true);
+        charge.tries = Policy::MOST_TRIES - 1;
+    });
+    let failed = record("imp_failed", 1, RecordStatus::Failed, "[1254][실시간빌링실패|잔액부족]");
+    let fact = Fact::Ruled(Ruling::Resend, findings(70, vec![(1, failed, false, None)]));
+    assert_eq!(decide(&charge, &fact, at(70), &policy()).unwrap_err(), Refusal::TooManyTries);
 }
 
 #[test]
