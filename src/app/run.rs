@@ -149,7 +149,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     // ticks carry nothing, and a config that is half taken is taken at the next start
     drop(helpers);
     let mut farewell = tokio::spawn(farewell(Arc::clone(&database), Arc::clone(&engine)));
-    let mut cut_short = tokio::select! {
+    let cut_short = tokio::select! {
         ended = &mut worker => {
             // one that dies leaves what it had under way, and tells nobody of it
             if let Err(why) = ended {
@@ -185,7 +185,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
         let some = left.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(" ");
         warn!(charges = left.len(), merchant_uids = %some, "stopped with charges under way: they are in doubt and will be looked up");
     }
-    match (broken, cut_short.take()) {
+    match (broken, cut_short) {
         (Some(why), _) => Err(why),
         (None, Some(why)) if !left.is_empty() => Err(AppError::NotDrained { why, charges: left.len() }),
         (None, Some(why)) => {
