@@ -63,6 +63,17 @@ fn every_guarantee_names_a_test_that_is_there() {
 }
 
 #[test]
+fn readme_says_what_the_campaigns_have_kept() {
+    let readme = tree::read("README.md").expect("README.md");
+    let row = |command: &str, kept: &str| {
+        guarantees::other_figures(&readme, command, &tree::read(&format!("tests/simulation/{kept}")).expect(kept))
+    };
+    let rows =
+        [row("scripts/prove simulation", "totals-sqlite.json"), row("scripts/prove simulation-postgres", "totals-postgres.json")];
+    tidy(rows.concat());
+}
+
+#[test]
 fn no_file_is_too_long() {
     tidy(words::too_long(&tree::sources(&["src", "tests", "benches"])));
 }

@@ -182,8 +182,30 @@ async fn release_database(loaded: &Loaded, signed: &Signed) -> Result<String, Ap
     let mark = database.accept_copy(remembered).await?;
     MarkFile::rewrite(&loaded.settings.state_dir, &identity.incarnation, mark).map_err(wrong)?;
     database.desk().release_hold(now, &Reach::Database, signed).await?;
-    let unarmed = still_unarmed(database).await?;
-    Ok(format!("the hold is over: both ledgers agree, and charges are sent again{unarmed}"))
+    let (stopped, unarmed) = (still_stopped(database, None).await?, still_unarmed(database).await?);
+    Ok(format!("the hold is over, both ledgers agree: {}{unarmed}", stopped.as_deref().unwrap_or("charges are sent again")))
+}
+
+/// Which other brakes keep charges from being sent, as far as the database knows: of one account, or of any. Who has just let go of one is not to
+/// believe that nothing else is pulled.
+async fn still_stopped(database: &Database, of: Option<&str>) -> Result<Option<String>, AppError> {
+    let desk = database.desk();
+    let mut brakes = Vec::new();
+    if let Some(status) = desk.status().await? {
+        brakes.extend(status.killed.then(|| "the kill switch is on".to_owned()));
+        brakes.extend(status.held.then(|| "the database is on hold".to_owned()));
+    }
+    for account in desk.accounts().await?.into_iter().filter(|account| of.is_none_or(|name| account.name == name)) {
+        let pulled = [
+            (account.killed, "its kill switch is on"),
+            (account.held, "it is on hold"),
+            (account.paused, "it is paused"),
+            (account.fuse.is_some(), "its fuse has blown"),
+        ];
+        let pulled = pulled.into_iter().filter(|(is, _)| *is);
+        brakes.extend(pulled.map(|(_, what)| format!("account {}: {what}", account.name)));
+    }
+    Ok((!brakes.is_empty()).then(|| format!("still stopped (`rebilld hold status`): {}", brakes.join(", "))))
 }
 
 /// What else stands in the way: live accounts that nobody has armed in this database.
@@ -230,5 +252,8 @@ async fn release_account(loaded: &Loaded, name: &str, signed: &Signed) -> Result
         return Err(AppError::Refused(why));
     }
     database.desk().release_hold(now, &Reach::Account(name.to_owned()), signed).await?;
-    Ok(format!("account {name} sends again"))
+    Ok(match still_stopped(database, Some(name)).await? {
+        Some(stopped) => format!("account {name} is let go of; {stopped}"),
+        None => format!("account {name} sends again"),
+    })
 }

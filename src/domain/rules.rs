@@ -468,8 +468,9 @@ pub(super) fn review(decision: &mut Decision, cause: &str, why: &str, now: Times
     // from here on it says that a wrong payment has been told; that the doubt lasted is no news of what shows up
     charge.doubt.alarmed = false;
     charge.next_at = Some(next_look_up(charge, now));
-    let sent = charge.newest_send_at.map(|at| at.to_string()).unwrap_or_default();
-    let fact = format!("{cause} {} {sent}", charge.attempts);
+    // ruled to be due it may come back with nothing sent in between: adopted failures are tries, and the rest has its own beginning
+    let [sent, since] = [charge.newest_send_at, charge.doubt.since].map(|at| at.map(|at| at.to_string()).unwrap_or_default());
+    let fact = format!("{cause} {} {sent} {since}", told(charge));
     decision.event(EventKind::ChargeReview, &fact, json!({ "cause": cause, "detail": why }));
 }
 

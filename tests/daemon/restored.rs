@@ -113,8 +113,13 @@ async fn a_payment_that_nobody_here_asked_for_holds_until_its_incident_is_closed
     assert_eq!(code, 65, "{said}");
     assert!(said.contains("rebilld incidents list"), "{said}");
     rig.done(&["incidents", "close", &incidents[0]["id"].to_string(), "--reason", "a payment of the old file"]);
+    // who releases it is told what else is pulled, and nothing is sent for as long as it is
+    rig.done(&["kill", "on", "--reason", "not before noon"]);
     let told = rig.done(&["hold", "release", "--reason", "its payment is known"]);
-    assert!(told.contains("the hold is over"), "{told}");
+    assert!(told.contains("the hold is over") && told.contains("still stopped"), "{told}");
+    assert!(told.contains("the kill switch is on") && !told.contains("sent again"), "{told}");
+    assert_eq!(rig.gateway.charges(), 1, "the first file's");
+    rig.done(&["kill", "off", "--reason", "noon"]);
     rig.until_paid(1).await;
     // and the audits to come keep out of it
     let audited = rig.home.json(&["audit"]);

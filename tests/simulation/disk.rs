@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use rebilld::store::{Database, OpenOptions};
+use sqlx::Executor;
 use tempfile::TempDir;
 
 use crate::book::{TAG, start};
@@ -61,8 +62,14 @@ impl Disk {
         Self::File(directory)
     }
 
+    /// Charges come one at a time here, so planning each batch of one takes longer than its answer: one plan serves for all.
     pub fn server() -> Self {
-        Self::Server(Some(at_once(database())))
+        let setting = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET plan_cache_mode = force_generic_plan', current_database()); END $$";
+        Self::Server(Some(at_once(async {
+            let made = database().await;
+            made.connect().await.execute(setting).await.unwrap();
+            made
+        })))
     }
 
     fn path(directory: &TempDir) -> PathBuf {

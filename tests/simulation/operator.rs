@@ -48,7 +48,18 @@ pub struct Memory {
     chores: Vec<(Timestamp, Chore)>,
 }
 
+impl Memory {
+    /// The kill switch is on, or the database has forgotten it.
+    pub fn is_killed(&self) -> bool {
+        self.chores.iter().any(|(_, chore)| matches!(chore, Chore::Unkill { .. }))
+    }
+}
+
 impl World {
+    pub fn kill(&self, on: bool) {
+        at_once(self.database().desk().kill(self.now(), &Reach::Database, on, &signed())).unwrap();
+    }
+
     /// With an operator who looks in every few days.
     pub async fn work_until(&mut self, memory: &mut Memory, end: Timestamp) {
         while self.now() < end {
@@ -101,7 +112,7 @@ impl World {
         let now = self.now();
         match chore {
             Chore::Unkill { since } => {
-                at_once(self.database().desk().kill(now, &Reach::Database, false, &signed())).unwrap();
+                self.kill(false);
                 let swarm = &self.shared.swarm;
                 // what was frozen or slow between the gate and the wire cannot be called back
                 let mut late = SignedDuration::from_secs(if swarm.slow > 0 { 2 } else { 0 });
@@ -173,10 +184,10 @@ impl World {
         match act {
             Act::ImportAgain => self.import(None),
             Act::Kill => {
-                if memory.chores.iter().any(|(_, chore)| matches!(chore, Chore::Unkill { .. })) {
+                if memory.is_killed() {
                     return;
                 }
-                at_once(self.database().desk().kill(now, &Reach::Database, true, &signed())).unwrap();
+                self.kill(true);
                 memory.chores.push((now + hours(rng.random_range(1..30)), Chore::Unkill { since: now }));
             }
             Act::Rule => {}

@@ -25,7 +25,7 @@ impl World {
             self.work_until(&mut memory, day(*copied)).await;
             let copy = self.copy();
             self.work_until(&mut memory, day(copied + later)).await;
-            self.come_back(copy).await;
+            self.come_back(&memory, copy).await;
         }
         self.work_until(&mut memory, end).await;
         // then faults stop and time runs on: everything must settle

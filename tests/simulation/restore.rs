@@ -3,6 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::operator::Memory;
 use crate::stage::at_once;
 use crate::world::World;
 
@@ -18,7 +19,7 @@ impl World {
     }
 
     /// Everybody dies, and the copy is the database from now on.
-    pub async fn come_back(&mut self, copy: Copy) {
+    pub async fn come_back(&mut self, memory: &Memory, copy: Copy) {
         self.go_down().await;
         at_once(self.database().close());
         self.disk.restore("copy.db");
@@ -34,8 +35,10 @@ impl World {
             assert_eq!(self.sent(), copy.sent, "something was sent, and the mark does not tell");
         }
         self.come_up();
-        // what the operator has changed since comes from the book
+        // what the operator has changed since comes from the book; so does the kill switch, for which the hold stands only until it is
+        // released (docs/backup.md, step 4)
         self.import(None);
+        self.kill(memory.is_killed());
     }
 
     pub fn sent(&self) -> usize {

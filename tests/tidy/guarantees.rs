@@ -1,4 +1,5 @@
-//! README's table of guarantees: each names the test that holds it, and must not grow old.
+//! README's table of guarantees: each names the test that holds it, and must not grow old. Its figures of the simulation are those that
+//! the campaigns have kept.
 
 /// What is wrong with the table of a README, a line each. `there`: whether a file or directory exists; `tests`: all tests' source.
 pub fn stale(readme: &str, there: impl Fn(&str) -> bool, tests: &str) -> Vec<String> {
@@ -35,6 +36,46 @@ pub fn stale(readme: &str, there: impl Fn(&str) -> bool, tests: &str) -> Vec<Str
         }
     }
     wrong
+}
+
+/// A number as README writes it.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let from_the_right = |(place, digit): (usize, char)| {
+        let comma = place > 0 && (digits.len() - place).is_multiple_of(3);
+        [comma.then_some(','), Some(digit)]
+    };
+    digits.chars().enumerate().flat_map(from_the_right).flatten().collect()
+}
+
+/// README's row of a campaign, held against the totals that the campaign has kept (`tests/simulation/totals-*.json`).
+pub fn other_figures(readme: &str, command: &str, totals: &str) -> Vec<String> {
+    let kept: serde_json::Value = serde_json::from_str(totals).unwrap_or_default();
+    let of = |name: &str| kept[name].as_u64().map(grouped).unwrap_or_default();
+    let says = format!(
+        "{} subscription-months, {} charges, {} crashes, {} seeds",
+        of("months"),
+        of("charges"),
+        of("crashes"),
+        of("seeds")
+    );
+    let row = readme.lines().find(|line| line.starts_with('|') && line.contains(&format!("| `{command}` |")));
+    match row {
+        Some(row) if row.contains(&says) => vec![],
+        Some(_) => vec![format!("README.md: the row of `{command}` does not say \"{says}\", which is what was kept")],
+        None => vec![format!("README.md: no row is of `{command}`")],
+    }
+}
+
+#[test]
+fn a_figure_that_no_campaign_has_kept_is_found() {
+    let kept = r#"{"seeds": 12, "months": 1000050, "charges": 999, "crashes": 1000, "incidents": 3}"#;
+    let row = |months: &str| {
+        let says = format!("{months} subscription-months, 999 charges, 1,000 crashes, 12 seeds; 0 violations");
+        other_figures(&format!("# x\n\n| histories | `scripts/prove x` | {says} |\n"), "scripts/prove x", kept).len()
+    };
+    assert_eq!([row("1,000,050"), row("1,000,051")], [0, 1]);
+    assert_eq!(other_figures("# x\n", "scripts/prove x", kept).len(), 1);
 }
 
 #[test]
