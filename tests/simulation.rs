@@ -45,7 +45,7 @@ mod world;
 use std::sync::Arc;
 
 use disk::Disk;
-use faults::{Act, Fault, Swarm};
+use faults::{Act, DAY, Fault, Swarm};
 use futures::future::{FutureExt, join};
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::SignedDuration;
@@ -166,7 +166,7 @@ fn a_wrong_payment_is_told_once_though_the_database_did_not_answer() {
 /// had asked for the second.
 #[test]
 fn a_restored_database_learns_of_every_id_that_was_tried_before() {
-    let restores = vec![(7, 8)];
+    let restores = vec![(7 * DAY, 8 * DAY)];
     let outcome =
         holds(Swarm { seed: 48, subscriptions: 150, days: 30, replicas: 1, declining: 60, restores, ..Swarm::default() });
     assert!(outcome.counts["operator: a hold is released"] > 0);
@@ -177,7 +177,7 @@ fn a_restored_database_learns_of_every_id_that_was_tried_before() {
 #[test]
 fn a_second_review_is_heard_though_nothing_was_sent_since_the_first() {
     let acts = vec![Act::ImportAgain, Act::WrongAmount, Act::Kill, Act::Prices, Act::Plan, Act::Card, Act::Rule];
-    let restores = vec![(8, 6), (38, 7)];
+    let restores = vec![(8 * DAY, 6 * DAY), (38 * DAY, 7 * DAY)];
     let swarm =
         Swarm { seed: 100_004, subscriptions: 10, days: 67, replicas: 1, declining: 2, restores, acts, ..Swarm::default() };
     assert_eq!(holds(swarm).counts["charge.review"], 4);
@@ -224,7 +224,7 @@ fn time_moves_on_though_a_sleeper_wakes_nobody() {
 fn an_old_copy_of_the_database_breaks_no_invariant() {
     let mut held = 0;
     for seed in 5_000..5_003 {
-        let restores = vec![(10, 30)];
+        let restores = vec![(10 * DAY, 30 * DAY)];
         let outcome = holds(Swarm { subscriptions: 30, days: 60, restores, jumps: vec![], ..Swarm::of(seed) });
         assert_eq!(outcome.counts["fault: restored"], 1);
         held += outcome.counts.get("restore: held").copied().unwrap_or(0);

@@ -11,6 +11,7 @@ use super::errors::AppError;
 use crate::config::Loaded;
 use crate::domain::charge::{ChargeId, ChargeState};
 use crate::domain::decide::Ruling;
+use crate::domain::fuse::FuseState;
 use crate::engine::Account;
 use crate::engine::audit::COMPLETE;
 use crate::ports::clock::Clock;
@@ -182,30 +183,40 @@ async fn release_database(loaded: &Loaded, signed: &Signed) -> Result<String, Ap
     let mark = database.accept_copy(remembered).await?;
     MarkFile::rewrite(&loaded.settings.state_dir, &identity.incarnation, mark).map_err(wrong)?;
     database.desk().release_hold(now, &Reach::Database, signed).await?;
-    let (stopped, unarmed) = (still_stopped(database, None).await?, still_unarmed(database).await?);
-    Ok(format!("the hold is over, both ledgers agree: {}{unarmed}", stopped.as_deref().unwrap_or("charges are sent again")))
+    let sends = still_stopped(database, None).await?.unwrap_or_else(|| "charges are sent again".to_owned());
+    let unarmed = still_unarmed(database).await?;
+    Ok(format!("the hold is over, both ledgers agree: {sends}{unarmed}"))
 }
 
-/// Which other brakes keep charges from being sent, as far as the database knows: of one account, or of any. Who has just let go of one is not to
-/// believe that nothing else is pulled.
+/// Which other brakes of the database keep charges from being sent: of one account, or of any. Who has just let go of one is not to believe that
+/// nothing else is pulled.
 async fn still_stopped(database: &Database, of: Option<&str>) -> Result<Option<String>, AppError> {
     let desk = database.desk();
-    let mut brakes = Vec::new();
-    if let Some(status) = desk.status().await? {
-        brakes.extend(status.killed.then(|| "the kill switch is on".to_owned()));
-        brakes.extend(status.held.then(|| "the database is on hold".to_owned()));
+    let status = desk.status().await?;
+    let all: Vec<&str> = [
+        (status.as_ref().is_some_and(|status| status.killed), "the kill switch is on"),
+        (status.as_ref().is_some_and(|status| status.held), "the database is on hold"),
+    ]
+    .into_iter()
+    .filter_map(|(is, what)| is.then_some(what))
+    .collect();
+    if !all.is_empty() {
+        return Ok(Some(format!("still stopped, {} (`rebilld hold status`)", all.join(", "))));
     }
+    let mut some = Vec::new();
     for account in desk.accounts().await?.into_iter().filter(|account| of.is_none_or(|name| account.name == name)) {
-        let pulled = [
-            (account.killed, "its kill switch is on"),
-            (account.held, "it is on hold"),
-            (account.paused, "it is paused"),
-            (account.fuse.is_some(), "its fuse has blown"),
-        ];
-        let pulled = pulled.into_iter().filter(|(is, _)| *is);
-        brakes.extend(pulled.map(|(_, what)| format!("account {}: {what}", account.name)));
+        let fuse = account.fuse.map(|fuse| match fuse {
+            FuseState::Blown => "its fuse has blown",
+            FuseState::Rejected => "its wave was rejected",
+            FuseState::Approved => "only its approved wave is sent",
+        });
+        let pulled =
+            [(account.killed, "its kill switch is on"), (account.held, "it is on hold"), (account.paused, "it is paused")];
+        let pulled = pulled.into_iter().filter_map(|(is, what)| is.then_some(what)).chain(fuse);
+        some.extend(pulled.map(|what| format!("account {}: {what}", account.name)));
     }
-    Ok((!brakes.is_empty()).then(|| format!("still stopped (`rebilld hold status`): {}", brakes.join(", "))))
+    Ok((!some.is_empty())
+        .then(|| format!("charges are sent again where no brake is pulled (`rebilld hold status`); {}", some.join(", "))))
 }
 
 /// What else stands in the way: live accounts that nobody has armed in this database.
@@ -253,7 +264,7 @@ async fn release_account(loaded: &Loaded, name: &str, signed: &Signed) -> Result
     }
     database.desk().release_hold(now, &Reach::Account(name.to_owned()), signed).await?;
     Ok(match still_stopped(database, Some(name)).await? {
-        Some(stopped) => format!("account {name} is let go of; {stopped}"),
+        Some(stopped) => format!("account {name} is let go of: {stopped}"),
         None => format!("account {name} sends again"),
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::civil::{Date, date, time};
-use jiff::tz::TimeZone;
+use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 use rand::RngExt;
 use rebilld::domain::attempt::IdBase;
@@ -18,11 +18,6 @@ use rebilld::store::desk::columns::{
 use crate::faults::{Swarm, rng};
 
 pub const TAG: &str = "sb";
-
-/// When each seed begins.
-pub fn start() -> Timestamp {
-    "2026-01-05T00:00:00Z".parse().unwrap()
-}
 
 /// A subscription as its operator wants it.
 #[derive(Debug, Clone)]
@@ -121,11 +116,15 @@ impl Book {
                 _ => "monthly-plus",
             };
             // many on few days, as it is after an import
-            let anchor = date(
-                2026,
-                1,
-                if rng.random_range(0..12) == 0 { rng.random_range(6..32) } else { [6, 6, 15, 31][rng.random_range(0..4)] },
-            );
+            let day = if rng.random_range(0..12) == 0 { rng.random_range(6..32) } else { [6, 6, 15, 31][rng.random_range(0..4)] };
+            // and on the days on which a clock changes: in spring March 29 in Berlin and March 8 in New York, in autumn October 25
+            let day = match (plan, swarm.autumn, n % 2 == 0) {
+                ("berlin", false, true) => 29,
+                ("berlin", true, true) => 25,
+                ("new-york", false, true) => 11,
+                _ => day,
+            };
+            let anchor = if swarm.autumn { date(2026, 9, day.min(30)) } else { date(2026, 1, day) };
             let uncertain = Vec::new();
             Row { external_ref: format!("sub-{n}"), plan, customer_uid, anchor, amount: None, status: "active", uncertain }
         });
@@ -153,6 +152,19 @@ impl Book {
             }
         }
         expected
+    }
+
+    /// Whether a row's charge is due on a day on which its hour is not there, or there twice.
+    pub fn odd_hour(&self, external_ref: &str, due_at: Timestamp) -> Option<&'static str> {
+        let row = self.rows.iter().find(|row| row.external_ref == external_ref)?;
+        let plan = &self.catalog.plans[row.plan];
+        let zone = plan.zone.as_ref()?;
+        let day = due_at.to_zoned(zone.clone()).date();
+        match zone.to_ambiguous_timestamp(day.to_datetime(plan.charge_time)).offset() {
+            AmbiguousOffset::Unambiguous { .. } => None,
+            AmbiguousOffset::Gap { .. } => Some("calendar: due in an hour that is not there"),
+            AmbiguousOffset::Fold { .. } => Some("calendar: due in an hour that is there twice"),
+        }
     }
 
     /// From now on a subscription is not counted on until `to`, nor what fell due before and may wait for an earlier charge.

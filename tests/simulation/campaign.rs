@@ -32,6 +32,16 @@ pub struct Totals {
     pub crashes: u64,
     pub incidents: u64,
     pub counts: Counts,
+    /// Which seeds the code of which commit ran: the first, and the one after the last.
+    #[serde(default)]
+    pub sittings: Vec<(String, u64, u64)>,
+}
+
+/// What is run, as git names it.
+fn commit() -> String {
+    let mut command = Command::new("git");
+    let said = command.args(["describe", "--always", "--dirty"]).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+    said.map_or_else(|_| "unknown".to_owned(), |said| String::from_utf8_lossy(&said.stdout).trim().to_owned())
 }
 
 /// The seeds that follow, until their books have so many subscription-months together.
@@ -68,12 +78,20 @@ pub fn attempt(swarm: &Swarm, run: fn(u64, Swarm) -> Outcome) -> Result<Outcome,
     })
 }
 
-/// What a seed comes to, or what is wrong with it.
-type Report = Result<Totals, String>;
+/// Why a seed has no figures.
+#[derive(Debug, Serialize, Deserialize)]
+enum Trouble {
+    /// An invariant is broken, or it panicked.
+    Wrong(String),
+    /// Its process has ended. In this one it might do the same.
+    Died(String),
+}
+
+type Report = Result<Totals, Trouble>;
 
 fn report(seed: u64, one: fn(u64, Swarm) -> Outcome) -> Report {
-    let outcome = attempt(&Swarm::of(seed), one)?;
-    crate::complain(seed, &outcome).map_or_else(|| Ok(Totals::of(&outcome)), Err)
+    let outcome = attempt(&Swarm::of(seed), one).map_err(Trouble::Wrong)?;
+    crate::complain(seed, &outcome).map_or_else(|| Ok(Totals::of(&outcome)), |why| Err(Trouble::Wrong(why)))
 }
 
 /// Begins a line on which a helper says what a seed came to.
@@ -101,7 +119,7 @@ impl Helper {
     }
 
     fn run(&mut self, seed: u64) -> Report {
-        let died = |why: &dyn std::fmt::Display| format!("seed {seed}: its process has ended: {why}");
+        let died = |why: &dyn std::fmt::Display| Trouble::Died(format!("seed {seed}: its process has ended: {why}"));
         writeln!(self.orders.as_ref().unwrap(), "{seed}").map_err(|why| died(&why))?;
         loop {
             let line = self.reports.next().ok_or_else(|| died(&"no report"))?.map_err(|why| died(&why))?;
@@ -141,7 +159,15 @@ pub fn run(test: &str, months: u64, state: Option<PathBuf>, one: fn(u64, Swarm) 
     let seeds = seeds(&totals, months);
     // the totals are written after each part
     let part = if state.is_some() { 32 } else { seeds.len().max(1) };
-    let mut helpers: Vec<Helper> = (0..processors()).map(|number| Helper::start(number, test)).collect();
+    if let Some(path) = state.as_ref().filter(|_| seeds.is_empty()) {
+        panic!(
+            "nothing to run: {} has {} of {months} months; ask for more, or begin anew without it",
+            path.display(),
+            totals.months
+        );
+    }
+    let (commit, begun) = (commit(), totals.next);
+    let mut helpers: Vec<Helper> = (0..processors().min(seeds.len())).map(|number| Helper::start(number, test)).collect();
     for some in seeds.chunks(part) {
         let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         // the largest first: at the end no processor waits long for another's
@@ -153,7 +179,11 @@ pub fn run(test: &str, months: u64, state: Option<PathBuf>, one: fn(u64, Swarm) 
                 scope.spawn(move || {
                     while let Some(seed) = some.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let report = helper.run(*seed);
+                        let died = matches!(report, Err(Trouble::Died(_)));
                         done.lock().unwrap().push((*seed, report));
+                        if died {
+                            break;
+                        }
                     }
                 });
             }
@@ -163,13 +193,17 @@ pub fn run(test: &str, months: u64, state: Option<PathBuf>, one: fn(u64, Swarm) 
         for (seed, report) in done {
             match report {
                 Ok(of_seed) => totals.add(&of_seed),
-                Err(complaint) => {
+                Err(Trouble::Died(why)) => panic!("{why}\nagain: REBILLD_SIM_SEED={seed}"),
+                Err(Trouble::Wrong(why)) => {
                     totals.print();
-                    panic!("{complaint}\nagain: REBILLD_SIM_SEED={seed}\n{}", shrink::shrunk(&Swarm::of(seed), one));
+                    // shrinking takes minutes
+                    eprintln!("{why}\nagain: REBILLD_SIM_SEED={seed}");
+                    panic!("{why}\nagain: REBILLD_SIM_SEED={seed}\n{}", shrink::shrunk(&Swarm::of(seed), one));
                 }
             }
             totals.next = seed + 1;
         }
+        totals.sat(&commit, begun);
         if let Some(path) = &state {
             totals.keep(path);
         }
@@ -189,7 +223,13 @@ impl Totals {
             crashes: outcome.crashes,
             incidents: outcome.incidents.len() as u64,
             counts,
+            sittings: vec![],
         }
+    }
+
+    fn sat(&mut self, commit: &str, begun: u64) {
+        self.sittings.retain(|(_, from, _)| *from != begun);
+        self.sittings.push((commit.to_owned(), begun, self.next));
     }
 
     fn add(&mut self, other: &Self) {

@@ -8,7 +8,8 @@ use rebilld::store::{Database, OpenOptions};
 use sqlx::Executor;
 use tempfile::TempDir;
 
-use crate::book::{TAG, start};
+use crate::book::TAG;
+use crate::faults::Swarm;
 use crate::stage::at_once;
 use crate::support::postgres::{TestDatabase, database};
 
@@ -36,7 +37,7 @@ fn url(file: &Path) -> String {
 /// Brings the schema up. A database that belongs to nobody yet cannot be copied.
 async fn migrate(database: &Database) {
     database.migrate().await.unwrap();
-    database.bind_identity(TAG.parse().unwrap(), "simulated", start()).await.unwrap();
+    database.bind_identity(TAG.parse().unwrap(), "simulated", Swarm::default().start()).await.unwrap();
 }
 
 /// A migrated file that nobody has opened since, as its bytes: what a static holds is never dropped, and a directory would stay.

@@ -1,5 +1,6 @@
 //! Which faults a seed switches on, and which of them hits a given call: a pure function of seed, id and number.
 
+use jiff::Timestamp;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use rebilld::domain::attempt::digest;
@@ -128,6 +129,9 @@ impl Fault {
     }
 }
 
+/// In minutes.
+pub const DAY: i64 = 24 * 60;
+
 /// What operators do while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Act {
@@ -186,8 +190,10 @@ pub struct Swarm {
     pub stall_seconds: i64,
     /// Hours at which the database's clock jumps, and by how many seconds.
     pub jumps: Vec<(i64, i64)>,
-    /// Days on which a copy is made, and how many days later it comes back.
+    /// Minutes into the run at which a copy is made, and how many minutes later it comes back.
     pub restores: Vec<(i64, i64)>,
+    /// From September on instead of January: clocks are set back, not forward.
+    pub autumn: bool,
     pub acts: Vec<Act>,
 }
 
@@ -206,10 +212,18 @@ impl Swarm {
         let mut half = |_: &Fault| rng.random_bool(0.5);
         let kinds: Vec<Fault> = FAULTS.into_iter().filter(&mut half).collect();
         let hour = |what: &str, below: i64| i64::from(pick(what, &(0..1000).collect::<Vec<_>>())) % below;
+        // half of the copies are made in the middle of a wave: most is due at 10:00 in Seoul, which is an hour after midnight here
+        let minute = |what: &str| if pick(what, &[0, 1]) == 0 { 60 + hour(what, 3) } else { hour(what, DAY) };
+        let copy = |what: &str, from: i64, days: i64, back: &str, most: i64| {
+            (
+                DAY * (from + hour(what, days)) + minute(&format!("{what}, minute")),
+                DAY * (1 + hour(back, most)) + minute(&format!("{back}, minute")),
+            )
+        };
         let restores = match pick("restores", &[0, 0, 0, 1, 2]) {
             0 => vec![],
-            1 => vec![(3 + hour("restore", 22), 1 + hour("back", 12))],
-            _ => vec![(3 + hour("restore", 20), 1 + hour("back", 6)), (32 + hour("again", 9), 1 + hour("back again", 9))],
+            1 => vec![copy("restore", 3, 22, "back", 12)],
+            _ => vec![copy("restore", 3, 20, "back", 6), copy("again", 32, 9, "back again", 9)],
         };
         // a copy that has forgotten a payment cannot know that an answer names it
         let kinds = kinds.into_iter().filter(|kind| restores.is_empty() || *kind != Fault::WrongImpUid).collect();
@@ -248,8 +262,14 @@ impl Swarm {
             stall_seconds: [60, 200, 1800][pick("stall", &[0, 1, 2]) as usize],
             jumps,
             restores,
+            autumn: pick("season", &[0, 0, 1]) == 1,
             acts,
         }
+    }
+
+    /// When it begins.
+    pub fn start(&self) -> Timestamp {
+        if self.autumn { "2026-09-05T00:00:00Z" } else { "2026-01-05T00:00:00Z" }.parse().unwrap()
     }
 
     /// Subscriptions times months.

@@ -66,6 +66,18 @@ impl Post {
         SignedDuration::from_secs(self.swarm.measure(&self.post.merchant_uid, self.nth, what, from, to))
     }
 
+    /// How long no look-up shows what becomes of it: the protocol's bound is 10 minutes. A gateway that shows late at all shows late
+    /// behind any answer, the lost ones too.
+    fn hidden(&self) -> SignedDuration {
+        let lags = self.swarm.kinds.contains(&Fault::Invisible) && self.fault != Fault::None;
+        let lag = || self.seconds("lag", 1, 10 * 60);
+        match self.fault {
+            Fault::Invisible => lag(),
+            _ if lags && self.seconds("lags", 0, 2).is_zero() => lag(),
+            _ => SignedDuration::ZERO,
+        }
+    }
+
     /// What the gateway makes of it when it arrives. `None`: nothing yet, or ever.
     fn arrive(&self, ledger: &mut Ledger, now: Timestamp) -> Option<serde_json::Value> {
         if matches!(self.fault, Fault::LostBefore | Fault::Unreachable) {
@@ -74,23 +86,28 @@ impl Post {
         let processed = !matches!(self.fault, Fault::OverloadBefore | Fault::Unauthorized);
         ledger.posts.push(proof::LedgerPost { processed, ..self.post.clone() });
         let minutes = |what: &str, most: i64| self.seconds(what, 1, 60 * most);
+        let hidden = self.hidden();
         match self.fault {
             _ if !processed => return None,
             // the protocol's bounds: delays to 15 minutes, visibility lag to 10; with a stall below Q
             Fault::Late => {
-                ledger.process_later(now + minutes("delay", 15), &self.post);
+                ledger.process_later(now + minutes("delay", 15), &self.post, hidden);
                 return None;
             }
-            Fault::Duplicate => ledger.process_later(now + minutes("delay", 15), &self.post),
+            Fault::Duplicate => ledger.process_later(now + minutes("delay", 15), &self.post, hidden),
             _ => {}
         }
-        let hidden = if self.fault == Fault::Invisible { minutes("lag", 10) } else { SignedDuration::ZERO };
         let for_good = self.seconds("for good", 0, 4).is_zero();
         let after = match self.fault {
             Fault::Ready => minutes("ready", 40 * 60),
             _ => minutes("approved", 15),
         };
         Some(ledger.process(&self.post, now, How { fault: self.fault, hidden, for_good, after }))
+    }
+
+    /// Is processed, and no answer comes.
+    fn is_unheard(&self) -> bool {
+        matches!(self.fault, Fault::LostAfter | Fault::TooSlow | Fault::Late)
     }
 
     /// How long the answer takes.
@@ -208,6 +225,9 @@ impl Gateway for SimulatedGateway {
             self.portone.tally.count(fault.name());
             let others = ledger.somebodys(now).map(str::to_owned);
             let post = Post { fault, post, nth, swarm };
+            if post.is_unheard() && !post.hidden().is_zero() {
+                self.portone.tally.count("POST: invisible at first, and its answer lost");
+            }
             let body = post.arrive(&mut ledger, now);
             (post, body, others)
         };

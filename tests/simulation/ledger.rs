@@ -24,7 +24,8 @@ pub struct Payment {
 #[derive(Debug, Clone)]
 enum Later {
     /// A request that took its time is processed.
-    Process(proof::LedgerPost),
+    /// Seen so much later.
+    Process(proof::LedgerPost, SignedDuration),
     /// A record becomes something else.
     Become(String, usize, RecordStatus),
     /// What had failed is approved, under a record of its own.
@@ -81,8 +82,8 @@ impl Ledger {
         self.later.insert((at, self.number), later);
     }
 
-    pub fn process_later(&mut self, at: Timestamp, post: &proof::LedgerPost) {
-        self.schedule(at, Later::Process(post.clone()));
+    pub fn process_later(&mut self, at: Timestamp, post: &proof::LedgerPost, hidden: SignedDuration) {
+        self.schedule(at, Later::Process(post.clone(), hidden));
     }
 
     /// What is `ready` of a charge fails.
@@ -99,7 +100,7 @@ impl Ledger {
         while let Some(entry) = self.later.first_entry().filter(|entry| entry.key().0 <= now) {
             let at = entry.key().0;
             match entry.remove() {
-                Later::Process(post) => drop(self.process(&post, at, plain)),
+                Later::Process(post, hidden) => drop(self.process(&post, at, How { hidden, ..plain })),
                 Later::Become(uid, index, status) => {
                     let payment = self.payments.get_mut(&uid).and_then(|payments| payments.get_mut(index));
                     // what an operator had the gateway end stays so

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use rebilld::domain::decide::Policy;
 use rebilld::domain::proof::{self, Circumstances, Verdict, check};
 
+use crate::faults::DAY;
 use crate::operator::Memory;
 use crate::process::shifted;
 use crate::stage::at_once;
@@ -21,10 +22,11 @@ impl World {
         let mut memory = Memory::default();
         self.import(None);
         self.come_up();
-        for (copied, later) in swarm.restores.iter().filter(|(copied, later)| copied + later < swarm.days) {
-            self.work_until(&mut memory, day(*copied)).await;
+        let minute = |minute: i64| start + SignedDuration::from_mins(minute);
+        for (copied, later) in swarm.restores.iter().filter(|(copied, later)| copied + later < DAY * swarm.days) {
+            self.work_until(&mut memory, minute(*copied)).await;
             let copy = self.copy();
-            self.work_until(&mut memory, day(copied + later)).await;
+            self.work_until(&mut memory, minute(copied + later)).await;
             self.come_back(&memory, copy).await;
         }
         self.work_until(&mut memory, end).await;
@@ -81,6 +83,11 @@ impl World {
         ]
         .join("\n");
         at_once(database.close());
+        for charge in &books.charges {
+            if let Some(hour) = self.book.odd_hour(&charge.external_ref, charge.due_at) {
+                self.shared.tally.count(hour);
+            }
+        }
         let counts = self.shared.tally.counts();
         Outcome {
             verdicts,
@@ -127,7 +134,15 @@ impl World {
         let swarm = &self.shared.swarm;
         let seen = SignedDuration::from_secs(60 + if swarm.stalls > 0 { swarm.stall_seconds } else { 0 });
         let certain = swarm.crashes.is_none() && swarm.restores.is_empty();
-        let jumps: Vec<Timestamp> = self.shared.jumps.iter().map(|(at, _)| *at).filter(|_| certain).collect();
+        let all = &self.shared.jumps;
+        // put right before anybody asked what time it is: nobody ever went by the wrong one
+        let asked = self.shared.stage.clock_asked.load(Ordering::Relaxed);
+        let unnoticed = |first: usize| {
+            let pair = all.get(first..first + 2);
+            asked & (1 << (first + 1)) == 0 && pair.is_some_and(|pair| pair[0].1 + pair[1].1 == 0)
+        };
+        let noticed = (0..all.len()).filter(|nth| !unnoticed(*nth) && !nth.checked_sub(1).is_some_and(unnoticed));
+        let jumps: Vec<Timestamp> = noticed.filter(|_| certain).map(|nth| all[nth].0).collect();
         let held = |post: &&proof::LedgerPost| {
             jumps.iter().any(|at| *at + seen < post.at && post.at < *at + Policy::SHORTEST_QUIET - SignedDuration::from_mins(1))
         };

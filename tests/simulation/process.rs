@@ -112,7 +112,10 @@ impl Process {
 
     /// The time by the database's clock.
     pub fn database_clock(&self) -> Timestamp {
-        shifted(self.stage.now(), &self.jumps)
+        let now = self.stage.now();
+        let jumps = self.jumps.iter().filter(|(at, _)| *at <= now).count();
+        self.stage.clock_asked.fetch_or(1 << jumps, Ordering::Relaxed);
+        shifted(now, &self.jumps)
     }
 
     fn since_start(&self) -> SignedDuration {

@@ -35,8 +35,8 @@ impl World {
             assert_eq!(self.sent(), copy.sent, "something was sent, and the mark does not tell");
         }
         self.come_up();
-        // what the operator has changed since comes from the book; so does the kill switch, for which the hold stands only until it is
-        // released (docs/backup.md, step 4)
+        // what the operator has changed since comes from the book; so does the kill switch, which the copy has forgotten (docs/backup.md,
+        // the file `kill`)
         self.import(None);
         self.kill(memory.is_killed());
     }

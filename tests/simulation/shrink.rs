@@ -12,7 +12,8 @@ const SHORTEST: i64 = 40;
 
 type Step = fn(&mut Swarm);
 
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 16] = [
+    |swarm| swarm.autumn = false,
     |swarm| swarm.restores.clear(),
     |swarm| swarm.jumps.clear(),
     |swarm| swarm.replicas = 1,
@@ -119,6 +120,7 @@ pub fn as_test(swarm: &Swarm) -> String {
     field("stall_seconds", swarm.stalls > 0, swarm.stall_seconds.to_string());
     field("jumps", !swarm.jumps.is_empty(), format!("vec!{:?}", swarm.jumps));
     field("restores", !swarm.restores.is_empty(), format!("vec!{:?}", swarm.restores));
+    field("autumn", swarm.autumn, swarm.autumn.to_string());
     field("acts", !swarm.acts.is_empty(), of("Act", acts));
     format!("#[test]\nfn seed_{}_holds() {{\n    holds(Swarm {{ {}, ..Swarm::default() }});\n}}\n", swarm.seed, fields.join(", "))
 }

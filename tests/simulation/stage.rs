@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
@@ -21,6 +22,8 @@ const MOST_STEPS: u64 = 50_000;
 #[derive(Debug)]
 pub struct Stage {
     pub start: Timestamp,
+    /// A bit for each number of jumps after which somebody asked for the database's clock before the next one.
+    pub clock_asked: AtomicU64,
     time: Mutex<Time>,
 }
 
@@ -40,7 +43,7 @@ struct Time {
 impl Stage {
     pub fn new(start: Timestamp, seed: u64) -> Arc<Self> {
         let time = Time { now: start, next: 0, steps: 0, order: Dice::new(seed, 0), sleepers: BTreeMap::new(), root: None };
-        Arc::new(Self { start, time: Mutex::new(time) })
+        Arc::new(Self { start, clock_asked: AtomicU64::new(0), time: Mutex::new(time) })
     }
 
     pub fn now(&self) -> Timestamp {

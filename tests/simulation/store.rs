@@ -59,6 +59,15 @@ macro_rules! through {
     }};
 }
 
+/// The same of a call that writes: its COMMIT may not be made, and may not be acknowledged.
+macro_rules! commit {
+    ($self:ident, $method:ident($($argument:expr),*)) => {{
+        $self.reach()?;
+        let result = through!($self, $method($($argument),*))?;
+        $self.acknowledge(result)
+    }};
+}
+
 #[async_trait]
 impl Store for SimulatedStore {
     async fn clock(&self) -> Result<Timestamp, StoreError> {
@@ -75,19 +84,15 @@ impl Store for SimulatedStore {
     }
 
     async fn step_schedules(&self, now: Timestamp, steps: &[ScheduleStep]) -> Result<Vec<Stepped>, StoreError> {
-        self.reach()?;
-        let result = through!(self, step_schedules(now, steps))?;
-        self.acknowledge(result)
+        commit!(self, step_schedules(now, steps))
     }
 
     async fn claim(&self, claim: &Claim) -> Result<Vec<Claimed>, StoreError> {
-        self.reach()?;
-        let result = through!(self, claim(claim))?;
-        self.acknowledge(result)
+        commit!(self, claim(claim))
     }
 
     async fn release(&self, token: &ClaimToken, charges: &[ChargeId]) -> Result<(), StoreError> {
-        through!(self, release(token, charges))
+        commit!(self, release(token, charges))
     }
 
     async fn attempts_of(&self, charges: &[ChargeId]) -> Result<Vec<PastAttempt>, StoreError> {
@@ -121,11 +126,11 @@ impl Store for SimulatedStore {
     }
 
     async fn keep_states(&self, now: Timestamp, steps: &[StateStep]) -> Result<u64, StoreError> {
-        through!(self, keep_states(now, steps))
+        commit!(self, keep_states(now, steps))
     }
 
     async fn adopt_interrupted(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError> {
-        through!(self, adopt_interrupted(now, limit))
+        commit!(self, adopt_interrupted(now, limit))
     }
 
     async fn brakes(&self) -> Result<Brakes, StoreError> {
@@ -133,15 +138,15 @@ impl Store for SimulatedStore {
     }
 
     async fn pause_account(&self, account: AccountId, now: Timestamp, why: &str) -> Result<(), StoreError> {
-        through!(self, pause_account(account, now, why))
+        commit!(self, pause_account(account, now, why))
     }
 
     async fn hold(&self, now: Timestamp, why: &str) -> Result<bool, StoreError> {
-        through!(self, hold(now, why))
+        commit!(self, hold(now, why))
     }
 
     async fn hold_as_restored(&self, now: Timestamp, why: &str) -> Result<(), StoreError> {
-        through!(self, hold_as_restored(now, why))
+        commit!(self, hold_as_restored(now, why))
     }
 
     async fn knows(&self, seen: &SeenSend) -> Result<bool, StoreError> {
@@ -157,7 +162,7 @@ impl Store for SimulatedStore {
     }
 
     async fn hold_for_clock(&self, until: Timestamp) -> Result<(), StoreError> {
-        through!(self, hold_for_clock(until))
+        commit!(self, hold_for_clock(until))
     }
 
     async fn missed(&self, now: Timestamp, grace: SignedDuration) -> Result<Missed, StoreError> {
@@ -188,7 +193,7 @@ impl Store for SimulatedStore {
     }
 
     async fn refunded(&self, now: Timestamp, charge: ChargeId, total: i64, event: Event) -> Result<bool, StoreError> {
-        through!(self, refunded(now, charge, total, event))
+        commit!(self, refunded(now, charge, total, event))
     }
 
     async fn open_incident(
@@ -199,7 +204,7 @@ impl Store for SimulatedStore {
         incident: &Incident,
         event: Event,
     ) -> Result<IncidentState, StoreError> {
-        through!(self, open_incident(now, account, charge, incident, event))
+        commit!(self, open_incident(now, account, charge, incident, event))
     }
 
     async fn incident_state(&self, account: AccountId, incident: &Incident) -> Result<IncidentState, StoreError> {
@@ -207,7 +212,7 @@ impl Store for SimulatedStore {
     }
 
     async fn audited(&self, result: &AuditResult) -> Result<(), StoreError> {
-        through!(self, audited(result))
+        commit!(self, audited(result))
     }
 
     async fn last_audits(&self, account: AccountId) -> Result<(Option<Timestamp>, Option<Timestamp>), StoreError> {
@@ -215,11 +220,11 @@ impl Store for SimulatedStore {
     }
 
     async fn due_deliveries(&self, now: Timestamp, claim_until: Timestamp, limit: u32) -> Result<Vec<Delivery>, StoreError> {
-        through!(self, due_deliveries(now, claim_until, limit))
+        commit!(self, due_deliveries(now, claim_until, limit))
     }
 
     async fn delivered(&self, now: Timestamp, results: &[Delivered]) -> Result<(), StoreError> {
-        through!(self, delivered(now, results))
+        commit!(self, delivered(now, results))
     }
 
     async fn claim_one(
@@ -229,7 +234,7 @@ impl Store for SimulatedStore {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<Option<Claimed>, StoreError> {
-        through!(self, claim_one(charge, token, now, until))
+        commit!(self, claim_one(charge, token, now, until))
     }
 }
 

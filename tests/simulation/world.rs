@@ -23,7 +23,7 @@ use rebilld::store::Database;
 use rebilld::store::identity::{AccountConfig, AccountRow};
 use tokio::task::JoinHandle;
 
-use crate::book::{Book, start};
+use crate::book::Book;
 use crate::disk::Disk;
 use crate::faults::{Swarm, rng};
 use crate::gateway::{PortOne, SimulatedGateway};
@@ -112,7 +112,7 @@ pub struct World {
 
 impl World {
     pub fn new(swarm: Swarm, disk: Disk) -> Self {
-        let start = start();
+        let start = swarm.start();
         let stage = Stage::new(start, swarm.seed);
         let database = disk.open();
         let configured = AccountConfig {
