@@ -66,7 +66,12 @@ impl Arm {
         if !desk.arm(opened.now, name, &base_url, &signed).await? {
             return Err(Failure::new(Code::TryLater, format!("account {name} changed meanwhile: look at `rebilld hold status`")));
         }
-        told(context, name, true, &format!("account {name} is armed: charges that are due are sent from now on"))
+        told(
+            context,
+            name,
+            true,
+            &format!("account {name} is armed: charges that are due are sent, unless a brake is pulled (`rebilld hold status`)"),
+        )
     }
 }
 

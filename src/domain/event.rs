@@ -13,7 +13,8 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// An event as it waits in the outbox.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// Derived from facts that outlive the database, so that a consumer recognises a repeat even after a restore.
+    /// Derived from facts, so that a consumer recognises a repeat. Of payments these outlive the database; what a restored one comes upon
+    /// anew (a review, a stop) is news to it.
     pub id: String,
     pub kind: EventKind,
     /// The `data` of the delivered JSON.

@@ -213,7 +213,7 @@ pub async fn finish(
     let books = home.books().await;
     let received = receiver.received();
     assert!(received.forged == 0 || hands.astray.load(Ordering::Relaxed), "every delivery is signed");
-    let canaries = CANARIES.into_iter().chain(["sandbox-secret", WEBHOOK_SECRET, "Bearer "]);
+    let canaries = CANARIES.into_iter().chain(["sandbox-secret", WEBHOOK_SECRET, "Bearer ", "5ec7e700"]);
     let leaks: Vec<String> = canaries.filter(|word| logs.iter().any(|log| log.contains(word))).map(str::to_owned).collect();
     let around = Circumstances {
         end,

@@ -8,8 +8,9 @@ use std::process::Command;
 use crate::processes::{BINARY, Daemon, Home, WEBHOOK_SECRET, until};
 use crate::rig::{Rig, SOON};
 
-/// What every payer of these tests is called, and the keys of their account. A token of the gateway follows `Bearer `.
-const CANARIES: [&str; 8] = [
+/// What every payer of these tests is called, and the keys of their account. A token of the gateway follows `Bearer `, and the sandbox's
+/// begin with eight digits of their own.
+const CANARIES: [&str; 9] = [
     "CANARYNAME",
     "canary@example.com",
     "010-9999-CNRY",
@@ -17,6 +18,7 @@ const CANARIES: [&str; 8] = [
     "CNRY0001",
     "sandbox-secret",
     "Bearer ",
+    "5ec7e700",
     WEBHOOK_SECRET,
 ];
 

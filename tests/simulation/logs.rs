@@ -5,8 +5,8 @@ use std::sync::Mutex;
 
 static LEAKS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// What no log may hold: every payer of the simulation is called this.
-const CANARIES: [&str; 2] = ["CANARY-NAME", "CANARY-SECRET"];
+/// What no log may hold: every payer of the simulation is called this. Nobody here has a secret: tests/daemon/secrets.rs is about those.
+const CANARIES: [&str; 1] = ["CANARY-NAME"];
 
 struct Sieve;
 
