@@ -129,7 +129,7 @@ fn run_on_postgres(seed: u64, swarm: Swarm) -> Outcome {
 #[test]
 fn no_seed_breaks_an_invariant_on_postgres() {
     logs::capture();
-    let months = number("REBILLD_SIM_POSTGRES_MONTHS").unwrap_or(60);
+    let months = number("REBILLD_SIM_POSTGRES_MONTHS").unwrap_or(500);
     let state = setting("REBILLD_SIM_POSTGRES_STATE").map(Into::into);
     conclude(campaign::run("no_seed_breaks_an_invariant_on_postgres", months, state, run_on_postgres));
 }

@@ -270,7 +270,9 @@ impl World {
         };
         let mut about: Vec<_> =
             charges(ChargeState::Review).iter().map(|charge| (charge.id, true, charge.imp_uid.clone())).collect();
-        if reviews == Reviews::AndOthers && self.shared.swarm.acts.contains(&Act::Rule) && rng.random_bool(0.2) {
+        // once faults have stopped what is closed stays so: a retry of a void charge may wait two weeks for a card
+        let at_others = reviews == Reviews::AndOthers && self.shared.faults.load(Ordering::SeqCst);
+        if at_others && self.shared.swarm.acts.contains(&Act::Rule) && rng.random_bool(0.2) {
             let state = [ChargeState::Due, ChargeState::Paid, ChargeState::Doubt, ChargeState::Unpaid, ChargeState::Void];
             let others = charges(state[rng.random_range(0..state.len())]);
             about.extend(others.iter().take(5).map(|charge| (charge.id, false, charge.imp_uid.clone())));
