@@ -215,8 +215,9 @@ async fn still_stopped(database: &Database, of: Option<&str>) -> Result<Option<S
         let pulled = pulled.into_iter().filter_map(|(is, what)| is.then_some(what)).chain(fuse);
         some.extend(pulled.map(|what| format!("account {}: {what}", account.name)));
     }
-    Ok((!some.is_empty())
-        .then(|| format!("charges are sent again where no brake is pulled (`rebilld hold status`); {}", some.join(", "))))
+    // of several accounts the others send
+    let sends = if of.is_some() { "still stopped" } else { "charges are sent again where no brake is pulled" };
+    Ok((!some.is_empty()).then(|| format!("{sends}, {} (`rebilld hold status`)", some.join(", "))))
 }
 
 /// What else stands in the way: live accounts that nobody has armed in this database.
