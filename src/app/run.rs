@@ -23,7 +23,7 @@ use crate::engine::{Account, Engine, worker};
 use crate::http::Routes;
 use crate::http::health::Health;
 use crate::http::listener::{Listener, Serving};
-use crate::http::scrape::Scrape;
+use crate::http::scrape::{Metrics, Scrape};
 use crate::ports::clock::Clock;
 use crate::ports::crash;
 use crate::ports::store::Store;
@@ -55,7 +55,8 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     let clock = Arc::new(SystemClock::new());
     let health = Health::new(Arc::clone(&clock) as Arc<dyn Clock>);
     // before the migrations, which may take long: whoever watches this process sees that it lives
-    let mut serving = serve(&loaded, health.routes()).await?;
+    let metrics = Metrics::default();
+    let mut serving = serve(&loaded, health.routes().merge(metrics.routes())).await?;
     supervisor.starting("bringing the database's schema up to date");
     database.migrate().await?;
     crash::point("start: ", "migrated");
@@ -93,6 +94,9 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
     for name in unarmed(&database, &accounts).await? {
         warn!(account = %name, "this live account is not armed in this database: nothing is sent for it. `rebilld run --dry-run` shows what would be, `rebilld arm --account {name}` lets it");
     }
+    let moved = assembled.moved.iter().map(|account| account.name.clone()).collect();
+    let refused = Arc::clone(&supervisor);
+    metrics.up(Scrape::new(Arc::clone(&engine), Arc::clone(&database), moved, move || refused.is_refused()));
     // until now a stop ends it at once, and nothing is under way; from the moment at which it says that it works, in good order
     let (mut terminate, mut interrupt) = (listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?);
     crash::point("start: ", "up");
@@ -126,11 +130,6 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
         helpers.begin("service manager", Arc::clone(&supervisor).keep(Arc::clone(&engine)));
     }
     health.up(Arc::clone(&engine));
-    if let Some(serving) = &serving {
-        let moved = assembled.moved.iter().map(|account| account.name.clone()).collect();
-        let supervisor = Arc::clone(&supervisor);
-        serving.add(Scrape::new(Arc::clone(&engine), Arc::clone(&database), moved, move || supervisor.is_refused()).routes());
-    }
     let mut worker = tokio::spawn(worker::run(Arc::clone(&engine)));
     let mut broken = None;
     tokio::select! {

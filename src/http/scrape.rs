@@ -1,15 +1,14 @@
 //! Gathers what `/metrics` tells: what this process counted, and what waits in the database, read at most every [`FRESH`].
 
-use std::sync::Arc;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
-use axum::response::IntoResponse;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use jiff::Timestamp;
 
@@ -27,6 +26,11 @@ use crate::store::{Database, Figures};
 pub const FRESH: Duration = Duration::from_secs(15);
 /// A database that takes longer does not answer: a scrape must not wait for it.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// `/metrics` from the first moment at which the daemon listens: a scraper that comes early is told so, and not that it asks in
+/// the wrong place.
+#[derive(Clone, Default)]
+pub struct Metrics(Arc<OnceLock<Scrape>>);
 
 /// Where the numbers are.
 pub struct Scrape {
@@ -48,6 +52,18 @@ struct Read {
     brakes: Brakes,
 }
 
+impl Metrics {
+    /// There are numbers from now on.
+    pub fn up(&self, scrape: Scrape) {
+        // it is put together once
+        let _ = self.0.set(scrape);
+    }
+
+    pub fn routes(&self) -> Router {
+        Router::new().route("/metrics", get(metrics)).with_state(self.clone())
+    }
+}
+
 impl Scrape {
     pub fn new(
         engine: Arc<Engine>,
@@ -57,10 +73,6 @@ impl Scrape {
     ) -> Self {
         let began = engine.boot();
         Self { engine, database, began, moved, refused: Box::new(refused), read: tokio::sync::Mutex::default() }
-    }
-
-    pub fn routes(self) -> Router {
-        Router::new().route("/metrics", get(metrics)).with_state(Arc::new(self))
     }
 
     async fn page(&self) -> Page {
@@ -223,8 +235,9 @@ fn gateway(page: &mut Page, name: &str, times: &GatewayTimes, boot: Duration) {
     page.put(&list::TOKEN_REFUSED, &[name], Number::flag(times.token_refused()));
 }
 
-async fn metrics(State(scrape): State<Arc<Scrape>>, headers: HeaderMap) -> impl IntoResponse {
+async fn metrics(State(told): State<Metrics>, headers: HeaderMap) -> Response {
+    let Some(scrape) = told.0.get() else { return (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response() };
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let format = Format::for_accept(accept);
-    ([(CONTENT_TYPE, format.content_type())], scrape.page().await.render(format))
+    ([(CONTENT_TYPE, format.content_type())], scrape.page().await.render(format)).into_response()
 }
