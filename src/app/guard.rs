@@ -1,6 +1,8 @@
 //! Is this the database that last sent? A restored or copied one comes up on hold, and its live accounts are no longer armed
 //! (docs/protocol.md, Clock, restore, audit).
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,6 +14,7 @@ use crate::config::Settings;
 use crate::ports::store::{SeenSend, Store};
 use crate::ports::watermark::Watermark;
 use crate::store::Database;
+use crate::store::deeds::{self, Remembered};
 use crate::store::identity::Identity;
 use crate::store::mark::{Mark, MarkFile};
 
@@ -36,20 +39,64 @@ impl Watermark for NoMark {
 const FORGOTTEN: &str = "the state directory remembers a send that the database does not: was a standby promoted that lacked commits, or \
     a backup restored?";
 
-/// Why a database must not send before an operator has looked, if so.
-pub(super) fn suspicion(identity: &Identity, mark: Option<&Mark>) -> Option<String> {
+/// What a state directory remembers of the database that last sent with it.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    pub mark: Option<Mark>,
+    pub deed: Option<Remembered>,
+}
+
+impl Memory {
+    /// Of a directory that nothing is written to.
+    pub fn peek(directory: &Path) -> io::Result<Self> {
+        Ok(Self { mark: MarkFile::peek(directory)?, deed: deeds::remembered(directory)? })
+    }
+
+    /// Whether it speaks of this database, or of none.
+    fn is_of(&self, identity: &Identity) -> bool {
+        let (mark, deed) = (self.mark.as_ref(), self.deed.as_ref());
+        let incarnations = [mark.map(|mark| &mark.incarnation), deed.map(|deed| &deed.incarnation)];
+        incarnations.into_iter().flatten().all(|incarnation| *incarnation == identity.incarnation)
+    }
+
+    /// Why the database must not send before an operator has looked, if so.
+    pub async fn against(&self, database: &Database, identity: &Identity) -> Result<Option<String>, AppError> {
+        if let Some(why) = suspicion(identity, self) {
+            return Ok(Some(why));
+        }
+        let newest = self.mark.as_ref().and_then(|mark| mark.newest);
+        if let Some(newest) = newest
+            && !Store::knows(database, &newest).await?
+        {
+            return Ok(Some(FORGOTTEN.to_owned()));
+        }
+        if let Some(Remembered { entry, .. }) = &self.deed
+            && !database.knows_entry(entry).await?
+        {
+            return Ok(Some(format!(
+                "the state directory remembers what an operator did (entry {} of the journal), and the database does not: was a standby \
+                 promoted that lacked commits, or a backup restored?",
+                entry.id
+            )));
+        }
+        Ok(None)
+    }
+}
+
+/// The same, as far as the database need not be asked.
+pub(super) fn suspicion(identity: &Identity, memory: &Memory) -> Option<String> {
     if identity.has_moved() {
         return Some(
             "the database stands in another Postgres cluster than before: is it a copy or a restored backup?".to_owned(),
         );
     }
-    let mark = mark?;
-    if mark.incarnation != identity.incarnation {
+    if !memory.is_of(identity) {
         return Some(
             "the state directory belongs to another database: was this one made anew, or restored from somewhere else?"
                 .to_owned(),
         );
     }
+    let mark = memory.mark.as_ref()?;
     (mark.mark > identity.high_water).then(|| {
         format!(
             "the state directory remembers sends that the database does not (mark {} against {}): was it restored from a backup?",
@@ -70,20 +117,44 @@ pub(super) async fn check(
         return Ok(Start { mark: Arc::new(NoMark), audit_first: false });
     }
     let wrong = |why| AppError::StateDir { path: settings.state_dir.display().to_string(), why };
-    let (file, before) = MarkFile::open(&settings.state_dir, &identity.incarnation).map_err(wrong)?;
-    let mut suspicious = suspicion(identity, before.as_ref());
-    if let (None, Some(newest)) = (&suspicious, before.as_ref().and_then(|mark| mark.newest)) {
-        let known = Store::knows(database, &newest).await?;
-        suspicious = (!known).then(|| FORGOTTEN.to_owned());
-    }
-    if let Some(why) = suspicious {
+    let deed = deeds::remembered(&settings.state_dir).map_err(wrong)?;
+    let (file, mark) = MarkFile::open(&settings.state_dir, &identity.incarnation).map_err(wrong)?;
+    let audit_first = mark.is_none();
+    if let Some(why) = (Memory { mark, deed }).against(database, identity).await? {
+        file.suspect();
         database.hold(now, &why).await?;
         let disarmed = database.disarm_all().await?;
         error!(disarmed, "{why} Nothing is sent: `rebilld hold status` shows the way out");
     }
-    let audit_first = before.is_none();
     if audit_first && identity.high_water > 0 {
         info!(path = %file.path().display(), "the state directory is new: a complete audit comes before the first send");
     }
     Ok(Start { mark: Arc::new(file), audit_first })
+}
+
+/// Keeps in the state directory what an operator has just done in the database, if the database knows what was kept there before.
+/// `None`: it is kept, or this machine has no state directory. Otherwise why the database has come to a hold.
+///
+/// # Errors
+/// It could not be kept: nothing else is wrong.
+pub async fn remember(settings: &Settings, database: &Database) -> Result<Option<String>, AppError> {
+    let directory = &settings.state_dir;
+    let wrong = |why| AppError::StateDir { path: directory.display().to_string(), why };
+    if !directory.is_dir() {
+        return Ok(None);
+    }
+    let (identity, brakes) = (database.identity().await?, database.brakes().await?);
+    let memory = Memory::peek(directory).map_err(wrong)?;
+    if identity.has_moved() || !memory.is_of(&identity) {
+        // a command may have been pointed at any database: the daemon's start tells
+        return Ok(None);
+    }
+    if let Some(why) = memory.against(database, &identity).await? {
+        database.hold_as_restored(database.clock().await?, &why).await?;
+        return Ok(Some(why));
+    }
+    if let Some(entry) = brakes.newest_entry {
+        deeds::remember(directory, &identity.incarnation, entry).map_err(wrong)?;
+    }
+    Ok(None)
 }

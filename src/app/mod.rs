@@ -26,6 +26,7 @@ pub mod takeover;
 
 pub use assemble::{Assembled, assemble, open_options, random};
 pub use errors::AppError;
+pub use guard::remember;
 pub use kill_files::KillFiles;
 pub use operate::{Audited, audit, reconcile, release_hold, rule};
 pub use receivers::problems as receiver_problems;

@@ -18,7 +18,7 @@ use crate::ports::clock::Clock;
 use crate::ports::store::Store;
 use crate::store::desk::{ChargeFilter, Reach, Signed};
 use crate::store::mark::MarkFile;
-use crate::store::{Database, OpenError};
+use crate::store::{Database, OpenError, deeds};
 use crate::time::SystemClock;
 
 /// Charges that one `reconcile` takes up at most.
@@ -182,6 +182,11 @@ async fn release_database(loaded: &Loaded, signed: &Signed) -> Result<String, Ap
     let remembered = before.as_ref().map_or(0, |mark| mark.mark);
     let mark = database.accept_copy(remembered).await?;
     MarkFile::rewrite(&loaded.settings.state_dir, &identity.incarnation, mark).map_err(wrong)?;
+    match database.brakes().await?.newest_entry {
+        Some(entry) => deeds::accept(&loaded.settings.state_dir, &identity.incarnation, entry),
+        None => deeds::forget(&loaded.settings.state_dir),
+    }
+    .map_err(wrong)?;
     database.desk().release_hold(now, &Reach::Database, signed).await?;
     let sends = still_stopped(database, None).await?.unwrap_or_else(|| "charges are sent again".to_owned());
     let unarmed = still_unarmed(database).await?;

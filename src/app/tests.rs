@@ -1,4 +1,4 @@
-use super::guard::suspicion;
+use super::guard::{Memory, suspicion};
 use crate::store::identity::Identity;
 use crate::store::mark::Mark;
 
@@ -12,25 +12,25 @@ fn identity(high_water: i64) -> Identity {
     }
 }
 
-fn mark(incarnation: &str, mark: i64) -> Option<Mark> {
-    Some(Mark { incarnation: incarnation.into(), mark, newest: None })
+fn mark(incarnation: &str, mark: i64) -> Memory {
+    Memory { mark: Some(Mark { incarnation: incarnation.into(), mark, newest: None }), deed: None }
 }
 
 #[test]
 fn a_database_behind_its_mark_is_suspicious() {
-    assert!(suspicion(&identity(4), mark("one", 5).as_ref()).unwrap().contains("backup"));
-    assert_eq!(suspicion(&identity(5), mark("one", 5).as_ref()), None, "as it was left");
-    assert_eq!(suspicion(&identity(6), mark("one", 5).as_ref()), None, "killed between commit and mark");
+    assert!(suspicion(&identity(4), &mark("one", 5)).unwrap().contains("backup"));
+    assert_eq!(suspicion(&identity(5), &mark("one", 5)), None, "as it was left");
+    assert_eq!(suspicion(&identity(6), &mark("one", 5)), None, "killed between commit and mark");
 }
 
 #[test]
 fn another_database_or_another_cluster_is_suspicious() {
-    assert!(suspicion(&identity(9), mark("two", 1).as_ref()).is_some());
+    assert!(suspicion(&identity(9), &mark("two", 1)).is_some());
     let moved = Identity { system_identifier_now: Some("8".into()), ..identity(9) };
-    assert!(suspicion(&moved, None).unwrap().contains("cluster"));
+    assert!(suspicion(&moved, &Memory::default()).unwrap().contains("cluster"));
 }
 
 #[test]
 fn a_new_state_directory_is_not_suspicious_but_audited_first() {
-    assert_eq!(suspicion(&identity(9), None), None);
+    assert_eq!(suspicion(&identity(9), &Memory::default()), None);
 }

@@ -1,13 +1,14 @@
 //! What every command starts from: settings, database, who is asking.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::failure::{Code, Failure};
 use super::output::Output;
-use crate::app::open_options;
+use crate::app::{self, AppError, open_options};
 use crate::config::{ConfigErrors, DatabasePlans, Environment, Loaded, Sources, Version, load, load_in_spite, revive};
 use crate::domain::plan::Catalog;
 use crate::store::desk::{Signed, Status};
@@ -17,6 +18,8 @@ pub struct Context {
     pub sources: Sources,
     pub output: Output,
     pub quiet: bool,
+    /// The command adds to the journal.
+    pub signs: AtomicBool,
 }
 
 /// Who, and why: asked of every command that changes something.
@@ -161,7 +164,30 @@ impl Context {
             Some(name) => format!("{} ({user})", name.trim()),
             None => user,
         };
+        self.signs.store(true, Ordering::Relaxed);
         Ok(Signed { who, reason: reason.to_owned() })
+    }
+
+    /// After a command that may have added to the journal: the state directory of this machine remembers it, so that a restored database
+    /// that has forgotten it does not go on as if nothing had been said. A daemon does that too; none need be running.
+    pub async fn remember(&self) {
+        if !self.signs.load(Ordering::Relaxed) {
+            return;
+        }
+        // what the command could not read either, it has told
+        let Ok((loaded, _)) = load_in_spite(&self.sources) else { return };
+        let Ok(database) = connect(&loaded, false).await else { return };
+        match app::remember(&loaded.settings, &database).await {
+            Ok(None) | Err(AppError::Store(_)) => {}
+            Ok(Some(why)) => eprintln!("warning: {why} Nothing is sent: `rebilld hold status` shows the way out"),
+            Err(why) => {
+                let (daemons, now) = (database.daemons().await.unwrap_or_default(), database.desk().clock().await);
+                if now.is_ok_and(|now| !daemons.iter().any(|daemon| daemon.runs(now))) {
+                    eprintln!("warning: {why}: no daemon runs, so a copy of the database that is restored now could forget this");
+                }
+            }
+        }
+        database.close().await;
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -138,7 +139,7 @@ fn leaks(log: &std::path::Path, canaries: &[String]) -> Vec<String> {
 /// Exactly what `rebilld subscriptions import` does, and then `rebilld imports confirm`: the import goes by this machine's clock,
 /// and to it the months of the demo are long past. So it holds each row, and this is the operator who has looked at them.
 async fn import(sources: Sources, file: PathBuf) -> Result<(), AppError> {
-    let context = Context { sources, output: Output::Table, quiet: true };
+    let context = Context { sources, output: Output::Table, quiet: true, signs: AtomicBool::default() };
     let import = ImportFile::of(file, "the demo's invented book");
     let wrong = |failure: Failure| AppError::Internal(failure.text);
     Box::pin(import.import(&context)).await.map_err(wrong)?;

@@ -48,6 +48,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::LazyLock;
+use std::sync::atomic::AtomicBool;
 
 use clap::{Parser, Subcommand};
 
@@ -197,10 +198,15 @@ fn run(arguments: impl IntoIterator<Item = OsString>, environment: Environment) 
         }
     };
     let options = cli.database.map(|url| ("database.url", url, "--database")).into_iter().collect();
-    let context = Context { sources: Sources { files: cli.config, environment, options }, output: cli.output, quiet: cli.quiet };
+    let sources = Sources { files: cli.config, environment, options };
+    let context = Context { sources, output: cli.output, quiet: cli.quiet, signs: AtomicBool::default() };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let done = match runtime {
-        Ok(runtime) => runtime.block_on(dispatch(cli.command, &context)),
+        Ok(runtime) => runtime.block_on(async {
+            let done = dispatch(cli.command, &context).await;
+            context.remember().await;
+            done
+        }),
         Err(error) => Err(Failure::new(Code::Internal, format!("the runtime cannot be started: {error}"))),
     };
     match done {

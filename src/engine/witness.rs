@@ -6,6 +6,9 @@
 //! batch of intents is committed only where the newest one is known. The mark itself, which all processes raise, is compared with
 //! the highest one ever read, with each look at the brakes. A database that does not know what it was seen to know has lost
 //! commits: it comes to a hold as after a restore (docs/protocol.md).
+//!
+//! The same goes for what operators did: a kill switch, a void or a cancelled subscription that such a database has forgotten would be
+//! charged past. The newest entry of the journal is read with the brakes, kept here, and made durable in the state directory.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tracing::error;
 
 use super::Engine;
-use crate::ports::store::{Begun, Brakes, SeenSend, StoreError};
+use crate::ports::store::{Begun, Brakes, SeenEntry, SeenSend, StoreError};
 
 /// The mark of a send and what is known of it.
 type Seen = (i64, SeenSend);
@@ -23,6 +26,18 @@ struct Memory {
     newest: Option<Seen>,
     /// The newest one of the check before: a commit after the loss must not hide those before it.
     before: Option<Seen>,
+    /// The newest thing that an operator did.
+    entry: Option<SeenEntry>,
+    /// Which of them the state directory knows, and which it could not be told.
+    remembered: Option<SeenEntry>,
+    unwritten: Option<SeenEntry>,
+}
+
+/// What a database has forgotten.
+#[derive(Debug, Clone, Copy)]
+enum Lost {
+    Sends { mark: i64 },
+    Entry(SeenEntry),
 }
 
 /// The newest sends that this process has seen committed.
@@ -78,13 +93,60 @@ impl Engine {
     /// As for [`Engine::before_intents`].
     pub(crate) async fn brakes_now(&self) -> Result<Brakes, StoreError> {
         // as of before it was asked: others raise the mark meanwhile, this process among them
-        let floor = self.witness.highest.load(Ordering::Acquire);
+        let (floor, known) = (self.witness.highest.load(Ordering::Acquire), self.witness.memory().entry);
         let brakes = self.store.brakes().await?;
         if brakes.high_water < floor {
-            return Err(self.has_lost(floor).await?);
+            return Err(self.has_lost(Lost::Sends { mark: floor }).await?);
         }
         self.witness.highest.fetch_max(brakes.high_water, Ordering::AcqRel);
+        let newest = brakes.newest_entry;
+        if let Some(known) = known.filter(|known| newest.is_none_or(|newest| newest.id <= known.id && newest != *known)) {
+            self.must_know(known).await?;
+        }
+        if let Some(newest) = newest {
+            self.saw(newest, brakes.held).await;
+        }
         Ok(brakes)
+    }
+
+    /// What an operator did must not be forgotten with the database.
+    async fn saw(&self, newest: SeenEntry, held: bool) {
+        {
+            let mut memory = self.witness.memory();
+            if memory.entry.is_none_or(|known| known.id < newest.id) {
+                memory.entry = Some(newest);
+            }
+            if memory.remembered.is_some_and(|remembered| remembered.id >= newest.id) {
+                return;
+            }
+        }
+        match self.watermark.remember(newest, held).await {
+            Ok(()) => {
+                let mut memory = self.witness.memory();
+                if memory.remembered.is_none_or(|remembered| remembered.id < newest.id) {
+                    memory.remembered = Some(newest);
+                }
+            }
+            Err(why) => {
+                // it is tried again with each look at the brakes, and told of once
+                let told = self.witness.memory().unwritten.replace(newest);
+                if told != Some(newest) {
+                    let entry = newest.id;
+                    error!(%why, entry, "what an operator did cannot be written to the state directory: a restored database could forget it");
+                }
+            }
+        }
+    }
+
+    async fn must_know(&self, entry: SeenEntry) -> Result<(), StoreError> {
+        match self.store.knows_entry(&entry).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.has_lost(Lost::Entry(entry)).await?),
+            Err(why) => {
+                self.shaken();
+                Err(why)
+            }
+        }
     }
 
     /// Before intents are committed: the mark that they have to pass. Asks the database what it knows if it may be another one than
@@ -117,7 +179,7 @@ impl Engine {
     /// As before.
     pub(crate) async fn after_intents(&self, begun: &Begun, before: Option<i64>) -> Result<(), StoreError> {
         if begun.has_lost {
-            return Err(self.has_lost(before.unwrap_or_default()).await?);
+            return Err(self.has_lost(Lost::Sends { mark: before.unwrap_or_default() }).await?);
         }
         if self.witness.keep(begun, before) { self.must_remember().await } else { Ok(()) }
     }
@@ -136,21 +198,24 @@ impl Engine {
     }
 
     async fn must_remember(&self) -> Result<(), StoreError> {
-        let (newest, before) = {
+        let (newest, before, entry) = {
             let memory = self.witness.memory();
-            (memory.newest, memory.before)
+            (memory.newest, memory.before, memory.entry)
         };
         // while nothing is sent both are one
         let older = before.filter(|older| Some(*older) != newest);
         for (mark, seen) in older.into_iter().chain(newest) {
             match self.store.knows(&seen).await {
                 Ok(true) => {}
-                Ok(false) => return Err(self.has_lost(mark).await?),
+                Ok(false) => return Err(self.has_lost(Lost::Sends { mark }).await?),
                 Err(why) => {
                     self.shaken();
                     return Err(why);
                 }
             }
+        }
+        if let Some(entry) = entry {
+            self.must_know(entry).await?;
         }
         let mut memory = self.witness.memory();
         if memory.before == before {
@@ -160,14 +225,17 @@ impl Engine {
     }
 
     /// The hold is written first; only then is what was seen forgotten, so that an operator can release it.
-    async fn has_lost(&self, mark: i64) -> Result<StoreError, StoreError> {
-        let why = format!(
-            "the database does not know sends that were committed in it (mark {mark}): was a standby promoted that lacked them?"
-        );
+    async fn has_lost(&self, lost: Lost) -> Result<StoreError, StoreError> {
+        let what = match lost {
+            Lost::Sends { mark } => format!("sends that were committed in it (mark {mark})"),
+            Lost::Entry(entry) => format!("what an operator did in it (entry {} of the journal)", entry.id),
+        };
+        let why = format!("the database does not know {what}: was a standby promoted that lacked it, or a backup restored?");
         if let Err(failed) = self.store.hold_as_restored(self.now(), &why).await {
             self.shaken();
             return Err(failed);
         }
+        self.watermark.suspect();
         self.look_at_brakes();
         *self.witness.memory() = Memory::default();
         self.witness.highest.store(0, Ordering::Release);

@@ -20,6 +20,7 @@ use crate::domain::decide::{Decision, Incident};
 use crate::domain::dunning::{KeyStop, KeyTry};
 use crate::domain::event::Event;
 use crate::domain::fuse::{Fuse, FuseState};
+use crate::domain::journal::Seal;
 use crate::domain::lifecycle::{Ending, NextPeriod, Progress};
 pub use crate::domain::lifecycle::{Passed, PassedWhy};
 use crate::domain::money::Money;
@@ -321,6 +322,14 @@ impl SeenSend {
     }
 }
 
+/// An entry of the journal whose COMMIT was acknowledged: something that an operator did. Another one of the same number has another
+/// seal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeenEntry {
+    pub id: i64,
+    pub seal: Seal,
+}
+
 /// By which right a decision is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fence {
@@ -371,6 +380,8 @@ pub struct Brakes {
     pub held: bool,
     /// Grows with every batch of intents that anybody commits.
     pub high_water: i64,
+    /// The newest thing that an operator did. `None`: nothing yet, or it was written by a release that sealed nothing.
+    pub newest_entry: Option<SeenEntry>,
     pub accounts: BTreeMap<AccountId, AccountBrakes>,
 }
 
@@ -499,6 +510,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Whether the database knows a send whose COMMIT it has acknowledged.
     async fn knows(&self, seen: &SeenSend) -> Result<bool, StoreError>;
+
+    /// Whether the database knows an entry of the journal that was read from it.
+    async fn knows_entry(&self, seen: &SeenEntry) -> Result<bool, StoreError>;
 
     /// Whether it still keeps what it acknowledges: asked whenever another server may have taken its place.
     ///

@@ -2,11 +2,21 @@
 
 use async_trait::async_trait;
 
-use super::store::SeenSend;
+use super::store::{SeenEntry, SeenSend};
 
 /// A small file in the state directory that is ahead of a restored database.
 #[async_trait]
 pub trait Watermark: Send + Sync + 'static {
     /// Makes `mark` durable, unless a higher one is already, and the newest send that was committed with it. Returns only after fsync.
     async fn raise(&self, mark: i64, newest: SeenSend) -> std::io::Result<()>;
+
+    /// Who is on hold because the database has forgotten something keeps what was remembered until an operator has ended that, here or from
+    /// another machine.
+    fn suspect(&self) {}
+
+    /// Makes durable what an operator did last, as the database tells it. `held`: the whole database is on hold, and what was remembered
+    /// before may be the reason. Who never sends remembers nothing.
+    async fn remember(&self, _entry: SeenEntry, _held: bool) -> std::io::Result<()> {
+        Ok(())
+    }
 }

@@ -10,7 +10,13 @@ use super::outbox::Told;
 use super::sql::accounts;
 use crate::domain::charge::AccountId;
 use crate::domain::event::{Event, EventKind};
-use crate::ports::store::{AccountBrakes, AuditResult, Brakes};
+use crate::ports::store::{AccountBrakes, AuditResult, Brakes, SeenEntry};
+
+/// What cannot be a seal is told by `rebilld journal verify`, and is nothing to remember.
+fn seen_entry(row: &Row) -> Result<Option<SeenEntry>, Fault> {
+    let (id, seal) = (row.int_opt("entry")?, row.text_opt("seal")?);
+    Ok(id.zip(seal).and_then(|(id, seal)| Some(SeenEntry { id, seal: seal.parse().ok()? })))
+}
 
 pub(super) fn brakes_of(rows: &[Row]) -> Result<Brakes, Fault> {
     let mut brakes = Brakes::default();
@@ -40,7 +46,8 @@ impl Database {
             return Err(Fault::Corrupt("the database is not bound to a tag yet: start the daemon once".to_owned()));
         }
         let high_water = rows.first().map_or(Ok(0), |row| row.int("high_water"))?;
-        Ok(Brakes { high_water, ..brakes_of(&rows)? })
+        let newest_entry = rows.first().map_or(Ok(None), seen_entry)?;
+        Ok(Brakes { high_water, newest_entry, ..brakes_of(&rows)? })
     }
 
     pub(super) async fn pause(&self, account: AccountId, now: Timestamp, why: &str) -> Result<(), Fault> {

@@ -15,8 +15,8 @@ use crate::domain::event::Event;
 use crate::ports::metrics::Operation;
 use crate::ports::store::{
     AuditResult, Begin, Begun, Booked, Brakes, Claim, ClaimToken, Claimed, Delivered, Delivery, DueSchedule, DueWave, Entry,
-    IncidentState, Missed, NextDue, PastAttempt, Recorded, ScheduleStep, SeenSend, StateFacts, StateStep, Stepped, Store,
-    StoreError, Unscheduled,
+    IncidentState, Missed, NextDue, PastAttempt, Recorded, ScheduleStep, SeenEntry, SeenSend, StateFacts, StateStep, Stepped,
+    Store, StoreError, Unscheduled,
 };
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -115,6 +115,11 @@ impl Store for Database {
     async fn knows(&self, seen: &SeenSend) -> Result<bool> {
         let params = [seen.send.0.into(), seen.attempt.0.into(), seen.begun_at.into()];
         Ok(!self.db.read(&writes::KNOWS_SEND, &params).await?.is_empty())
+    }
+
+    async fn knows_entry(&self, seen: &SeenEntry) -> Result<bool> {
+        let params = [seen.id.into(), seen.seal.to_string().into()];
+        Ok(!self.db.read(&accounts::KNOWS_ENTRY, &params).await?.is_empty())
     }
 
     async fn durable(&self) -> Result<()> {

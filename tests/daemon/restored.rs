@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use rustix::process::Signal;
+
+use crate::notify::tell;
 use crate::processes::{Daemon, until};
 use crate::rig::{Rig, SOON};
 
@@ -59,6 +62,69 @@ async fn a_restored_backup_comes_up_on_hold() {
     assert!(daemon.ended(SOON).await.success());
     let ledger = rig.gateway.ledger();
     assert_eq!((ledger.charges().count(), ledger.payments.len()), (5, 5), "nothing was sent twice");
+}
+
+/// Nothing was sent since the copy was made, so the mark fits.
+#[tokio::test]
+async fn a_copy_that_has_forgotten_the_kill_switch_comes_up_on_hold() {
+    let mut rig = Rig::new(None);
+    let copy = Copy::after(&mut rig, 2).await;
+    let mut daemon = Daemon::start(&rig.home, "second");
+    until("it is up", SOON, async || rig.home.log("second").contains("rebilld is up").then_some(())).await;
+    tell(&daemon, Signal::USR1);
+    until("the switch is on", SOON, async || (rig.status("database")["state"] == "killed").then_some(())).await;
+    let remembered = rig.home.path("state").join("rebilld.journal");
+    until("the daemon has seen it", SOON, async || remembered.exists().then_some(())).await;
+    daemon.terminate();
+    assert!(daemon.ended(SOON).await.success());
+
+    copy.comes_back(&rig);
+    let (code, said) = rig.fails(&["doctor"]);
+    assert!(code != 0 && said.contains("remembers what an operator did (entry 1 of the journal)"), "{said}");
+    rig.insert(3).await;
+    let mut daemon = Daemon::start(&rig.home, "daemon");
+    until("the rows are opened", SOON, async || (rig.home.books().await.charges.len() == 5).then_some(())).await;
+    let status = rig.status("database");
+    assert_eq!(status["state"], "held", "{status}");
+    let why = status["why"].as_str().unwrap_or_default();
+    assert!(why.contains("remembers what an operator did (entry 1 of the journal), and the database does not"), "{why}");
+    daemon.terminate();
+    assert!(daemon.ended(SOON).await.success());
+    assert_eq!(rig.gateway.charges(), 2, "nothing was sent past the switch");
+}
+
+/// A command remembers too: an operator may stop what no daemon watches. One that meets a copy that has forgotten something says so.
+#[tokio::test]
+async fn what_was_stopped_while_no_daemon_ran_is_remembered_until_an_operator_has_looked() {
+    let mut rig = Rig::new(None);
+    let copy = Copy::after(&mut rig, 2).await;
+    let said = rig.done(&["hold", "set", "--account", "main", "--reason", "wrong prices"]);
+    assert!(!said.contains("warning"), "{said}");
+    copy.comes_back(&rig);
+    assert_eq!(rig.status("database")["state"], "sends", "nobody has looked yet");
+    let said = rig.done(&["kill", "on", "--reason", "once more"]);
+    assert!(said.contains("warning: the state directory remembers what an operator did (entry 1 of the journal)"), "{said}");
+    assert!(rig.status("database")["why"].as_str().is_some_and(|why| why.contains("remembers what an operator did")));
+    rig.done(&["kill", "off", "--reason", "it is on hold"]);
+    rig.insert(3).await;
+    let mut daemon = Daemon::start(&rig.home, "daemon");
+    until("the rows are opened", SOON, async || (rig.home.books().await.charges.len() == 5).then_some(())).await;
+    assert_eq!(rig.status("database")["state"], "held");
+
+    // Q is an hour
+    rig.home.sql("UPDATE settings SET held_at = 1").await;
+    let told = rig.done(&["hold", "release", "--reason", "restored on purpose"]);
+    assert!(told.contains("the hold is over") && !told.contains("warning"), "{told}");
+    rig.until_paid(5).await;
+    daemon.terminate();
+    assert!(daemon.ended(SOON).await.success());
+    // what was forgotten once is not held against it again
+    let mut daemon = Daemon::start(&rig.home, "daemon");
+    rig.insert(1).await;
+    rig.until_paid(6).await;
+    assert_eq!(rig.status("database")["state"], "sends");
+    daemon.terminate();
+    assert!(daemon.ended(SOON).await.success());
 }
 
 #[tokio::test]

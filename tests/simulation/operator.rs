@@ -58,6 +58,18 @@ impl Memory {
 impl World {
     pub fn kill(&self, on: bool) {
         at_once(self.database().desk().kill(self.now(), &Reach::Database, on, &signed())).unwrap();
+        self.remember();
+    }
+
+    /// As each command does that adds to the journal: whether or not a daemon runs, the state directory knows of it.
+    fn remember(&self) {
+        let (database, directory) = (self.database(), &self.shared.directory);
+        at_once(async {
+            let newest = database.brakes().await.unwrap().newest_entry;
+            if !directory.is_ahead_of(&database).await {
+                newest.into_iter().for_each(|entry| directory.remember(entry));
+            }
+        });
     }
 
     /// With an operator who looks in every few days.
@@ -93,7 +105,7 @@ impl World {
         for (_, chore) in due {
             self.finish(chore);
         }
-        self.release().await;
+        self.release(memory).await;
         let faults = self.shared.faults.load(Ordering::SeqCst);
         for act in self.shared.swarm.acts.clone() {
             if act == Act::Rule || !faults {
@@ -135,7 +147,7 @@ impl World {
     }
 
     /// What is on hold or paused is let go of, as soon as that may be.
-    async fn release(&mut self) {
+    async fn release(&mut self, memory: &Memory) {
         let (database, now) = (self.database(), self.now());
         let (status, accounts) = at_once(async {
             let desk = database.desk();
@@ -156,6 +168,12 @@ impl World {
                 let remembered = self.shared.directory.mark.load(Ordering::SeqCst);
                 let mark = at_once(database.accept_copy(remembered)).unwrap();
                 self.shared.directory.mark.store(mark, Ordering::SeqCst);
+                let newest = at_once(database.brakes()).unwrap().newest_entry;
+                newest.into_iter().for_each(|entry| self.shared.directory.accept(entry));
+                // the hold has stood in for what the copy had forgotten (docs/backup.md, "The way out")
+                if memory.is_killed() {
+                    self.kill(true);
+                }
                 at_once(database.desk().release_hold(now, &Reach::Database, &signed())).unwrap();
                 self.braked.extend(self.held_since.take().map(|since| (since, now)));
                 self.shared.tally.count("operator: a hold is released");
@@ -259,6 +277,7 @@ impl World {
             let tally = Tally { file: "book.csv", new: 0, changed: cells.len() as u64, unchanged: 0, held: 0, hash: None };
             import.commit(&signed(), &tally).await.unwrap();
         });
+        self.remember();
     }
 
     /// A ruling on everything that is in review, and now and then on what is not.

@@ -1,8 +1,6 @@
 //! An old copy of the database comes back in the middle of a run: the high-water mark is ahead, everything holds, the audits
 //! settle what was paid meanwhile, an operator releases the hold, and the run goes on.
 
-use std::sync::atomic::Ordering;
-
 use crate::operator::Memory;
 use crate::stage::at_once;
 use crate::world::World;
@@ -28,17 +26,16 @@ impl World {
         let now = self.now();
         self.forgotten.push(copy.sent..self.sent());
         // as the guard at a daemon's start does
-        let known = at_once(self.database().identity()).unwrap().high_water;
-        if self.shared.directory.mark.load(Ordering::SeqCst) > known {
+        if at_once(self.shared.directory.is_ahead_of(&self.database())) {
             self.held_since = Some(now);
         } else {
             assert_eq!(self.sent(), copy.sent, "something was sent, and the mark does not tell");
+            let status = at_once(self.database().desk().status()).unwrap().unwrap();
+            assert_eq!(status.killed, memory.is_killed(), "the kill switch was turned, and nothing tells");
         }
         self.come_up();
-        // what the operator has changed since comes from the book; so does the kill switch, which the copy has forgotten (docs/backup.md,
-        // the file `kill`)
+        // what the operator has changed since comes from the book
         self.import(None);
-        self.kill(memory.is_killed());
     }
 
     pub fn sent(&self) -> usize {

@@ -1,7 +1,7 @@
 //! The real store, and the state directory, behind points at which the process may die and commits that are lost.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -153,6 +153,10 @@ impl Store for SimulatedStore {
         through!(self, knows(seen))
     }
 
+    async fn knows_entry(&self, seen: &SeenEntry) -> Result<bool, StoreError> {
+        through!(self, knows_entry(seen))
+    }
+
     fn connections(&self) -> u64 {
         self.inner.connections()
     }
@@ -242,6 +246,10 @@ impl Store for SimulatedStore {
 #[derive(Debug, Default)]
 pub struct StateDirectory {
     pub mark: AtomicI64,
+    /// What an operator did last.
+    pub entry: Mutex<Option<SeenEntry>>,
+    /// It remembers what the database did not know when a process last started.
+    pub suspect: AtomicBool,
     pub writes: AtomicU64,
 }
 
@@ -267,5 +275,54 @@ impl Watermark for SimulatedWatermark {
         self.directory.mark.fetch_max(mark, Ordering::SeqCst);
         self.process.point().await;
         Ok(())
+    }
+
+    fn suspect(&self) {
+        self.directory.suspect.store(true, Ordering::SeqCst);
+    }
+
+    async fn remember(&self, entry: SeenEntry, held: bool) -> std::io::Result<()> {
+        let suspect = self.directory.suspect.load(Ordering::SeqCst);
+        if suspect && held {
+            return Ok(());
+        }
+        self.process.point().await;
+        let nth = self.directory.writes.fetch_add(1, Ordering::SeqCst);
+        if Dice::new(self.seed, nth).hits(self.full_disk, 1000) {
+            self.tally.count("fault: the state directory is full");
+            return Err(std::io::Error::from(std::io::ErrorKind::StorageFull));
+        }
+        if suspect {
+            self.directory.accept(entry)
+        } else {
+            self.directory.remember(entry)
+        }
+        self.process.point().await;
+        Ok(())
+    }
+}
+
+impl StateDirectory {
+    /// As `deeds::remember` does.
+    pub fn remember(&self, entry: SeenEntry) {
+        let mut known = self.entry.lock().unwrap();
+        if known.is_none_or(|known| known.id < entry.id) {
+            *known = Some(entry);
+        }
+    }
+
+    /// As `deeds::accept` does.
+    pub fn accept(&self, entry: SeenEntry) {
+        *self.entry.lock().unwrap() = Some(entry);
+    }
+
+    /// Whether it remembers what a database does not: how far sends had come, or what an operator did.
+    pub async fn is_ahead_of(&self, database: &Database) -> bool {
+        let entry = *self.entry.lock().unwrap();
+        let forgotten = match entry {
+            Some(entry) => !database.knows_entry(&entry).await.unwrap(),
+            None => false,
+        };
+        forgotten || self.mark.load(Ordering::SeqCst) > database.identity().await.unwrap().high_water
     }
 }

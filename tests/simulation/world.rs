@@ -297,9 +297,10 @@ impl Shared {
     /// As the guard does at a daemon's start: a database that knows less than the state directory is held.
     fn guard(&self) {
         let database = self.database();
-        let remembered = self.directory.mark.load(Ordering::SeqCst);
         at_once(async {
-            if remembered > database.identity().await.unwrap().high_water {
+            let is_ahead = self.directory.is_ahead_of(&database).await;
+            self.directory.suspect.store(is_ahead, Ordering::SeqCst);
+            if is_ahead {
                 let why = "the state directory remembers more";
                 if database.hold(self.stage.now(), why).await.unwrap() {
                     self.tally.count("restore: held");

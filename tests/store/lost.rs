@@ -2,7 +2,9 @@
 
 use rebilld::domain::attempt::{AttemptId, AttemptState, SendId};
 use rebilld::domain::decide::LiveChange;
-use rebilld::ports::store::{Begin, Fence, NotBegun, Recorded, SeenSend, Store};
+use rebilld::domain::journal::Seal;
+use rebilld::ports::store::{Begin, Fence, NotBegun, Recorded, SeenEntry, SeenSend, Store};
+use rebilld::store::desk::{Reach, Signed};
 
 use super::deeds::{begin_of, decided, entry, token};
 use super::rig::{Engine, World, both, later, now};
@@ -41,5 +43,20 @@ both! {
         let recorded = world.db.record(now(), &[entry(&loaded[0], Fence::Claim(token("t")), ended)]).await.unwrap();
         assert_eq!(recorded, [Recorded::Refused]);
         assert_eq!(world.count("SELECT count(*) AS n FROM attempts WHERE state = 'live'").await, 2);
+    }
+
+    async fn the_newest_entry_of_the_journal_is_known_by_number_and_seal(world: World) {
+        assert_eq!(world.db.brakes().await.unwrap().newest_entry, None);
+        let signed = Signed { who: "kim".to_owned(), reason: "a try".to_owned() };
+        for on in [true, false] {
+            world.db.desk().kill(now(), &Reach::Database, on, &signed).await.unwrap();
+        }
+        let newest = world.db.brakes().await.unwrap().newest_entry.unwrap();
+        assert_eq!(newest.id, world.count("SELECT max(id) AS n FROM journal").await);
+        assert!(world.db.knows_entry(&newest).await.unwrap());
+        // its number was given to another one since
+        for lost in [SeenEntry { id: newest.id + 1, ..newest }, SeenEntry { seal: Seal::start(), ..newest }] {
+            assert!(!world.db.knows_entry(&lost).await.unwrap(), "{lost:?}");
+        }
     }
 }

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use super::super::assemble::open;
 use super::super::errors::AppError;
-use super::super::guard::suspicion;
+use super::super::guard::Memory;
 use super::{Report, Verdict};
 use crate::config::Loaded;
 use crate::ports::clock::Clock;
 use crate::ports::store::StoreError;
-use crate::store::mark::MarkFile;
 use crate::store::{Database, OpenError};
 use crate::time::SystemClock;
 
@@ -129,14 +128,14 @@ async fn bound(report: &mut Report, loaded: &Loaded, database: &Database) -> Res
         return Ok(());
     }
     let shown = settings.state_dir.display().to_string();
-    match MarkFile::peek(&settings.state_dir) {
+    match Memory::peek(&settings.state_dir) {
         Err(why) => report.wrong(
             "identity",
             shown,
-            format!("rebilld.mark cannot be read: {why}"),
-            "run this as the daemon's user, or check the file",
+            format!("what the state directory remembers cannot be read: {why}"),
+            "run this as the daemon's user, or check its files `rebilld.mark` and `rebilld.journal`",
         ),
-        Ok(mark) => match suspicion(&database.identity().await?, mark.as_ref()) {
+        Ok(memory) => match memory.against(database, &database.identity().await?).await? {
             Some(why) => {
                 report.wrong("identity", shown, why, "docs/operating.md, \"Backups and restore\": the daemon comes up on hold")
             }

@@ -23,6 +23,7 @@ pub const ALL: &[&Statement] = &[
     &USE_ENDPOINT,
     &HOLD_ACCOUNT,
     &BRAKES,
+    &KNOWS_ENTRY,
     &PAUSE_ACCOUNT,
     &HOLD,
     &UNSTEADY_UNTIL,
@@ -137,9 +138,12 @@ pub const HOLD_ACCOUNT: Statement =
 pub const BRAKES: Statement = Statement::same(
     "brakes",
     "SELECT s.killed AS all_killed, s.held AS all_held, s.high_water, a.id, a.killed, a.held, a.paused, a.endpoint_id,
-            a.audited_incarnation = s.incarnation AS audited, NOT a.live OR a.armed_incarnation = s.incarnation AS armed, a.fuse
+            a.audited_incarnation = s.incarnation AS audited, NOT a.live OR a.armed_incarnation = s.incarnation AS armed, a.fuse,
+            (SELECT id FROM journal ORDER BY id DESC LIMIT 1) AS entry, (SELECT hash FROM journal ORDER BY id DESC LIMIT 1) AS seal
         FROM settings s LEFT JOIN accounts a ON TRUE",
 );
+
+pub const KNOWS_ENTRY: Statement = Statement::same("knows entry", "SELECT id FROM journal WHERE id = $1 AND hash = $2");
 
 pub const PAUSE_ACCOUNT: Statement = Statement::same(
     "pause account",

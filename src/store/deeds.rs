@@ -1,0 +1,132 @@
+//! What an operator did last, in the state directory. A restored database that has forgotten a kill switch, a void or a cancelled
+//! subscription lacks that entry of the journal, whether or not anything was sent since its copy was made.
+//!
+//! The daemon writes here what it reads with the brakes, and so does each command that adds to the journal: an operator may stop what no
+//! daemon watches.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::slots;
+use crate::ports::store::SeenEntry;
+
+const NAME: &str = "rebilld.journal";
+
+/// An entry of the journal of an incarnation of a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remembered {
+    pub incarnation: String,
+    pub entry: SeenEntry,
+}
+
+/// What a state directory remembers. `None`: nothing, or nothing can be read of it.
+pub fn remembered(directory: &Path) -> io::Result<Option<Remembered>> {
+    slots::peek(directory, NAME)?.map_or(Ok(None), |file| Ok(read(&file)?.1))
+}
+
+/// Makes an entry durable, unless a newer one of the same incarnation is.
+pub fn remember(directory: &Path, incarnation: &str, entry: SeenEntry) -> io::Result<()> {
+    keep(directory, incarnation, entry, |before| before.incarnation != incarnation || before.entry.id < entry.id)
+}
+
+/// Makes an entry durable, whatever stood there: an operator has looked.
+pub fn accept(directory: &Path, incarnation: &str, entry: SeenEntry) -> io::Result<()> {
+    keep(directory, incarnation, entry, |before| before.entry != entry || before.incarnation != incarnation)
+}
+
+/// Remembers nothing any more: an operator has looked, and the database has no journal.
+pub fn forget(directory: &Path) -> io::Result<()> {
+    let Some(_) = slots::peek(directory, NAME)? else { return Ok(()) };
+    let file = slots::open(directory, NAME)?;
+    file.set_len(0)?;
+    file.sync_all()
+}
+
+fn keep(directory: &Path, incarnation: &str, entry: SeenEntry, wanted: impl Fn(&Remembered) -> bool) -> io::Result<()> {
+    let file = slots::open(directory, NAME)?;
+    // commands and the daemon may come at the same time; it is let go of with the file
+    flock(&file, FlockOperation::LockExclusive)?;
+    let (slot, before) = read(&file)?;
+    if before.as_ref().is_some_and(|before| !wanted(before)) {
+        return Ok(());
+    }
+    // one that is to be forgotten must not be the newer one
+    let follows = before.is_some_and(|before| before.incarnation == incarnation && before.entry.id < entry.id);
+    let content = format!("{incarnation} {} {}", entry.id, entry.seal);
+    slots::write(&file, 1 - slot, &content, "journal ")?;
+    if follows { Ok(()) } else { slots::write(&file, slot, &content, "journal ") }
+}
+
+fn read(file: &File) -> io::Result<(u64, Option<Remembered>)> {
+    slots::read(file, parse, |one, other| one.entry.id >= other.entry.id || one.incarnation != other.incarnation)
+}
+
+fn parse(words: &[&str]) -> Option<Remembered> {
+    let [incarnation, id, seal] = words else { return None };
+    let entry = SeenEntry { id: id.parse().ok()?, seal: seal.parse().ok()? };
+    Some(Remembered { incarnation: (*incarnation).to_owned(), entry })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+    use crate::domain::journal::Seal;
+
+    fn entry(id: i64) -> SeenEntry {
+        SeenEntry { id, seal: Seal::start() }
+    }
+
+    fn of(incarnation: &str, id: i64) -> Option<Remembered> {
+        Some(Remembered { incarnation: incarnation.to_owned(), entry: entry(id) })
+    }
+
+    #[test]
+    fn the_newest_entry_is_remembered_and_outlives_a_torn_write() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        assert_eq!(remembered(&directory.join("nothing here")).unwrap(), None);
+        for id in [1, 2, 7, 3] {
+            remember(directory, "one", entry(id)).unwrap();
+        }
+        assert_eq!(remembered(directory).unwrap(), of("one", 7));
+        let file = slots::open(directory, NAME).unwrap();
+        let (newest, _) = read(&file).unwrap();
+        file.write_all_at(b"XX", newest * slots::SLOT as u64).unwrap();
+        assert_eq!(remembered(directory).unwrap(), of("one", 2), "the one before it is left");
+    }
+
+    #[test]
+    fn another_incarnation_and_an_accepted_copy_leave_nothing_of_what_was_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        remember(directory, "one", entry(9)).unwrap();
+        remember(directory, "two", entry(1)).unwrap();
+        assert_eq!(remembered(directory).unwrap(), of("two", 1));
+        remember(directory, "two", entry(8)).unwrap();
+        accept(directory, "two", entry(4)).unwrap();
+        assert_eq!(remembered(directory).unwrap(), of("two", 4));
+        let file = slots::open(directory, NAME).unwrap();
+        let (newest, _) = read(&file).unwrap();
+        file.write_all_at(b"XX", newest * slots::SLOT as u64).unwrap();
+        assert_eq!(remembered(directory).unwrap(), of("two", 4), "in neither slot");
+        forget(directory).unwrap();
+        assert_eq!(remembered(directory).unwrap(), None);
+    }
+
+    #[test]
+    fn the_same_number_with_another_seal_is_another_entry() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        let other = SeenEntry { id: 5, seal: "00".repeat(32).parse().unwrap() };
+        remember(directory, "one", entry(5)).unwrap();
+        remember(directory, "one", other).unwrap();
+        assert_eq!(remembered(directory).unwrap(), of("one", 5), "what was seen first is what has to be known");
+        accept(directory, "one", other).unwrap();
+        assert_eq!(remembered(directory).unwrap().unwrap().entry, other);
+    }
+}
