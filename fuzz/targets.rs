@@ -18,7 +18,7 @@ use rebilld::domain::outcome::Outcome;
 use rebilld::domain::period::Every;
 use rebilld::domain::recurrence::BillingDay;
 use rebilld::domain::window::Hours;
-use rebilld::gateway::portone::{AskedFor, Wire, judge_answer};
+use rebilld::gateway::portone::{AskedFor, LookedUp, Wire, judge_answer, judge_look_up, judge_token};
 use rebilld::http::inbox;
 
 /// An input may be anything; a target panics if it is treated wrongly.
@@ -27,8 +27,10 @@ pub struct Target {
     pub run: fn(&[u8]),
 }
 
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "gateway_answers", run: gateway_answers },
+    Target { name: "look_up_answers", run: look_up_answers },
+    Target { name: "token_answers", run: token_answers },
     Target { name: "webhook_bodies", run: webhook_bodies },
     Target { name: "csv_import", run: csv_import },
     Target { name: "config_texts", run: config_texts },
@@ -72,6 +74,65 @@ fn gateway_answers(input: &[u8]) {
     }
     // nothing that is kept of an answer may be larger than the answer could be, whatever is in it
     assert!(answer.kept.to_string().len() < 2048 + 8 * body.len());
+}
+
+/// A first line, or nothing, and the rest.
+fn headed(input: &[u8]) -> (&str, &[u8]) {
+    match input.iter().position(|byte| *byte == b'\n') {
+        Some(end) => (std::str::from_utf8(&input[..end]).unwrap_or_default(), &input[end + 1..]),
+        None => ("", input),
+    }
+}
+
+/// The first line is what was looked up and the HTTP status, the rest the body.
+///
+/// Records come out of an answer of the gateway's own kind alone, and only of what was asked for; nothing else is "absent" either.
+fn look_up_answers(input: &[u8]) {
+    let (head, body) = headed(input);
+    let (kind, status) = head.split_once(' ').unwrap_or((head, "200"));
+    let status = status.parse().unwrap_or(200);
+    let id = |subscription: &str| {
+        IdBase::derive("rb".parse().expect("a tag"), "main", subscription, date(2026, 12, 1)).number(IdNumber::FIRST)
+    };
+    // what a corpus can name: the first of them is `rb` and 28 digits of its own
+    let ids = [id("sub-0001"), id("sub-0002")];
+    let asked = match kind {
+        "one" => LookedUp::One("imp_1"),
+        "all" => LookedUp::All(&ids[0]),
+        "list" => LookedUp::List,
+        _ => LookedUp::Batch(&ids),
+    };
+    let Ok(records) = judge_look_up(asked, status, body) else { return };
+    let absent_is_said = status == 404 && !matches!(asked, LookedUp::List);
+    assert!(matches!(status, 200 | 207) || absent_is_said, "HTTP {status} is no answer");
+    assert!(status != 404 || records.is_empty());
+    // absent, or whatever it is: it is said in the gateway's envelope
+    let envelope: serde_json::Value = serde_json::from_slice(body).expect("what is understood is JSON");
+    let code = envelope.get("code").or_else(|| envelope.get(0)).and_then(serde_json::Value::as_i64);
+    assert_eq!(code == Some(0), status != 404, "{code:?}");
+    for record in &records {
+        match asked {
+            LookedUp::One(imp_uid) => assert_eq!(record.imp_uid, imp_uid),
+            LookedUp::Batch(ids) => assert!(ids.iter().any(|id| id.as_str() == record.merchant_uid)),
+            LookedUp::All(id) => assert_eq!(record.merchant_uid, id.as_str()),
+            LookedUp::List => {}
+        }
+    }
+    // the same under a status of a gateway in trouble says nothing
+    for trouble in [429, 500, 502, 503] {
+        assert!(judge_look_up(asked, trouble, body).is_err());
+    }
+}
+
+/// The first line is the HTTP status, the rest the body. A token comes out of a 200 with code 0 alone.
+fn token_answers(input: &[u8]) {
+    let (head, body) = headed(input);
+    let status = head.parse().unwrap_or(200);
+    let Ok(lifetime) = judge_token(status, body) else { return };
+    assert_eq!(status, 200);
+    assert!(body.len() > 20, "a token of nothing");
+    // what is added to a time must not lead out of it: the client takes it as used up then
+    let _ = jiff::Timestamp::now().checked_add(lifetime);
 }
 
 const FORM: &str = "application/x-www-form-urlencoded";

@@ -2,8 +2,10 @@
 //! (docs/protocol.md, Clock, restore, audit).
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -16,7 +18,7 @@ use crate::ports::watermark::Watermark;
 use crate::store::Database;
 use crate::store::deeds::{self, Remembered};
 use crate::store::identity::Identity;
-use crate::store::mark::{Mark, MarkFile};
+use crate::store::mark::{Mark, MarkFile, NAME};
 
 /// What the guard found.
 pub(super) struct Start {
@@ -38,6 +40,10 @@ impl Watermark for NoMark {
 /// Others have raised the mark of a database that has lost commits past ours again: what it lost is still missing.
 const FORGOTTEN: &str = "the state directory remembers a send that the database does not: was a standby promoted that lacked commits, or \
     a backup restored?";
+
+/// How often a command comes back to a file that a daemon is just writing, and after how long.
+const TRIES: u32 = 20;
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// What a state directory remembers of the database that last sent with it.
 #[derive(Debug, Default)]
@@ -122,9 +128,8 @@ pub(super) async fn check(
     let audit_first = mark.is_none();
     if let Some(why) = (Memory { mark, deed }).against(database, identity).await? {
         file.suspect();
-        database.hold(now, &why).await?;
-        let disarmed = database.disarm_all().await?;
-        error!(disarmed, "{why} Nothing is sent: `rebilld hold status` shows the way out");
+        database.hold_as_restored(now, &why).await?;
+        error!("{why} Nothing is sent: `rebilld hold status` shows the way out");
     }
     if audit_first && identity.high_water > 0 {
         info!(path = %file.path().display(), "the state directory is new: a complete audit comes before the first send");
@@ -133,28 +138,36 @@ pub(super) async fn check(
 }
 
 /// Keeps in the state directory what an operator has just done in the database, if the database knows what was kept there before.
-/// `None`: it is kept, or this machine has no state directory. Otherwise why the database has come to a hold.
+/// `None`: it is kept, or no daemon of this database has lived in that directory. Otherwise why the database has come to a hold.
 ///
 /// # Errors
 /// It could not be kept: nothing else is wrong.
 pub async fn remember(settings: &Settings, database: &Database) -> Result<Option<String>, AppError> {
     let directory = &settings.state_dir;
     let wrong = |why| AppError::StateDir { path: directory.display().to_string(), why };
-    if !directory.is_dir() {
-        return Ok(None);
-    }
-    let (identity, brakes) = (database.identity().await?, database.brakes().await?);
+    // first: what is remembered is never ahead of the database, which a daemon may be sending from meanwhile
     let memory = Memory::peek(directory).map_err(wrong)?;
-    if identity.has_moved() || !memory.is_of(&identity) {
-        // a command may have been pointed at any database: the daemon's start tells
+    let lived_here = directory.join(NAME).symlink_metadata();
+    let (identity, brakes) = (database.identity().await?, database.brakes().await?);
+    let Some(lived_here) = lived_here.ok().filter(|_| memory.is_of(&identity) && !identity.has_moved()) else {
+        // a command may have been pointed at any database from anywhere: the daemon's start tells
         return Ok(None);
-    }
+    };
     if let Some(why) = memory.against(database, &identity).await? {
         database.hold_as_restored(database.clock().await?, &why).await?;
         return Ok(Some(why));
     }
-    if let Some(entry) = brakes.newest_entry {
-        deeds::remember(directory, &identity.incarnation, entry).map_err(wrong)?;
+    let Some(entry) = brakes.newest_entry else { return Ok(None) };
+    let user = rustix::process::geteuid().as_raw();
+    if user != 0 && user != lived_here.uid() {
+        // what it made there the daemon could not read
+        return Err(wrong(io::ErrorKind::PermissionDenied.into()));
+    }
+    for left in (0..TRIES).rev() {
+        match deeds::remember(directory, &identity.incarnation, entry) {
+            Err(why) if why.kind() == io::ErrorKind::WouldBlock && left > 0 => tokio::time::sleep(AGAIN).await,
+            done => return done.map(|()| None).map_err(wrong),
+        }
     }
     Ok(None)
 }

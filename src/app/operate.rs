@@ -8,6 +8,7 @@ use serde_json::json;
 use super::assemble::{Assembled, assemble, open};
 use super::channels;
 use super::errors::AppError;
+use super::guard::Memory;
 use crate::config::Loaded;
 use crate::domain::charge::{ChargeId, ChargeState};
 use crate::domain::decide::Ruling;
@@ -165,6 +166,10 @@ async fn audited_clean(assembled: &Assembled, accounts: &[Arc<Account>], now: Ti
     Ok(())
 }
 
+fn of_state(loaded: &Loaded, why: std::io::Error) -> AppError {
+    AppError::StateDir { path: loaded.settings.state_dir.display().to_string(), why }
+}
+
 async fn release_database(loaded: &Loaded, signed: &Signed) -> Result<String, AppError> {
     let assembled = assembled(loaded).await?;
     let database = &assembled.database;
@@ -173,11 +178,20 @@ async fn release_database(loaded: &Loaded, signed: &Signed) -> Result<String, Ap
     let Some(status) = status.filter(|status| status.held) else {
         return Ok("the database is not held".to_owned());
     };
+    // it may have been held for something else before it was copied
+    let found = Memory::peek(&loaded.settings.state_dir).map_err(|why| of_state(loaded, why))?;
+    let known = status.hold_reason.unwrap_or_default();
+    if let Some(why) = found.against(database, &database.identity().await?).await?
+        && !known.contains(&why)
+    {
+        database.hold_as_restored(now, &why).await?;
+        return Err(AppError::TryLater(format!("{why} Nobody had noticed that before: Q counts from now on")));
+    }
     q_has_passed(loaded, status.held_at, now)?;
     audited_clean(&assembled, &assembled.accounts, now).await?;
     // what the state directory remembers is now known to be settled
     let identity = database.identity().await?;
-    let wrong = |why| AppError::StateDir { path: loaded.settings.state_dir.display().to_string(), why };
+    let wrong = |why| of_state(loaded, why);
     let (_, before) = MarkFile::open(&loaded.settings.state_dir, &identity.incarnation).map_err(wrong)?;
     let remembered = before.as_ref().map_or(0, |mark| mark.mark);
     let mark = database.accept_copy(remembered).await?;

@@ -100,26 +100,28 @@ impl Engine {
         }
         self.witness.highest.fetch_max(brakes.high_water, Ordering::AcqRel);
         let newest = brakes.newest_entry;
-        if let Some(known) = known.filter(|known| newest.is_none_or(|newest| newest.id <= known.id && newest != *known)) {
+        // a database that has lost it may have a later one by now
+        if let Some(known) = known.filter(|known| newest != Some(*known)) {
             self.must_know(known).await?;
         }
         if let Some(newest) = newest {
-            self.saw(newest, brakes.held).await;
+            self.saw(newest, brakes.held).await?;
         }
         Ok(brakes)
     }
 
     /// What an operator did must not be forgotten with the database.
-    async fn saw(&self, newest: SeenEntry, held: bool) {
+    async fn saw(&self, newest: SeenEntry, held: bool) -> Result<(), StoreError> {
         {
             let mut memory = self.witness.memory();
             if memory.entry.is_none_or(|known| known.id < newest.id) {
                 memory.entry = Some(newest);
             }
             if memory.remembered.is_some_and(|remembered| remembered.id >= newest.id) {
-                return;
+                return Ok(());
             }
         }
+        self.must_know_what_is_remembered(Some(newest)).await?;
         match self.watermark.remember(newest, held).await {
             Ok(()) => {
                 let mut memory = self.witness.memory();
@@ -135,6 +137,15 @@ impl Engine {
                     error!(%why, entry, "what an operator did cannot be written to the state directory: a restored database could forget it");
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// A command on this machine may have remembered what this process never saw, and the database have lost it since.
+    async fn must_know_what_is_remembered(&self, newest: Option<SeenEntry>) -> Result<(), StoreError> {
+        match self.watermark.remembered().await {
+            Some(there) if newest != Some(there) => self.must_know(there).await,
+            _ => Ok(()),
         }
     }
 
@@ -217,6 +228,7 @@ impl Engine {
         if let Some(entry) = entry {
             self.must_know(entry).await?;
         }
+        self.must_know_what_is_remembered(entry).await?;
         let mut memory = self.witness.memory();
         if memory.before == before {
             memory.before = newest;

@@ -14,6 +14,11 @@ pub trait Watermark: Send + Sync + 'static {
     /// another machine.
     fn suspect(&self) {}
 
+    /// What was remembered last, by whichever process. `None`: nothing, or the database is known to lack it.
+    async fn remembered(&self) -> Option<SeenEntry> {
+        None
+    }
+
     /// Makes durable what an operator did last, as the database tells it. `held`: the whole database is on hold, and what was remembered
     /// before may be the reason. Who never sends remembers nothing.
     async fn remember(&self, _entry: SeenEntry, _held: bool) -> std::io::Result<()> {

@@ -1,8 +1,8 @@
 //! What an operator did last, in the state directory. A restored database that has forgotten a kill switch, a void or a cancelled
 //! subscription lacks that entry of the journal, whether or not anything was sent since its copy was made.
 //!
-//! The daemon writes here what it reads with the brakes, and so does each command that adds to the journal: an operator may stop what no
-//! daemon watches.
+//! The daemon writes here what it reads with the brakes, and so does each command that adds to the journal, where a daemon has lived: an
+//! operator may stop what no daemon watches.
 
 use std::fs::File;
 use std::io;
@@ -10,7 +10,7 @@ use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::slots;
+use super::{mark, slots};
 use crate::ports::store::SeenEntry;
 
 const NAME: &str = "rebilld.journal";
@@ -40,15 +40,13 @@ pub fn accept(directory: &Path, incarnation: &str, entry: SeenEntry) -> io::Resu
 /// Remembers nothing any more: an operator has looked, and the database has no journal.
 pub fn forget(directory: &Path) -> io::Result<()> {
     let Some(_) = slots::peek(directory, NAME)? else { return Ok(()) };
-    let file = slots::open(directory, NAME)?;
+    let file = open(directory)?;
     file.set_len(0)?;
     file.sync_all()
 }
 
 fn keep(directory: &Path, incarnation: &str, entry: SeenEntry, wanted: impl Fn(&Remembered) -> bool) -> io::Result<()> {
-    let file = slots::open(directory, NAME)?;
-    // commands and the daemon may come at the same time; it is let go of with the file
-    flock(&file, FlockOperation::LockExclusive)?;
+    let file = open(directory)?;
     let (slot, before) = read(&file)?;
     if before.as_ref().is_some_and(|before| !wanted(before)) {
         return Ok(());
@@ -58,6 +56,15 @@ fn keep(directory: &Path, incarnation: &str, entry: SeenEntry, wanted: impl Fn(&
     let content = format!("{incarnation} {} {}", entry.id, entry.seal);
     slots::write(&file, 1 - slot, &content, "journal ")?;
     if follows { Ok(()) } else { slots::write(&file, slot, &content, "journal ") }
+}
+
+/// Commands and the daemon may come at the same time. Who is frozen while it writes must not hang the others: they come again.
+fn open(directory: &Path) -> io::Result<File> {
+    let beside = directory.join(mark::NAME).symlink_metadata().is_ok().then_some(mark::NAME);
+    let file = slots::open(directory, NAME, beside)?;
+    // it is let go of with the file
+    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(file)
 }
 
 fn read(file: &File) -> io::Result<(u64, Option<Remembered>)> {
@@ -94,7 +101,7 @@ mod tests {
             remember(directory, "one", entry(id)).unwrap();
         }
         assert_eq!(remembered(directory).unwrap(), of("one", 7));
-        let file = slots::open(directory, NAME).unwrap();
+        let file = slots::open(directory, NAME, None).unwrap();
         let (newest, _) = read(&file).unwrap();
         file.write_all_at(b"XX", newest * slots::SLOT as u64).unwrap();
         assert_eq!(remembered(directory).unwrap(), of("one", 2), "the one before it is left");
@@ -110,7 +117,7 @@ mod tests {
         remember(directory, "two", entry(8)).unwrap();
         accept(directory, "two", entry(4)).unwrap();
         assert_eq!(remembered(directory).unwrap(), of("two", 4));
-        let file = slots::open(directory, NAME).unwrap();
+        let file = slots::open(directory, NAME, None).unwrap();
         let (newest, _) = read(&file).unwrap();
         file.write_all_at(b"XX", newest * slots::SLOT as u64).unwrap();
         assert_eq!(remembered(directory).unwrap(), of("two", 4), "in neither slot");
@@ -128,5 +135,24 @@ mod tests {
         assert_eq!(remembered(directory).unwrap(), of("one", 5), "what was seen first is what has to be known");
         accept(directory, "one", other).unwrap();
         assert_eq!(remembered(directory).unwrap().unwrap().entry, other);
+    }
+
+    #[test]
+    fn who_is_frozen_while_it_writes_hangs_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let frozen = open(directory.path()).unwrap();
+        let why = remember(directory.path(), "one", entry(1)).unwrap_err();
+        assert_eq!(why.kind(), io::ErrorKind::WouldBlock);
+        drop(frozen);
+        remember(directory.path(), "one", entry(1)).unwrap();
+    }
+
+    #[test]
+    fn nobody_is_led_out_of_the_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let elsewhere = directory.path().join("elsewhere");
+        std::os::unix::fs::symlink(&elsewhere, directory.path().join(NAME)).unwrap();
+        assert!(remember(directory.path(), "one", entry(1)).is_err());
+        assert!(!elsewhere.exists());
     }
 }

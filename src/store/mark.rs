@@ -15,7 +15,8 @@ use crate::domain::attempt::{AttemptId, SendId};
 use crate::ports::store::{SeenEntry, SeenSend};
 use crate::ports::watermark::Watermark;
 
-const NAME: &str = "rebilld.mark";
+/// The file in the state directory: where it is, a daemon has lived.
+pub const NAME: &str = "rebilld.mark";
 
 /// What the file says: which incarnation of the database it belongs to, its mark, and the newest send that was committed with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +50,7 @@ struct Inner {
 impl MarkFile {
     /// Opens or makes `rebilld.mark` in a state directory, for a database's incarnation. Returns what it said before.
     pub fn open(directory: &Path, incarnation: &str) -> io::Result<(Self, Option<Mark>)> {
-        let file = slots::open(directory, NAME)?;
+        let file = slots::open(directory, NAME, None)?;
         let (slot, before) = read(&file)?;
         let both = before.as_ref().is_some_and(|mark| mark.incarnation != incarnation);
         let durable = before.as_ref().filter(|mark| mark.incarnation == incarnation).map_or(-1, |mark| mark.mark);
@@ -121,15 +122,8 @@ impl Inner {
 #[async_trait]
 impl Watermark for MarkFile {
     async fn raise(&self, mark: i64, newest: SeenSend) -> io::Result<()> {
-        let (inner, suspect) = (Arc::clone(&self.inner), Arc::clone(&self.suspect));
-        let write = move || {
-            let mut inner = inner.lock().unwrap_or_else(|broken| broken.into_inner());
-            // intents are committed: an operator has ended the hold, here or from another machine
-            if suspect.swap(false, Ordering::AcqRel) {
-                inner.forget();
-            }
-            inner.write(mark, Some(newest))
-        };
+        let inner = Arc::clone(&self.inner);
+        let write = move || inner.lock().unwrap_or_else(|broken| broken.into_inner()).write(mark, Some(newest));
         let written = tokio::task::spawn_blocking(write);
         written.await.map_err(io::Error::other)?
     }
@@ -138,18 +132,32 @@ impl Watermark for MarkFile {
         self.suspect.store(true, Ordering::Release);
     }
 
+    async fn remembered(&self) -> Option<SeenEntry> {
+        if self.suspect.load(Ordering::Acquire) {
+            return None;
+        }
+        let (directory, incarnation) = (self.directory.clone(), self.incarnation.clone());
+        // what cannot be read is told by whoever writes there next
+        let read = tokio::task::spawn_blocking(move || deeds::remembered(&directory).ok().flatten()).await.ok().flatten();
+        read.filter(|remembered| remembered.incarnation == incarnation).map(|remembered| remembered.entry)
+    }
+
     async fn remember(&self, entry: SeenEntry, held: bool) -> io::Result<()> {
-        let suspect = self.suspect.load(Ordering::Acquire);
-        if suspect && held {
+        let is_suspect = self.suspect.load(Ordering::Acquire);
+        if is_suspect && held {
             return Ok(());
         }
         let (directory, incarnation) = (self.directory.clone(), self.incarnation.clone());
+        let (inner, suspect) = (Arc::clone(&self.inner), Arc::clone(&self.suspect));
         let write = move || {
-            if suspect {
-                deeds::accept(&directory, &incarnation, entry)
-            } else {
-                deeds::remember(&directory, &incarnation, entry)
+            if !is_suspect {
+                return deeds::remember(&directory, &incarnation, entry);
             }
+            // an operator has ended the hold, here or from another machine: the database is the right one, and so is its mark
+            deeds::accept(&directory, &incarnation, entry)?;
+            inner.lock().unwrap_or_else(|broken| broken.into_inner()).forget();
+            suspect.store(false, Ordering::Release);
+            Ok(())
         };
         tokio::task::spawn_blocking(write).await.map_err(io::Error::other)?
     }
@@ -158,6 +166,7 @@ impl Watermark for MarkFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::journal::Seal;
 
     fn seen(n: i64) -> SeenSend {
         SeenSend {
@@ -182,16 +191,28 @@ mod tests {
         assert_eq!(MarkFile::peek(directory.path()).unwrap(), None);
     }
 
+    /// While it is held the database may not have what was remembered; once it is not, an operator has looked.
     #[tokio::test]
     async fn what_an_accepted_copy_has_forgotten_is_not_held_against_it_again() {
         let directory = tempfile::tempdir().unwrap();
+        let entry = |id| SeenEntry { id, seal: Seal::start() };
         let (file, _) = MarkFile::open(directory.path(), "one").unwrap();
         file.raise(9, seen(9)).await.unwrap();
+        file.remember(entry(7), false).await.unwrap();
         let (file, _) = MarkFile::open(directory.path(), "one").unwrap();
+        assert_eq!(file.remembered().await, Some(entry(7)));
         file.suspect();
-        // the copy sends again: its hold was ended on another machine
+        assert_eq!(file.remembered().await, None, "it is known that the database lacks it");
+        file.remember(entry(8), true).await.unwrap();
+        // a batch that was committed before it was found out
+        file.raise(4, seen(4)).await.unwrap();
+        assert_eq!(MarkFile::peek(directory.path()).unwrap(), Some(mark("one", 9)));
+        assert_eq!(deeds::remembered(directory.path()).unwrap().unwrap().entry, entry(7), "for whoever starts on it next");
+        // the copy is released, here or from another machine
+        file.remember(entry(5), false).await.unwrap();
         file.raise(5, seen(5)).await.unwrap();
         assert_eq!(MarkFile::peek(directory.path()).unwrap(), Some(mark("one", 5)));
+        assert_eq!(file.remembered().await, Some(entry(5)));
     }
 
     #[tokio::test]

@@ -108,7 +108,7 @@ impl Store for Database {
     }
 
     async fn hold_as_restored(&self, now: Timestamp, why: &str) -> Result<()> {
-        self.hold_all(now, why).await?;
+        self.db.write(&accounts::HOLD_AS_RESTORED, &[why.into(), now.into()]).await?;
         self.disarm_all().await.map(drop)
     }
 

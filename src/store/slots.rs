@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 
+use rustix::fs::OFlags;
+
 use crate::domain::attempt::{base32, digest};
 use crate::ports::crash;
 
@@ -12,18 +14,20 @@ use crate::ports::crash;
 pub const SLOT: usize = 512;
 const SLOTS: u64 = 2;
 
-/// Opens or makes a file of a state directory, which is made too. Both are for their owner alone.
-pub fn open(directory: &Path, name: &str) -> io::Result<File> {
+/// Opens or makes a file of a state directory, which is made too. Both are for their owner alone. What root makes, or has left, beside
+/// what is another user's is given to that one: root may run a command, and the daemon has to read it.
+pub fn open(directory: &Path, name: &str, beside: Option<&str>) -> io::Result<File> {
     // for its owner alone, unless it is there
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    let path = directory.join(name);
-    let is_new = !path.try_exists()?;
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
-    if is_new {
-        // root may have asked for it, and the daemon has to read it
-        let (of_directory, of_file) = (directory.metadata()?, file.metadata()?);
-        if (of_directory.uid(), of_directory.gid()) != (of_file.uid(), of_file.gid()) && of_file.uid() == 0 {
-            fchown(&file, Some(of_directory.uid()), Some(of_directory.gid()))?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    // whoever owns the directory must not lead root elsewhere
+    let file = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(directory.join(name))?;
+    let ours = file.metadata()?;
+    if ours.uid() == 0 {
+        let theirs = beside.map_or_else(|| directory.metadata(), |beside| directory.join(beside).symlink_metadata())?;
+        if theirs.uid() != 0 && ours.is_file() && ours.nlink() == 1 {
+            fchown(&file, Some(theirs.uid()), Some(theirs.gid()))?;
         }
     }
     // the file's name has to outlive a power cut too

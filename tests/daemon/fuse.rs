@@ -134,7 +134,7 @@ async fn killed_while_paused_it_comes_up_paused_looks_up_what_is_in_doubt_and_se
     assert!(asked < 60, "there was more to send: {asked}");
     // every one of them was processed: a look-up finds it, and that is all that a paused account may do. What the killed one had in
     // hand is asked for when its claim has ended, two minutes later
-    rig.until_paid(asked - in_hand).await;
+    rig.until_paid(asked.saturating_sub(in_hand)).await;
     let status = rig.status("account main");
     assert_eq!((&status["state"], &status["why"]), (&"paused".into(), &why), "a kill is no release");
     let late = rig.gateway.ledger().charges().filter(|post| post.received_at > started + SKEW).count();

@@ -111,6 +111,12 @@ async fn what_was_stopped_while_no_daemon_ran_is_remembered_until_an_operator_ha
     until("the rows are opened", SOON, async || (rig.home.books().await.charges.len() == 5).then_some(())).await;
     assert_eq!(rig.status("database")["state"], "held");
 
+    // as a copy would have it that was made while it was on hold for something else, long ago
+    rig.home.sql("UPDATE settings SET held_at = 1, hold_reason = 'a look at prices'").await;
+    let (code, said) = rig.fails(&["hold", "release", "--reason", "prices are fine"]);
+    assert!(code == 75 && said.contains("entry 1 of the journal") && said.contains("Q counts from now on"), "{said}");
+    let why = rig.status("database")["why"].as_str().unwrap_or_default().to_owned();
+    assert!(why.contains("entry 1 of the journal") && why.contains("Before that: a look at prices"), "{why}");
     // Q is an hour
     rig.home.sql("UPDATE settings SET held_at = 1").await;
     let told = rig.done(&["hold", "release", "--reason", "restored on purpose"]);

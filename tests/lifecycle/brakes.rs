@@ -77,42 +77,51 @@ both! {
     }
 
     async fn a_database_that_forgets_what_an_operator_did_under_a_daemon_is_held(engine) {
-        let world = World::new(engine, "2028-01-01T12:00", [plan("daily", "1 day", 9_900)]).await;
-        world.subscribe("s", "daily", "2028-01-02", &[]).await;
-        let daemon = world.daemon();
-        let mut working = std::pin::pin!(worker::run(Arc::clone(&daemon)));
-        let mut work_until = async |local: &str| {
-            world.clock.set_horizon(at(local));
-            tokio::select! {
-                biased;
-                () = world.clock.horizon_reached() => {}
-                () = &mut working => unreachable!("nobody has asked it to stop"),
-            }
-        };
-        let signed = Signed { who: "kim".to_owned(), reason: "wrong prices".to_owned() };
-        let kill = async |on| world.db.desk().kill(world.clock.now(), &Reach::Database, on, &signed).await.unwrap();
-        work_until("2028-01-02T12:00").await;
-        kill(true).await;
-        daemon.look_at_brakes();
-        work_until("2028-01-02T13:00").await;
-        // as a standby has it that lacks the last commit, and on which somebody has done something else
-        match engine {
-            Engine::Sqlite => world.sql("DROP TRIGGER journal_not_deleted").await,
-            Engine::Postgres => world.sql("ALTER TABLE journal DISABLE TRIGGER USER").await,
-        };
-        world.sql("DELETE FROM journal").await;
-        world.sql("UPDATE settings SET killed = FALSE, kill_reason = NULL").await;
-        if engine == Engine::Sqlite {
-            world.sql("DELETE FROM sqlite_sequence WHERE name = 'journal'").await;
-        } else {
-            world.sql("ALTER SEQUENCE journal_id_seq RESTART").await;
-        }
-        kill(false).await;
-        assert_eq!(world.count("SELECT max(id) AS n FROM journal").await, 1, "the number of the one that is lost");
-        daemon.look_at_brakes();
-        work_until("2028-01-04T12:00").await;
-        assert_eq!(world.posts().len(), 1, "of the first day: nothing is sent as if nobody had stopped it");
-        let why = "SELECT count(*) AS n FROM settings WHERE held AND hold_reason LIKE '%does not know what an operator did%'";
-        assert_eq!(world.count(why).await, 1);
+        forgets_under_a_daemon(engine, true).await;
     }
+
+    async fn it_is_held_too_where_a_later_entry_stands_by_then(engine) {
+        forgets_under_a_daemon(engine, false).await;
+    }
+}
+
+/// `again`: the number of the entry that is lost is given to another one. On PostgreSQL a promoted standby skips some numbers instead.
+async fn forgets_under_a_daemon(engine: Engine, again: bool) {
+    let world = World::new(engine, "2028-01-01T12:00", [plan("daily", "1 day", 9_900)]).await;
+    world.subscribe("s", "daily", "2028-01-02", &[]).await;
+    let daemon = world.daemon();
+    let mut working = std::pin::pin!(worker::run(Arc::clone(&daemon)));
+    let mut work_until = async |local: &str| {
+        world.clock.set_horizon(at(local));
+        tokio::select! {
+            biased;
+            () = world.clock.horizon_reached() => {}
+            () = &mut working => unreachable!("nobody has asked it to stop"),
+        }
+    };
+    let signed = Signed { who: "kim".to_owned(), reason: "wrong prices".to_owned() };
+    let kill = async |on| world.db.desk().kill(world.clock.now(), &Reach::Database, on, &signed).await.unwrap();
+    work_until("2028-01-02T12:00").await;
+    kill(true).await;
+    daemon.look_at_brakes();
+    work_until("2028-01-02T13:00").await;
+    // as a standby has it that lacks the last commit, and on which somebody has done something else
+    match engine {
+        Engine::Sqlite => world.sql("DROP TRIGGER journal_not_deleted").await,
+        Engine::Postgres => world.sql("ALTER TABLE journal DISABLE TRIGGER USER").await,
+    };
+    world.sql("DELETE FROM journal").await;
+    world.sql("UPDATE settings SET killed = FALSE, kill_reason = NULL").await;
+    match engine {
+        _ if !again => {}
+        Engine::Sqlite => drop(world.sql("DELETE FROM sqlite_sequence WHERE name = 'journal'").await),
+        Engine::Postgres => drop(world.sql("ALTER SEQUENCE journal_id_seq RESTART").await),
+    }
+    kill(false).await;
+    assert_eq!(world.count("SELECT max(id) AS n FROM journal").await, if again { 1 } else { 2 });
+    daemon.look_at_brakes();
+    work_until("2028-01-04T12:00").await;
+    assert_eq!(world.posts().len(), 1, "of the first day: nothing is sent as if nobody had stopped it");
+    let why = "SELECT count(*) AS n FROM settings WHERE held AND hold_reason LIKE '%does not know what an operator did%'";
+    assert_eq!(world.count(why).await, 1);
 }

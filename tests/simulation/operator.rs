@@ -171,8 +171,8 @@ impl World {
                 let newest = at_once(database.brakes()).unwrap().newest_entry;
                 newest.into_iter().for_each(|entry| self.shared.directory.accept(entry));
                 // the hold has stood in for what the copy had forgotten (docs/backup.md, "The way out")
-                if memory.is_killed() {
-                    self.kill(true);
+                if status.killed != memory.is_killed() {
+                    self.kill(memory.is_killed());
                 }
                 at_once(database.desk().release_hold(now, &Reach::Database, &signed())).unwrap();
                 self.braked.extend(self.held_since.take().map(|since| (since, now)));

@@ -281,6 +281,10 @@ impl Watermark for SimulatedWatermark {
         self.directory.suspect.store(true, Ordering::SeqCst);
     }
 
+    async fn remembered(&self) -> Option<SeenEntry> {
+        (!self.directory.suspect.load(Ordering::SeqCst)).then(|| *self.directory.entry.lock().unwrap()).flatten()
+    }
+
     async fn remember(&self, entry: SeenEntry, held: bool) -> std::io::Result<()> {
         let suspect = self.directory.suspect.load(Ordering::SeqCst);
         if suspect && held {
@@ -293,9 +297,10 @@ impl Watermark for SimulatedWatermark {
             return Err(std::io::Error::from(std::io::ErrorKind::StorageFull));
         }
         if suspect {
-            self.directory.accept(entry)
+            self.directory.accept(entry);
+            self.directory.suspect.store(false, Ordering::SeqCst);
         } else {
-            self.directory.remember(entry)
+            self.directory.remember(entry);
         }
         self.process.point().await;
         Ok(())

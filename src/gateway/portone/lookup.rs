@@ -40,9 +40,7 @@ impl PortOne {
     /// One payment by the gateway's own id; `None` if there is none.
     pub async fn find(&self, imp_uid: &str) -> Result<Option<Record>, Unavailable> {
         let reply = self.get(Call::LookUp, self.lookup_url(&["payments", segment(imp_uid)?], &[])).await?;
-        let Some(envelope) = found(&reply, &[200])? else { return Ok(None) };
-        let record = wire::payment(envelope.processed()?)?;
-        if record.imp_uid == imp_uid { Ok(Some(record)) } else { Err(nonsense("the answer is about another imp_uid")) }
+        one(&reply, imp_uid)
     }
 
     /// The payment channels of the account: a check at the start that it is the one that the operator means.
@@ -55,13 +53,7 @@ impl PortOne {
         for ids in ids.chunks(IDS) {
             let query: Vec<_> = ids.iter().map(|id| ("merchant_uid[]", id.as_str())).collect();
             let reply = self.get(Call::LookUp, self.lookup_url(&["payments"], &query)).await?;
-            // 207: some are absent; 404: all are
-            let Some(envelope) = found(&reply, &[200, 207])? else { continue };
-            let found = wire::payments(envelope.processed()?)?;
-            if found.iter().any(|record| !ids.iter().any(|id| id.as_str() == record.merchant_uid)) {
-                return Err(nonsense("a record is about a merchant_uid that was not asked for"));
-            }
-            records.extend(found);
+            records.extend(batch(&reply, ids)?);
         }
         Ok(records)
     }
@@ -72,17 +64,9 @@ impl PortOne {
             let page_number = number.to_string();
             let query = [("page", page_number.as_str()), ("limit", PAGE), ("sorting", "started")];
             let reply = self.get(Call::LookUp, self.lookup_url(&["payments", "findAll", segment(id.as_str())?], &query)).await?;
-            let page = match found(&reply, &[200])? {
-                Some(envelope) => wire::page(envelope.processed()?)?,
-                None if number == 1 => return Ok(records),
-                None => return Err(nonsense("a page has gone while the records were read")),
-            };
-            if page.records.iter().any(|record| record.merchant_uid != id.as_str()) {
-                return Err(nonsense("a record is about a merchant_uid that was not asked for"));
-            }
-            let next = next(&page, number)?;
+            let Some(page) = page_of(&reply, id, number)? else { return Ok(records) };
             records.extend(page.records);
-            if next.is_none() {
+            if page.next.is_none() {
                 return match u64::try_from(records.len()) {
                     Ok(got) if got >= page.total => Ok(records),
                     _ => Err(nonsense("there are more records than the pages show")),
@@ -101,10 +85,7 @@ impl PortOne {
         let (from, to, page) = (from.as_second().to_string(), last.to_string(), number.to_string());
         let query = [("from", &*from), ("to", &*to), ("page", &*page), ("limit", PAGE), ("sorting", "started")];
         let reply = self.get(Call::List, self.lookup_url(&["payments", "status", "all"], &query)).await?;
-        // This call has no 404. A 400 past the last page means that the list became shorter while it was read: ask again.
-        let envelope = found(&reply, &[200])?.ok_or_else(|| nonsense("HTTP 404"))?;
-        let page = wire::page(envelope.processed()?)?;
-        Ok(ListPage { next: next(&page, number)?, total: page.total, records: page.records })
+        listed(&reply, number)
     }
 
     /// Only the call by imp_uid documents `include_sandbox`. Whether the others hide the payments of a test channel without it is
@@ -148,6 +129,45 @@ impl PortOne {
         }
         Err(Unavailable::Unauthorized)
     }
+}
+
+/// What an answer says of one payment.
+pub(super) fn one(reply: &Reply, imp_uid: &str) -> Result<Option<Record>, Unavailable> {
+    let Some(envelope) = found(reply, &[200])? else { return Ok(None) };
+    let record = wire::payment(envelope.processed()?)?;
+    if record.imp_uid == imp_uid { Ok(Some(record)) } else { Err(nonsense("the answer is about another imp_uid")) }
+}
+
+/// What an answer says of up to [`IDS`] ids.
+pub(super) fn batch(reply: &Reply, ids: &[MerchantUid]) -> Result<Vec<Record>, Unavailable> {
+    // 207: some are absent; 404: all are
+    let Some(envelope) = found(reply, &[200, 207])? else { return Ok(Vec::new()) };
+    let found = wire::payments(envelope.processed()?)?;
+    if found.iter().any(|record| !ids.iter().any(|id| id.as_str() == record.merchant_uid)) {
+        return Err(nonsense("a record is about a merchant_uid that was not asked for"));
+    }
+    Ok(found)
+}
+
+/// A page of all records of an id. `None`: it has none.
+pub(super) fn page_of(reply: &Reply, id: &MerchantUid, number: u32) -> Result<Option<ListPage>, Unavailable> {
+    let page = match found(reply, &[200])? {
+        Some(envelope) => wire::page(envelope.processed()?)?,
+        None if number == 1 => return Ok(None),
+        None => return Err(nonsense("a page has gone while the records were read")),
+    };
+    if page.records.iter().any(|record| record.merchant_uid != id.as_str()) {
+        return Err(nonsense("a record is about a merchant_uid that was not asked for"));
+    }
+    Ok(Some(ListPage { next: next(&page, number)?, total: page.total, records: page.records }))
+}
+
+/// A page of the list.
+pub(super) fn listed(reply: &Reply, number: u32) -> Result<ListPage, Unavailable> {
+    // This call has no 404. A 400 past the last page means that the list became shorter while it was read: ask again.
+    let envelope = found(reply, &[200])?.ok_or_else(|| nonsense("HTTP 404"))?;
+    let page = wire::page(envelope.processed()?)?;
+    Ok(ListPage { next: next(&page, number)?, total: page.total, records: page.records })
 }
 
 /// The envelope of an answer with one of the `good` statuses; `None` for PortOne's own 404.

@@ -29,7 +29,7 @@ use reqwest::Method;
 pub use compose::compose;
 pub use survey::Survey;
 pub use wire::Channel;
-pub use wire_judge::{AskedFor, Wire, judge, judge_answer};
+pub use wire_judge::{AskedFor, LookedUp, Wire, judge, judge_answer, judge_look_up, judge_token};
 
 use crate::domain::attempt::MerchantUid;
 use crate::domain::classify::Rules;

@@ -147,12 +147,8 @@ impl Tokens {
             limit: SMALL_ANSWER,
         };
         let reply = self.http.exchange(request).await.map_err(Unavailable::from)?;
-        let granted = read(&reply)?;
-        let mut header = HeaderValue::try_from(format!("Bearer {}", granted.access_token))
-            .map_err(|_| Unavailable::Nonsense("the token has characters that no header may have".to_owned()))?;
-        header.set_sensitive(true);
-        // The gateway's two times give the lifetime; our own clock counts it down. Counted from before we asked.
-        let lifetime = SignedDuration::from_secs(granted.expired_at.saturating_sub(granted.now)).saturating_sub(ROUNDING);
+        // our own clock counts it down, from before we asked
+        let (header, lifetime) = granted(&reply)?;
         let expires_at = began.checked_add(lifetime).unwrap_or(began);
         let mut state = self.state();
         let extended = state.held.as_ref().is_some_and(|held| held.header == header);
@@ -190,6 +186,16 @@ impl From<Unavailable> for Asked {
     fn from(why: Unavailable) -> Self {
         Self::Unavailable(why)
     }
+}
+
+/// A token as it is sent, and how long it lives: by the gateway's two times.
+pub(super) fn granted(reply: &Reply) -> Result<(HeaderValue, SignedDuration), Unavailable> {
+    let granted = read(reply)?;
+    let mut header = HeaderValue::try_from(format!("Bearer {}", granted.access_token))
+        .map_err(|_| Unavailable::Nonsense("the token has characters that no header may have".to_owned()))?;
+    header.set_sensitive(true);
+    let lifetime = SignedDuration::from_secs(granted.expired_at.saturating_sub(granted.now)).saturating_sub(ROUNDING);
+    Ok((header, lifetime))
 }
 
 fn read(reply: &Reply) -> Result<wire::Granted, Unavailable> {

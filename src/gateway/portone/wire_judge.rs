@@ -1,11 +1,15 @@
 //! The judging of answers without the wire, for whoever plays the gateway: the same classification, from the same bytes.
 
+use jiff::SignedDuration;
+
 use super::classify::{self, Asked};
 use super::client::{Failure, Reply};
+use super::{lookup, token};
 use crate::domain::attempt::MerchantUid;
 use crate::domain::classify::Rules;
 use crate::domain::money::Money;
-use crate::ports::gateway::{Answer, DurableAttempt};
+use crate::domain::outcome::Record;
+use crate::ports::gateway::{Answer, DurableAttempt, Unavailable};
 
 /// What came back of a POST.
 #[derive(Debug, Clone, Copy)]
@@ -46,4 +50,41 @@ pub fn judge_answer(asked: AskedFor<'_>, came: Wire<'_>, token: u64) -> Answer {
         Wire::TooLarge(status) => Err(Failure::TooLarge { status }),
     };
     classify::answer(&asked, came)
+}
+
+/// What was looked up.
+#[derive(Debug, Clone, Copy)]
+pub enum LookedUp<'a> {
+    /// One payment, by the gateway's own id.
+    One(&'a str),
+    Batch(&'a [MerchantUid]),
+    /// The first page of all records of an id.
+    All(&'a MerchantUid),
+    /// The first page of the list.
+    List,
+}
+
+/// Judges the answer to a look-up from its bytes (fuzzing).
+///
+/// # Errors
+/// It is not understood completely, so it says nothing.
+pub fn judge_look_up(asked: LookedUp<'_>, status: u16, body: &[u8]) -> Result<Vec<Record>, Unavailable> {
+    let reply = Reply { status, body: body.to_vec(), date: None };
+    if reply.is_overload() {
+        return Err(Unavailable::Overload(status));
+    }
+    match asked {
+        LookedUp::One(imp_uid) => Ok(lookup::one(&reply, imp_uid)?.into_iter().collect()),
+        LookedUp::Batch(ids) => lookup::batch(&reply, ids),
+        LookedUp::All(id) => Ok(lookup::page_of(&reply, id, 1)?.map_or_else(Vec::new, |page| page.records)),
+        LookedUp::List => Ok(lookup::listed(&reply, 1)?.records),
+    }
+}
+
+/// Judges the answer to a call for a token from its bytes (fuzzing): how long the token lives.
+///
+/// # Errors
+/// There is no token in it.
+pub fn judge_token(status: u16, body: &[u8]) -> Result<SignedDuration, Unavailable> {
+    token::granted(&Reply { status, body: body.to_vec(), date: None }).map(|(_, lifetime)| lifetime)
 }

@@ -26,6 +26,7 @@ pub const ALL: &[&Statement] = &[
     &KNOWS_ENTRY,
     &PAUSE_ACCOUNT,
     &HOLD,
+    &HOLD_AS_RESTORED,
     &UNSTEADY_UNTIL,
     &HOLD_FOR_CLOCK,
     &AUDITED,
@@ -152,6 +153,14 @@ pub const PAUSE_ACCOUNT: Statement = Statement::same(
 
 pub const HOLD: Statement =
     Statement::same("hold", "UPDATE settings SET held = TRUE, hold_reason = $1, held_at = $2 WHERE NOT held");
+
+/// A copy may have been made while it was on hold for something else: Q counts anew, and the operator reads both.
+pub const HOLD_AS_RESTORED: Statement = Statement::same(
+    "hold as restored",
+    "UPDATE settings SET held = TRUE, held_at = $2,
+            hold_reason = CAST($1 AS TEXT) || CASE WHEN held THEN ' Before that: ' || COALESCE(hold_reason, 'a hold') ELSE '' END
+        WHERE NOT held OR replace(COALESCE(hold_reason, ''), CAST($1 AS TEXT), '') = COALESCE(hold_reason, '')",
+);
 
 pub const UNSTEADY_UNTIL: Statement = Statement::same("unsteady until", "SELECT unsteady_until FROM settings");
 
