@@ -1,5 +1,6 @@
 //! `rebilld run`: start, work, stop.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -225,10 +226,17 @@ pub(super) async fn serve(loaded: &Loaded, routes: Routes) -> Result<Option<Serv
     let listener = Listener::bind(address).await.map_err(|why| AppError::Listen { address, why })?;
     let address = listener.address();
     info!(%address, "health and metrics are answered");
-    if !address.ip().is_loopback() {
-        warn!(%address, "`http.listen` is no loopback address: whoever reaches it sees health and metrics, and there is no password");
+    if let Some(exposed) = exposed(address) {
+        warn!(%address, "{exposed}");
     }
     Ok(Some(listener.serve(routes)))
+}
+
+/// What an operator has to know of where it listens, if anything.
+pub(super) fn exposed(address: SocketAddr) -> Option<&'static str> {
+    let by_others = !address.ip().to_canonical().is_loopback();
+    by_others
+        .then_some("`http.listen` is no loopback address: whoever reaches it sees health and metrics, and there is no password")
 }
 
 /// Waits until it answers no more, which it should for ever.

@@ -1,4 +1,5 @@
 use super::guard::{Memory, suspicion};
+use super::run::exposed;
 use crate::store::identity::Identity;
 use crate::store::mark::Mark;
 
@@ -33,4 +34,14 @@ fn another_database_or_another_cluster_is_suspicious() {
 #[test]
 fn a_new_state_directory_is_not_suspicious_but_audited_first() {
     assert_eq!(suspicion(&identity(9), &Memory::default()), None);
+}
+
+#[test]
+fn a_listener_that_others_reach_is_told_of() {
+    for address in ["0.0.0.0:9610", "[::]:9610", "10.0.0.7:9610", "192.168.1.2:80", "[fe80::1]:9610", "[::ffff:10.0.0.7]:1"] {
+        assert!(exposed(address.parse().unwrap()).is_some_and(|told| told.contains("no password")), "{address}");
+    }
+    for address in ["127.0.0.1:9610", "127.9.9.9:0", "[::1]:9610", "[::ffff:127.0.0.1]:9610"] {
+        assert_eq!(exposed(address.parse().unwrap()), None, "{address}");
+    }
 }

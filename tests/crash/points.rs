@@ -96,13 +96,14 @@ impl World {
         for round in 0..rounds {
             for (point, count) in points.0.iter().filter(|(point, _)| is_boundary(point) || others.contains(&point.as_str())) {
                 // what happens once in the life of a database happens in the first lives
-                let hit = if round == 0 { 1 } else { self.rng.random_range(1..=(*count).clamp(1, 5)) };
+                let first = all && round == 0;
+                let hit = if first { 1 } else { self.rng.random_range(1..=(*count).clamp(1, if all { 5 } else { 3 })) };
                 let point = point.as_str();
-                // a boundary comes in each life, if not soon on a machine that is busy
-                let lives = if is_boundary(point) && hit == 1 { 3 } else { 1 };
+                // a boundary comes in each life, if not soon or so often on a machine that is busy
+                let lives = if is_boundary(point) && round == 0 { 3 } else { 1 };
                 let mut came_to_it = false;
-                for _ in 0..lives {
-                    came_to_it = came_to_it || self.life_until(point, hit).await;
+                for life in 0..lives {
+                    came_to_it = came_to_it || self.life_until(point, if life == 0 { hit } else { 1 }).await;
                 }
                 *if came_to_it { &mut killed } else { &mut missed }.entry(point).or_default() += 1;
             }

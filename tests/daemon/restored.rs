@@ -199,3 +199,21 @@ async fn a_payment_that_nobody_here_asked_for_holds_until_its_incident_is_closed
     assert_eq!(rig.status("database")["state"], "sends");
     assert_eq!(rig.gateway.ledger().payments.len(), 2, "one of each file");
 }
+
+/// What the state directory remembers is written before and after what a command reads of the database: a wave in between is no restore.
+#[tokio::test]
+async fn a_command_in_the_middle_of_a_wave_holds_nothing() {
+    let mut rig = Rig::new(None);
+    let _daemon = Daemon::start(&rig.home, "daemon");
+    rig.until_logged("rebilld is up").await;
+    rig.insert(400).await;
+    rig.until_paid(1).await;
+    let mut said = 0;
+    while rig.paid().await < 400 {
+        let told = rig.done(&["kill", "off", "--account", "main", "--reason", "it is off"]);
+        assert!(!told.contains("warning"), "{told}");
+        said += 1;
+    }
+    assert!(said > 0, "the wave was over before anything was said");
+    assert_eq!(rig.status("database")["state"], "sends");
+}
