@@ -16,8 +16,6 @@ mod disk;
 mod faults;
 #[path = "simulation/gateway.rs"]
 mod gateway;
-#[path = "simulation/guards.rs"]
-mod guards;
 #[path = "simulation/ledger.rs"]
 mod ledger;
 #[path = "simulation/logs.rs"]
@@ -50,9 +48,7 @@ use disk::Disk;
 use faults::{Act, DAY, Fault, Swarm};
 use futures::future::{FutureExt, join};
 use futures::stream::{FuturesUnordered, StreamExt};
-use guards::Taken;
 use jiff::SignedDuration;
-use rebilld::ports::guard::Guard;
 use stage::Stage;
 use world::{Outcome, World};
 
@@ -242,41 +238,4 @@ fn an_old_copy_of_the_database_breaks_no_invariant() {
         held += outcome.counts.get("restore: held").copied().unwrap_or(0);
     }
     assert!(held > 0, "no copy was behind what had been sent");
-}
-
-macro_rules! taken_out {
-    ($($name:ident: [$($guard:ident),*], $sql:expr, seed $known:literal breaks $breaks:literal;)*) => {$(
-        #[test]
-        fn $name() {
-            Taken { out: &[$(Guard::$guard),*], sql: $sql, known: $known, breaks: $breaks }.has_to_be_noticed();
-        }
-    )*};
-}
-
-/// R3: one look-up that is believed is enough.
-const NO_SECOND_LOOK: &str =
-    "CREATE TRIGGER no_second_look AFTER UPDATE ON charges WHEN NEW.state = 'doubt' AND NEW.quiet_since IS NULL
-    BEGIN UPDATE charges SET quiet_since = 0 WHERE id = NEW.id; END";
-/// R4: a lost send goes out under a new id.
-const NEW_ID: &str = "CREATE TRIGGER new_id AFTER UPDATE ON charges WHEN NEW.waiting = 'resend' AND OLD.waiting <> 'resend'
-    BEGIN
-        UPDATE attempts SET state = 'void' WHERE charge_id = NEW.id AND state = 'live';
-        UPDATE charges SET id_number = id_number + 1 WHERE id = NEW.id;
-    END";
-/// R6: what is closed is never looked up again.
-const NO_SWEEP: &str =
-    "CREATE TRIGGER no_sweep AFTER UPDATE ON charges WHEN NEW.state IN ('unpaid', 'void') AND NEW.next_at IS NOT NULL
-    BEGIN UPDATE charges SET next_at = NULL WHERE id = NEW.id; END";
-
-taken_out! {
-    the_swarm_notices_without_the_index: [], "DROP INDEX attempts_one", seed 0 breaks "I";
-    the_swarm_notices_without_the_claim_token: [ClaimToken], "", seed 0 breaks "I";
-    the_swarm_notices_without_the_first_look: [FirstLook], "", seed 0 breaks "I";
-    the_swarm_notices_without_q_from_the_begin: [QuietFromBegin], "", seed 0 breaks "I";
-    the_swarm_notices_without_q_and_r3: [QuietFromBegin], NO_SECOND_LOOK, seed 0 breaks "I";
-    the_swarm_notices_without_the_identity_check: [Identity], "", seed 0 breaks "I";
-    the_swarm_notices_without_r4: [], NEW_ID, seed 0 breaks "I";
-    the_swarm_notices_without_r6: [], NO_SWEEP, seed 0 breaks "I";
-    the_swarm_notices_without_the_gate: [Gate], "", seed 0 breaks "I";
-    the_swarm_notices_without_the_kill_switch: [KillSwitch], "", seed 0 breaks "I";
 }

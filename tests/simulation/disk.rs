@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use rebilld::store::{Database, OpenOptions};
-use sqlx::{Connection, Executor, SqliteConnection};
+use sqlx::Executor;
 use tempfile::TempDir;
 
 use crate::book::TAG;
@@ -61,15 +61,6 @@ impl Disk {
         let directory = place();
         std::fs::write(Self::path(&directory), template()).unwrap();
         Self::File(directory)
-    }
-
-    /// Takes a rule out of a file that nobody has opened yet.
-    pub fn spoil(&self, sql: &'static str) {
-        at_once(async {
-            let mut file = SqliteConnection::connect(&url(&Self::path(self.directory()))).await.unwrap();
-            file.execute(sql).await.unwrap();
-            file.close().await.unwrap();
-        });
     }
 
     /// Charges come one at a time here, so planning each batch of one takes longer than its answer: one plan serves for all.
