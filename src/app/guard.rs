@@ -5,7 +5,6 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -13,7 +12,7 @@ use tracing::{error, info};
 
 use super::errors::AppError;
 use crate::config::Settings;
-use crate::ports::store::{SeenSend, Store};
+use crate::ports::store::{Loss, SeenSend, Store};
 use crate::ports::watermark::Watermark;
 use crate::store::Database;
 use crate::store::deeds::{self, Remembered};
@@ -38,12 +37,8 @@ impl Watermark for NoMark {
 }
 
 /// Others have raised the mark of a database that has lost commits past ours again: what it lost is still missing.
-const FORGOTTEN: &str = "the state directory remembers a send that the database does not: was a standby promoted that lacked commits, or \
+const FORGOTTEN: &str = "the state directory remembers sends that the database does not (its newest one): was a standby promoted that lacked commits, or \
     a backup restored?";
-
-/// How often a command comes back to a file that a daemon is just writing, and after how long.
-const TRIES: u32 = 20;
-const AGAIN: Duration = Duration::from_millis(50);
 
 /// What a state directory remembers of the database that last sent with it.
 #[derive(Debug, Default)]
@@ -65,50 +60,75 @@ impl Memory {
         incarnations.into_iter().flatten().all(|incarnation| *incarnation == identity.incarnation)
     }
 
-    /// Why the database must not send before an operator has looked, if so.
-    pub async fn against(&self, database: &Database, identity: &Identity) -> Result<Option<String>, AppError> {
-        if let Some(why) = suspicion(identity, self) {
-            return Ok(Some(why));
+    /// Why the database must not send before an operator has looked: all that it lacks.
+    pub async fn against(&self, database: &Database, identity: &Identity) -> Result<Vec<Loss>, AppError> {
+        let mut losses: Vec<Loss> = suspicion(identity, self).into_iter().collect();
+        if identity.has_moved() || !self.is_of(identity) {
+            // a stranger's memory tells nothing more
+            return Ok(losses);
         }
-        let newest = self.mark.as_ref().and_then(|mark| mark.newest);
+        let newest = self.mark.as_ref().and_then(|mark| mark.newest).filter(|_| losses.is_empty());
         if let Some(newest) = newest
             && !Store::knows(database, &newest).await?
         {
-            return Ok(Some(FORGOTTEN.to_owned()));
+            losses.push(Loss::sends(FORGOTTEN.to_owned()));
         }
         if let Some(Remembered { entry, .. }) = &self.deed
             && !database.knows_entry(entry).await?
         {
-            return Ok(Some(format!(
-                "the state directory remembers what an operator did (entry {} of the journal), and the database does not: was a standby \
-                 promoted that lacked commits, or a backup restored?",
-                entry.id
-            )));
+            let text = |key: &str| {
+                format!(
+                    "the state directory remembers what an operator did ({key}), and the database does not: was a standby promoted that \
+                     lacked commits, or a backup restored?"
+                )
+            };
+            losses.push(Loss::entry(text, entry));
         }
-        Ok(None)
+        Ok(losses)
     }
 }
 
 /// The same, as far as the database need not be asked.
-pub(super) fn suspicion(identity: &Identity, memory: &Memory) -> Option<String> {
+pub(super) fn suspicion(identity: &Identity, memory: &Memory) -> Option<Loss> {
     if identity.has_moved() {
-        return Some(
-            "the database stands in another Postgres cluster than before: is it a copy or a restored backup?".to_owned(),
-        );
+        return Some(Loss::whole(
+            "the database stands in another Postgres cluster than before: is it a copy or a restored backup?",
+        ));
     }
     if !memory.is_of(identity) {
-        return Some(
-            "the state directory belongs to another database: was this one made anew, or restored from somewhere else?"
-                .to_owned(),
-        );
+        return Some(Loss::whole(
+            "the state directory belongs to another database: was this one made anew, or restored from somewhere else?",
+        ));
     }
     let mark = memory.mark.as_ref()?;
     (mark.mark > identity.high_water).then(|| {
-        format!(
+        Loss::sends(format!(
             "the state directory remembers sends that the database does not (mark {} against {}): was it restored from a backup?",
             mark.mark, identity.high_water
-        )
+        ))
     })
+}
+
+/// Holds a database for what it lacks. Returns all of it, for people.
+async fn hold_for(losses: &[Loss], database: &Database, now: Timestamp) -> Result<String, AppError> {
+    for loss in losses {
+        database.hold_as_restored(now, loss).await?;
+    }
+    Ok(losses.iter().map(|loss| loss.text.as_str()).collect::<Vec<_>>().join(" "))
+}
+
+/// Holds a database for what no hold has told of yet, if there is any.
+pub(super) async fn hold_for_untold(
+    settings: &Settings,
+    database: &Database,
+    reason: &str,
+    now: Timestamp,
+) -> Result<Option<String>, AppError> {
+    let wrong = |why| AppError::StateDir { path: settings.state_dir.display().to_string(), why };
+    let memory = Memory::peek(&settings.state_dir).map_err(wrong)?;
+    let mut losses = memory.against(database, &database.identity().await?).await?;
+    losses.retain(|loss| !loss.is_told_in(reason));
+    if losses.is_empty() { Ok(None) } else { hold_for(&losses, database, now).await.map(Some) }
 }
 
 /// Compares the database with the state directory, and holds what is suspicious.
@@ -126,9 +146,10 @@ pub(super) async fn check(
     let deed = deeds::remembered(&settings.state_dir).map_err(wrong)?;
     let (file, mark) = MarkFile::open(&settings.state_dir, &identity.incarnation).map_err(wrong)?;
     let audit_first = mark.is_none();
-    if let Some(why) = (Memory { mark, deed }).against(database, identity).await? {
+    let losses = (Memory { mark, deed }).against(database, identity).await?;
+    if !losses.is_empty() {
         file.suspect();
-        database.hold_as_restored(now, &why).await?;
+        let why = hold_for(&losses, database, now).await?;
         error!("{why} Nothing is sent: `rebilld hold status` shows the way out");
     }
     if audit_first && identity.high_water > 0 {
@@ -153,9 +174,9 @@ pub async fn remember(settings: &Settings, database: &Database) -> Result<Option
         // a command may have been pointed at any database from anywhere: the daemon's start tells
         return Ok(None);
     };
-    if let Some(why) = memory.against(database, &identity).await? {
-        database.hold_as_restored(database.clock().await?, &why).await?;
-        return Ok(Some(why));
+    let losses = memory.against(database, &identity).await?;
+    if !losses.is_empty() {
+        return hold_for(&losses, database, database.clock().await?).await.map(Some);
     }
     let Some(entry) = brakes.newest_entry else { return Ok(None) };
     let user = rustix::process::geteuid().as_raw();
@@ -163,11 +184,6 @@ pub async fn remember(settings: &Settings, database: &Database) -> Result<Option
         // what it made there the daemon could not read
         return Err(wrong(io::ErrorKind::PermissionDenied.into()));
     }
-    for left in (0..TRIES).rev() {
-        match deeds::remember(directory, &identity.incarnation, entry) {
-            Err(why) if why.kind() == io::ErrorKind::WouldBlock && left > 0 => tokio::time::sleep(AGAIN).await,
-            done => return done.map(|()| None).map_err(wrong),
-        }
-    }
+    deeds::remember(directory, &identity.incarnation, entry).map_err(wrong)?;
     Ok(None)
 }

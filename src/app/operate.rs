@@ -8,7 +8,7 @@ use serde_json::json;
 use super::assemble::{Assembled, assemble, open};
 use super::channels;
 use super::errors::AppError;
-use super::guard::Memory;
+use super::guard::hold_for_untold;
 use crate::config::Loaded;
 use crate::domain::charge::{ChargeId, ChargeState};
 use crate::domain::decide::Ruling;
@@ -166,10 +166,6 @@ async fn audited_clean(assembled: &Assembled, accounts: &[Arc<Account>], now: Ti
     Ok(())
 }
 
-fn of_state(loaded: &Loaded, why: std::io::Error) -> AppError {
-    AppError::StateDir { path: loaded.settings.state_dir.display().to_string(), why }
-}
-
 async fn release_database(loaded: &Loaded, signed: &Signed) -> Result<String, AppError> {
     let assembled = assembled(loaded).await?;
     let database = &assembled.database;
@@ -179,19 +175,21 @@ async fn release_database(loaded: &Loaded, signed: &Signed) -> Result<String, Ap
         return Ok("the database is not held".to_owned());
     };
     // it may have been held for something else before it was copied
-    let found = Memory::peek(&loaded.settings.state_dir).map_err(|why| of_state(loaded, why))?;
-    let known = status.hold_reason.unwrap_or_default();
-    if let Some(why) = found.against(database, &database.identity().await?).await?
-        && !known.contains(&why)
-    {
-        database.hold_as_restored(now, &why).await?;
+    let told = status.hold_reason.clone().unwrap_or_default();
+    if let Some(why) = hold_for_untold(&loaded.settings, database, &told, now).await? {
         return Err(AppError::TryLater(format!("{why} Nobody had noticed that before: Q counts from now on")));
     }
     q_has_passed(loaded, status.held_at, now)?;
     audited_clean(&assembled, &assembled.accounts, now).await?;
     // what the state directory remembers is now known to be settled
+    let changed =
+        || AppError::TryLater("the hold has another reason now than when the audit began: see `rebilld hold status`".to_owned());
+    let still = database.desk().status().await?;
+    if still.is_none_or(|still| (still.held_at, still.hold_reason) != (status.held_at, status.hold_reason)) {
+        return Err(changed());
+    }
     let identity = database.identity().await?;
-    let wrong = |why| of_state(loaded, why);
+    let wrong = |why| AppError::StateDir { path: loaded.settings.state_dir.display().to_string(), why };
     let (_, before) = MarkFile::open(&loaded.settings.state_dir, &identity.incarnation).map_err(wrong)?;
     let remembered = before.as_ref().map_or(0, |mark| mark.mark);
     let mark = database.accept_copy(remembered).await?;
@@ -201,7 +199,9 @@ async fn release_database(loaded: &Loaded, signed: &Signed) -> Result<String, Ap
         None => deeds::forget(&loaded.settings.state_dir),
     }
     .map_err(wrong)?;
-    database.desk().release_hold(now, &Reach::Database, signed).await?;
+    if !database.desk().release_database(now, status.held_at, signed).await? {
+        return Err(changed());
+    }
     let sends = still_stopped(database, None).await?.unwrap_or_else(|| "charges are sent again".to_owned());
     let unarmed = still_unarmed(database).await?;
     Ok(format!("the hold is over, both ledgers agree: {sends}{unarmed}"))

@@ -19,7 +19,7 @@ fn mark(incarnation: &str, mark: i64) -> Memory {
 
 #[test]
 fn a_database_behind_its_mark_is_suspicious() {
-    assert!(suspicion(&identity(4), &mark("one", 5)).unwrap().contains("backup"));
+    assert!(suspicion(&identity(4), &mark("one", 5)).unwrap().text.contains("backup"));
     assert_eq!(suspicion(&identity(5), &mark("one", 5)), None, "as it was left");
     assert_eq!(suspicion(&identity(6), &mark("one", 5)), None, "killed between commit and mark");
 }
@@ -28,7 +28,7 @@ fn a_database_behind_its_mark_is_suspicious() {
 fn another_database_or_another_cluster_is_suspicious() {
     assert!(suspicion(&identity(9), &mark("two", 1)).is_some());
     let moved = Identity { system_identifier_now: Some("8".into()), ..identity(9) };
-    assert!(suspicion(&moved, &Memory::default()).unwrap().contains("cluster"));
+    assert!(suspicion(&moved, &Memory::default()).unwrap().text.contains("cluster"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 
 use super::failure::{Code, Failure};
 use super::output::Output;
-use crate::app::{self, AppError, open_options};
+use crate::app::{self, open_options};
 use crate::config::{ConfigErrors, DatabasePlans, Environment, Loaded, Sources, Version, load, load_in_spite, revive};
 use crate::domain::plan::Catalog;
 use crate::store::desk::{Signed, Status};
@@ -170,20 +170,29 @@ impl Context {
 
     /// After a command that may have added to the journal: the state directory of this machine remembers it, so that a restored database
     /// that has forgotten it does not go on as if nothing had been said. A daemon does that too; none need be running.
-    pub async fn remember(&self) {
-        if !self.signs.load(Ordering::Relaxed) {
+    pub async fn remember(&self, done: &Result<(), Failure>) {
+        // a database that is named for once may be a copy, and the directory is another's
+        let for_once = !self.sources.options.is_empty();
+        let is_down = matches!(done, Err(failure) if failure.code == Code::Unavailable);
+        if !self.signs.load(Ordering::Relaxed) || for_once || is_down {
             return;
         }
-        // what the command could not read either, it has told
+        let unkept = |why: &dyn std::fmt::Display| {
+            eprintln!("warning: {why}: if no daemon runs, a copy of the database that is restored now could forget this");
+        };
+        // what is wrong with the config the command has told
         let Ok((loaded, _)) = load_in_spite(&self.sources) else { return };
-        let Ok(database) = connect(&loaded, false).await else { return };
+        let database = match connect(&loaded, false).await {
+            Ok(database) => database,
+            Err(why) => return unkept(&why),
+        };
         match app::remember(&loaded.settings, &database).await {
-            Ok(None) | Err(AppError::Store(_)) => {}
+            Ok(None) => {}
             Ok(Some(why)) => eprintln!("warning: {why} Nothing is sent: `rebilld hold status` shows the way out"),
             Err(why) => {
                 let (daemons, now) = (database.daemons().await.unwrap_or_default(), database.desk().clock().await);
-                if now.is_ok_and(|now| !daemons.iter().any(|daemon| daemon.runs(now))) {
-                    eprintln!("warning: {why}: no daemon runs, so a copy of the database that is restored now could forget this");
+                if !now.is_ok_and(|now| daemons.iter().any(|daemon| daemon.runs(now))) {
+                    unkept(&why);
                 }
             }
         }

@@ -204,7 +204,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>, environment: Environment) 
     let done = match runtime {
         Ok(runtime) => runtime.block_on(async {
             let done = dispatch(cli.command, &context).await;
-            context.remember().await;
+            context.remember(&done).await;
             done
         }),
         Err(error) => Err(Failure::new(Code::Internal, format!("the runtime cannot be started: {error}"))),

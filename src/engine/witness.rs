@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tracing::error;
 
 use super::Engine;
-use crate::ports::store::{Begun, Brakes, SeenEntry, SeenSend, StoreError};
+use crate::ports::store::{Begun, Brakes, Loss, SeenEntry, SeenSend, StoreError};
 
 /// The mark of a send and what is known of it.
 type Seen = (i64, SeenSend);
@@ -105,13 +105,13 @@ impl Engine {
             self.must_know(known).await?;
         }
         if let Some(newest) = newest {
-            self.saw(newest, brakes.held).await?;
+            self.saw(newest, &brakes).await?;
         }
         Ok(brakes)
     }
 
     /// What an operator did must not be forgotten with the database.
-    async fn saw(&self, newest: SeenEntry, held: bool) -> Result<(), StoreError> {
+    async fn saw(&self, newest: SeenEntry, brakes: &Brakes) -> Result<(), StoreError> {
         {
             let mut memory = self.witness.memory();
             if memory.entry.is_none_or(|known| known.id < newest.id) {
@@ -122,7 +122,7 @@ impl Engine {
             }
         }
         self.must_know_what_is_remembered(Some(newest)).await?;
-        match self.watermark.remember(newest, held).await {
+        match self.watermark.remember(newest, brakes).await {
             Ok(()) => {
                 let mut memory = self.witness.memory();
                 if memory.remembered.is_none_or(|remembered| remembered.id < newest.id) {
@@ -238,19 +238,40 @@ impl Engine {
 
     /// The hold is written first; only then is what was seen forgotten, so that an operator can release it.
     async fn has_lost(&self, lost: Lost) -> Result<StoreError, StoreError> {
-        let what = match lost {
-            Lost::Sends { mark } => format!("sends that were committed in it (mark {mark})"),
-            Lost::Entry(entry) => format!("what an operator did in it (entry {} of the journal)", entry.id),
+        let asks = "was a standby promoted that lacked it, or a backup restored?";
+        let of_entry = |entry: &SeenEntry| {
+            let text = |key: &str| format!("the database does not know what an operator did in it ({key}): {asks}");
+            Loss::entry(text, entry)
         };
-        let why = format!("the database does not know {what}: was a standby promoted that lacked it, or a backup restored?");
-        if let Err(failed) = self.store.hold_as_restored(self.now(), &why).await {
-            self.shaken();
-            return Err(failed);
+        let mut losses = match lost {
+            Lost::Sends { mark } => {
+                vec![Loss::sends(format!("the database does not know sends that were committed in it (mark {mark}): {asks}"))]
+            }
+            Lost::Entry(entry) => vec![of_entry(&entry)],
+        };
+        // who lost the one may have lost the other, and an operator has to hear of it before the hold is ended
+        let known = self.witness.memory().entry;
+        for entry in [known, self.watermark.remembered().await].into_iter().flatten() {
+            match self.store.knows_entry(&entry).await {
+                Ok(false) if !losses.contains(&of_entry(&entry)) => losses.push(of_entry(&entry)),
+                Ok(_) => {}
+                Err(failed) => {
+                    self.shaken();
+                    return Err(failed);
+                }
+            }
+        }
+        for loss in &losses {
+            if let Err(failed) = self.store.hold_as_restored(self.now(), loss).await {
+                self.shaken();
+                return Err(failed);
+            }
         }
         self.watermark.suspect();
         self.look_at_brakes();
         *self.witness.memory() = Memory::default();
         self.witness.highest.store(0, Ordering::Release);
+        let why = losses.into_iter().map(|loss| loss.text).collect::<Vec<_>>().join(" ");
         error!("{why} Nothing is sent: `rebilld hold status` shows the way out");
         Ok(StoreError::Corrupt(why))
     }

@@ -2,6 +2,7 @@
 
 mod audit;
 mod fuse;
+mod lost;
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,6 @@ use crate::domain::decide::{Decision, Incident};
 use crate::domain::dunning::{KeyStop, KeyTry};
 use crate::domain::event::Event;
 use crate::domain::fuse::{Fuse, FuseState};
-use crate::domain::journal::Seal;
 use crate::domain::lifecycle::{Ending, NextPeriod, Progress};
 pub use crate::domain::lifecycle::{Passed, PassedWhy};
 use crate::domain::money::Money;
@@ -30,6 +30,7 @@ use crate::domain::subscription::{Payer, Terms};
 
 pub use audit::{AuditResult, Booked, IncidentState};
 pub use fuse::{DueWave, Expectation};
+pub use lost::{Loss, SeenEntry, SeenSend};
 
 /// What can go wrong between the engine and the database, named for what the reader must do next.
 #[derive(Debug, thiserror::Error)]
@@ -306,30 +307,6 @@ pub struct Begun {
     pub has_lost: bool,
 }
 
-/// A send whose COMMIT was acknowledged, by what no other send has in common with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SeenSend {
-    pub send: SendId,
-    pub attempt: AttemptId,
-    pub begun_at: Timestamp,
-}
-
-impl SeenSend {
-    /// The last one of a batch.
-    pub fn last_of(begun: &Begun) -> Option<Self> {
-        let last = begun.attempts.iter().filter_map(|attempt| attempt.as_ref().ok()).next_back()?;
-        Some(Self { send: last.send(), attempt: last.attempt(), begun_at: last.begun_at() })
-    }
-}
-
-/// An entry of the journal whose COMMIT was acknowledged: something that an operator did. Another one of the same number has another
-/// seal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SeenEntry {
-    pub id: i64,
-    pub seal: Seal,
-}
-
 /// By which right a decision is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fence {
@@ -506,7 +483,7 @@ pub trait Store: Send + Sync + 'static {
     async fn hold(&self, now: Timestamp, why: &str) -> Result<bool, StoreError>;
 
     /// The same, and no account is armed any more: the database has lost what it had acknowledged.
-    async fn hold_as_restored(&self, now: Timestamp, why: &str) -> Result<(), StoreError>;
+    async fn hold_as_restored(&self, now: Timestamp, loss: &Loss) -> Result<(), StoreError>;
 
     /// Whether the database knows a send whose COMMIT it has acknowledged.
     async fn knows(&self, seen: &SeenSend) -> Result<bool, StoreError>;

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::store::{SeenEntry, SeenSend};
+use super::store::{Brakes, SeenEntry, SeenSend};
 
 /// A small file in the state directory that is ahead of a restored database.
 #[async_trait]
@@ -19,9 +19,9 @@ pub trait Watermark: Send + Sync + 'static {
         None
     }
 
-    /// Makes durable what an operator did last, as the database tells it. `held`: the whole database is on hold, and what was remembered
-    /// before may be the reason. Who never sends remembers nothing.
-    async fn remember(&self, _entry: SeenEntry, _held: bool) -> std::io::Result<()> {
+    /// Makes durable what an operator did last, as the database tells it together with its brakes: while the whole database is on hold, what
+    /// was remembered before may be the reason. Who never sends remembers nothing.
+    async fn remember(&self, _entry: SeenEntry, _brakes: &Brakes) -> std::io::Result<()> {
         Ok(())
     }
 }

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -14,6 +15,10 @@ use super::{mark, slots};
 use crate::ports::store::SeenEntry;
 
 const NAME: &str = "rebilld.journal";
+
+/// How often one who finds another at it comes back, and after how long: writing takes milliseconds.
+const TRIES: u32 = 50;
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// An entry of the journal of an incarnation of a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +68,12 @@ fn open(directory: &Path) -> io::Result<File> {
     let beside = directory.join(mark::NAME).symlink_metadata().is_ok().then_some(mark::NAME);
     let file = slots::open(directory, NAME, beside)?;
     // it is let go of with the file
-    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    for left in (0..TRIES).rev() {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) if left > 0 => std::thread::sleep(AGAIN),
+            locked => return locked.map(|()| file).map_err(Into::into),
+        }
+    }
     Ok(file)
 }
 

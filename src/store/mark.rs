@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::{deeds, slots};
 use crate::domain::attempt::{AttemptId, SendId};
-use crate::ports::store::{SeenEntry, SeenSend};
+use crate::ports::store::{Brakes, SeenEntry, SeenSend};
 use crate::ports::watermark::Watermark;
 
 /// The file in the state directory: where it is, a daemon has lived.
@@ -35,6 +35,8 @@ pub struct MarkFile {
     incarnation: String,
     /// The directory remembers what the database does not: until an operator has looked, that is not written over.
     suspect: Arc<AtomicBool>,
+    /// The database's mark while it was on hold for that.
+    held_mark: AtomicI64,
 }
 
 #[derive(Debug)]
@@ -56,7 +58,8 @@ impl MarkFile {
         let durable = before.as_ref().filter(|mark| mark.incarnation == incarnation).map_or(-1, |mark| mark.mark);
         let inner = Inner { file, incarnation: incarnation.to_owned(), durable, next_slot: 1 - slot, both };
         let (incarnation, suspect) = (incarnation.to_owned(), Arc::default());
-        Ok((Self { inner: Arc::new(Mutex::new(inner)), directory: directory.to_owned(), incarnation, suspect }, before))
+        let (inner, held_mark) = (Arc::new(Mutex::new(inner)), AtomicI64::new(i64::MIN));
+        Ok((Self { inner, directory: directory.to_owned(), incarnation, suspect, held_mark }, before))
     }
 
     /// What the file says, without making or opening it for writing. `None`: there is none, or nothing can be read of it.
@@ -142,9 +145,15 @@ impl Watermark for MarkFile {
         read.filter(|remembered| remembered.incarnation == incarnation).map(|remembered| remembered.entry)
     }
 
-    async fn remember(&self, entry: SeenEntry, held: bool) -> io::Result<()> {
+    async fn remember(&self, entry: SeenEntry, brakes: &Brakes) -> io::Result<()> {
         let is_suspect = self.suspect.load(Ordering::Acquire);
-        if is_suspect && held {
+        let mark = brakes.high_water;
+        if is_suspect && brakes.held {
+            self.held_mark.fetch_max(mark, Ordering::AcqRel);
+            return Ok(());
+        }
+        // an operator who ends a hold raises the mark; otherwise the hold itself was lost
+        if is_suspect && mark <= self.held_mark.load(Ordering::Acquire) {
             return Ok(());
         }
         let (directory, incarnation) = (self.directory.clone(), self.incarnation.clone());
@@ -155,7 +164,9 @@ impl Watermark for MarkFile {
             }
             // an operator has ended the hold, here or from another machine: the database is the right one, and so is its mark
             deeds::accept(&directory, &incarnation, entry)?;
-            inner.lock().unwrap_or_else(|broken| broken.into_inner()).forget();
+            let mut inner = inner.lock().unwrap_or_else(|broken| broken.into_inner());
+            inner.forget();
+            inner.write(mark, None)?;
             suspect.store(false, Ordering::Release);
             Ok(())
         };
@@ -196,22 +207,26 @@ mod tests {
     async fn what_an_accepted_copy_has_forgotten_is_not_held_against_it_again() {
         let directory = tempfile::tempdir().unwrap();
         let entry = |id| SeenEntry { id, seal: Seal::start() };
+        let brakes = |held, high_water| Brakes { held, high_water, ..Brakes::default() };
         let (file, _) = MarkFile::open(directory.path(), "one").unwrap();
         file.raise(9, seen(9)).await.unwrap();
-        file.remember(entry(7), false).await.unwrap();
+        file.remember(entry(7), &brakes(false, 9)).await.unwrap();
         let (file, _) = MarkFile::open(directory.path(), "one").unwrap();
         assert_eq!(file.remembered().await, Some(entry(7)));
         file.suspect();
         assert_eq!(file.remembered().await, None, "it is known that the database lacks it");
-        file.remember(entry(8), true).await.unwrap();
+        file.remember(entry(8), &brakes(true, 4)).await.unwrap();
         // a batch that was committed before it was found out
         file.raise(4, seen(4)).await.unwrap();
+        // another standby is promoted, which does not know of the hold
+        file.remember(entry(5), &brakes(false, 4)).await.unwrap();
         assert_eq!(MarkFile::peek(directory.path()).unwrap(), Some(mark("one", 9)));
         assert_eq!(deeds::remembered(directory.path()).unwrap().unwrap().entry, entry(7), "for whoever starts on it next");
         // the copy is released, here or from another machine
-        file.remember(entry(5), false).await.unwrap();
-        file.raise(5, seen(5)).await.unwrap();
-        assert_eq!(MarkFile::peek(directory.path()).unwrap(), Some(mark("one", 5)));
+        file.remember(entry(5), &brakes(false, 5)).await.unwrap();
+        assert_eq!(MarkFile::peek(directory.path()).unwrap(), Some(Mark { newest: None, ..mark("one", 5) }));
+        file.raise(6, seen(6)).await.unwrap();
+        assert_eq!(MarkFile::peek(directory.path()).unwrap(), Some(mark("one", 6)));
         assert_eq!(file.remembered().await, Some(entry(5)));
     }
 

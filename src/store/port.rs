@@ -15,8 +15,8 @@ use crate::domain::event::Event;
 use crate::ports::metrics::Operation;
 use crate::ports::store::{
     AuditResult, Begin, Begun, Booked, Brakes, Claim, ClaimToken, Claimed, Delivered, Delivery, DueSchedule, DueWave, Entry,
-    IncidentState, Missed, NextDue, PastAttempt, Recorded, ScheduleStep, SeenEntry, SeenSend, StateFacts, StateStep, Stepped,
-    Store, StoreError, Unscheduled,
+    IncidentState, Loss, Missed, NextDue, PastAttempt, Recorded, ScheduleStep, SeenEntry, SeenSend, StateFacts, StateStep,
+    Stepped, Store, StoreError, Unscheduled,
 };
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -107,8 +107,9 @@ impl Store for Database {
         Ok(self.hold_all(now, why).await?)
     }
 
-    async fn hold_as_restored(&self, now: Timestamp, why: &str) -> Result<()> {
-        self.db.write(&accounts::HOLD_AS_RESTORED, &[why.into(), now.into()]).await?;
+    async fn hold_as_restored(&self, now: Timestamp, loss: &Loss) -> Result<()> {
+        let params = [loss.text.as_str().into(), now.into(), loss.key.as_str().into()];
+        self.db.write(&accounts::HOLD_AS_RESTORED, &params).await?;
         self.disarm_all().await.map(drop)
     }
 

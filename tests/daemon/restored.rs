@@ -116,7 +116,7 @@ async fn what_was_stopped_while_no_daemon_ran_is_remembered_until_an_operator_ha
     let (code, said) = rig.fails(&["hold", "release", "--reason", "prices are fine"]);
     assert!(code == 75 && said.contains("entry 1 of the journal") && said.contains("Q counts from now on"), "{said}");
     let why = rig.status("database")["why"].as_str().unwrap_or_default().to_owned();
-    assert!(why.contains("entry 1 of the journal") && why.contains("Before that: a look at prices"), "{why}");
+    assert!(why.contains("entry 1 of the journal") && why.starts_with("a look at prices Also: "), "{why}");
     // Q is an hour
     rig.home.sql("UPDATE settings SET held_at = 1").await;
     let told = rig.done(&["hold", "release", "--reason", "restored on purpose"]);
@@ -131,6 +131,46 @@ async fn what_was_stopped_while_no_daemon_ran_is_remembered_until_an_operator_ha
     assert_eq!(rig.status("database")["state"], "sends");
     daemon.terminate();
     assert!(daemon.ended(SOON).await.success());
+}
+
+/// Most copies that come back lack sends as well: that must not hide what was stopped.
+#[tokio::test]
+async fn a_copy_that_lacks_sends_tells_what_an_operator_did_too() {
+    let mut rig = Rig::new(None);
+    let copy = Copy::after(&mut rig, 2).await;
+    let mut daemon = Daemon::start(&rig.home, "daemon");
+    rig.insert(1).await;
+    rig.until_paid(3).await;
+    rig.done(&["kill", "on", "--reason", "wrong prices"]);
+    daemon.terminate();
+    assert!(daemon.ended(SOON).await.success());
+    copy.comes_back(&rig);
+    let mut daemon = Daemon::start(&rig.home, "daemon");
+    until("it holds", SOON, async || (rig.status("database")["state"] == "held").then_some(())).await;
+    let why = rig.status("database")["why"].as_str().unwrap_or_default().to_owned();
+    assert!(why.contains("remembers sends that the database does not") && why.contains("(entry 1 of the journal)"), "{why}");
+    daemon.terminate();
+    assert!(daemon.ended(SOON).await.success());
+    // each is told once, however often it is found
+    let mut daemon = Daemon::start(&rig.home, "again");
+    until("it is up", SOON, async || rig.home.log("again").contains("rebilld is up").then_some(())).await;
+    assert_eq!(rig.status("database")["why"], why.as_str());
+    daemon.terminate();
+    assert!(daemon.ended(SOON).await.success());
+}
+
+/// A trial on a copy, with the config and the state directory of the original.
+#[tokio::test]
+async fn a_command_on_a_copy_leaves_the_original_alone() {
+    let mut rig = Rig::new(None);
+    let copy = Copy::after(&mut rig, 2).await;
+    let url = format!("sqlite:{}", copy.0.display());
+    rig.done(&["--database", &url, "kill", "on", "--reason", "a trial"]);
+    let _daemon = Daemon::start(&rig.home, "daemon");
+    rig.insert(1).await;
+    rig.until_paid(3).await;
+    rig.done(&["kill", "on", "--reason", "in earnest"]);
+    assert_eq!(rig.status("database")["why"], "in earnest");
 }
 
 #[tokio::test]
@@ -151,7 +191,7 @@ async fn a_replica_that_died_with_its_primary_still_has_its_lost_sends_missed() 
     let status = rig.status("database");
     assert_eq!(status["state"], "held");
     let why = status["why"].as_str().unwrap_or_default();
-    assert!(why.contains("the state directory remembers a send that the database does not"), "{why}");
+    assert!(why.contains("the state directory remembers sends that the database does not (its newest one)"), "{why}");
     daemon.terminate();
     assert!(daemon.ended(SOON).await.success());
     assert_eq!(rig.gateway.charges(), 3, "nothing was sent twice");
@@ -209,11 +249,13 @@ async fn a_command_in_the_middle_of_a_wave_holds_nothing() {
     rig.insert(400).await;
     rig.until_paid(1).await;
     let mut said = 0;
-    while rig.paid().await < 400 {
+    until("the wave is over", SOON, async || {
         let told = rig.done(&["kill", "off", "--account", "main", "--reason", "it is off"]);
         assert!(!told.contains("warning"), "{told}");
         said += 1;
-    }
+        (rig.paid().await == 400).then_some(())
+    })
+    .await;
     assert!(said > 0, "the wave was over before anything was said");
     assert_eq!(rig.status("database")["state"], "sends");
 }

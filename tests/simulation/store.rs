@@ -145,8 +145,8 @@ impl Store for SimulatedStore {
         commit!(self, hold(now, why))
     }
 
-    async fn hold_as_restored(&self, now: Timestamp, why: &str) -> Result<(), StoreError> {
-        commit!(self, hold_as_restored(now, why))
+    async fn hold_as_restored(&self, now: Timestamp, loss: &Loss) -> Result<(), StoreError> {
+        commit!(self, hold_as_restored(now, loss))
     }
 
     async fn knows(&self, seen: &SeenSend) -> Result<bool, StoreError> {
@@ -285,9 +285,9 @@ impl Watermark for SimulatedWatermark {
         (!self.directory.suspect.load(Ordering::SeqCst)).then(|| *self.directory.entry.lock().unwrap()).flatten()
     }
 
-    async fn remember(&self, entry: SeenEntry, held: bool) -> std::io::Result<()> {
+    async fn remember(&self, entry: SeenEntry, brakes: &Brakes) -> std::io::Result<()> {
         let suspect = self.directory.suspect.load(Ordering::SeqCst);
-        if suspect && held {
+        if suspect && brakes.held {
             return Ok(());
         }
         self.process.point().await;

@@ -135,12 +135,17 @@ async fn bound(report: &mut Report, loaded: &Loaded, database: &Database) -> Res
             format!("what the state directory remembers cannot be read: {why}"),
             "run this as the daemon's user, or check its files `rebilld.mark` and `rebilld.journal`",
         ),
-        Ok(memory) => match memory.against(database, &database.identity().await?).await? {
-            Some(why) => {
-                report.wrong("identity", shown, why, "docs/operating.md, \"Backups and restore\": the daemon comes up on hold")
+        Ok(memory) => {
+            let losses = memory.against(database, &database.identity().await?).await?;
+            if losses.is_empty() {
+                let what = format!("tag {}; database and state directory belong together", status.tag);
+                report.ok("identity", &*shown, what);
             }
-            None => report.ok("identity", shown, format!("tag {}; database and state directory belong together", status.tag)),
-        },
+            for loss in losses {
+                let remedy = "docs/operating.md, \"Backups and restore\": the daemon comes up on hold";
+                report.wrong("identity", &*shown, loss.text, remedy);
+            }
+        }
     }
     if status.killed || status.held {
         let why = status.kill_reason.or(status.hold_reason).unwrap_or_default();

@@ -163,6 +163,13 @@ impl Desk<'_> {
         Ok(true)
     }
 
+    /// Ends the hold of the whole database that began then. `false`: it is another one by now, or none.
+    pub async fn release_database(&self, now: Timestamp, held_at: Option<Timestamp>, signed: &Signed) -> Result<bool, Fault> {
+        let mut tx = self.database.begin_write().await?;
+        let changed = tx.execute(&sql::RELEASE_DATABASE, &[held_at.into()]).await?;
+        signed_off(tx, changed, now, signed, "hold release", &Reach::Database).await
+    }
+
     /// Ends a hold, and an account's pause. Whether it may be ended is for the caller to know (docs/protocol.md: audited, Q passed).
     pub async fn release_hold(&self, now: Timestamp, reach: &Reach, signed: &Signed) -> Result<bool, Fault> {
         let mut tx = self.database.begin_write().await?;

@@ -28,6 +28,7 @@ pub const ALL: &[&Statement] = &[
     &KILL,
     &KILL_ACCOUNT,
     &HOLD,
+    &RELEASE_DATABASE,
     &HOLD_ACCOUNT,
     &RELEASE_ACCOUNT,
     &WAKE,
@@ -414,6 +415,11 @@ pub const KILL_ACCOUNT: Statement =
     Statement::same("desk: kill account", "UPDATE accounts SET killed = $1, kill_reason = $2 WHERE name = $3");
 
 pub const HOLD: Statement = Statement::same("desk: hold", "UPDATE settings SET held = $1, hold_reason = $2, held_at = $3");
+
+pub const RELEASE_DATABASE: Statement = Statement::same(
+    "desk: release database",
+    "UPDATE settings SET held = FALSE, hold_reason = NULL, held_at = NULL WHERE held AND (held_at = $1 OR held_at IS NULL AND $1 IS NULL)",
+);
 
 pub const HOLD_ACCOUNT: Statement =
     Statement::same("desk: hold account", "UPDATE accounts SET held = $1, hold_reason = $2, held_at = $3 WHERE name = $4");
