@@ -1,6 +1,6 @@
 //! What can keep the daemon from starting, or a command from being carried out, named for what to do next.
 
-use crate::config::ConfigErrors;
+use crate::config::{ConfigErrors, Settings};
 use crate::courier::EndpointError;
 use crate::domain::decide::Refusal;
 use crate::engine::audit::AuditError;
@@ -79,5 +79,12 @@ impl From<AuditError> for AppError {
             AuditError::Gateway(why) => Self::Unavailable(format!("the audit could not be finished: {why}")),
             AuditError::Store(why) => Self::Store(why),
         }
+    }
+}
+
+impl AppError {
+    /// The state directory cannot be read or written.
+    pub(super) fn state_dir(settings: &Settings, why: std::io::Error) -> Self {
+        Self::StateDir { path: settings.state_dir.display().to_string(), why }
     }
 }

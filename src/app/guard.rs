@@ -36,10 +36,6 @@ impl Watermark for NoMark {
     }
 }
 
-/// Others have raised the mark of a database that has lost commits past ours again: what it lost is still missing.
-const FORGOTTEN: &str = "the state directory remembers sends that the database does not (its newest one): was a standby promoted that lacked commits, or \
-    a backup restored?";
-
 /// What a state directory remembers of the database that last sent with it.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
@@ -67,22 +63,17 @@ impl Memory {
             // a stranger's memory tells nothing more
             return Ok(losses);
         }
-        let newest = self.mark.as_ref().and_then(|mark| mark.newest).filter(|_| losses.is_empty());
-        if let Some(newest) = newest
+        // others may have raised the mark of a database that has lost commits past ours again: what it lost is still missing
+        let newest = self.mark.as_ref().and_then(|mark| Some((mark.mark, mark.newest?))).filter(|_| losses.is_empty());
+        if let Some((mark, newest)) = newest
             && !Store::knows(database, &newest).await?
         {
-            losses.push(Loss::sends(FORGOTTEN.to_owned()));
+            losses.push(Loss::newest_send(mark));
         }
         if let Some(Remembered { entry, .. }) = &self.deed
             && !database.knows_entry(entry).await?
         {
-            let text = |key: &str| {
-                format!(
-                    "the state directory remembers what an operator did ({key}), and the database does not: was a standby promoted that \
-                     lacked commits, or a backup restored?"
-                )
-            };
-            losses.push(Loss::entry(text, entry));
+            losses.push(Loss::entry_remembered(entry));
         }
         Ok(losses)
     }
@@ -101,12 +92,7 @@ pub(super) fn suspicion(identity: &Identity, memory: &Memory) -> Option<Loss> {
         ));
     }
     let mark = memory.mark.as_ref()?;
-    (mark.mark > identity.high_water).then(|| {
-        Loss::sends(format!(
-            "the state directory remembers sends that the database does not (mark {} against {}): was it restored from a backup?",
-            mark.mark, identity.high_water
-        ))
-    })
+    (mark.mark > identity.high_water).then(|| Loss::sends_remembered(mark.mark, identity.high_water))
 }
 
 /// Holds a database for what it lacks. Returns all of it, for people.
@@ -124,7 +110,7 @@ pub(super) async fn hold_for_untold(
     reason: &str,
     now: Timestamp,
 ) -> Result<Option<String>, AppError> {
-    let wrong = |why| AppError::StateDir { path: settings.state_dir.display().to_string(), why };
+    let wrong = |why| AppError::state_dir(settings, why);
     let memory = Memory::peek(&settings.state_dir).map_err(wrong)?;
     let mut losses = memory.against(database, &database.identity().await?).await?;
     losses.retain(|loss| !loss.is_told_in(reason));
@@ -142,7 +128,7 @@ pub(super) async fn check(
     if !guarded {
         return Ok(Start { mark: Arc::new(NoMark), audit_first: false });
     }
-    let wrong = |why| AppError::StateDir { path: settings.state_dir.display().to_string(), why };
+    let wrong = |why| AppError::state_dir(settings, why);
     let deed = deeds::remembered(&settings.state_dir).map_err(wrong)?;
     let (file, mark) = MarkFile::open(&settings.state_dir, &identity.incarnation).map_err(wrong)?;
     let audit_first = mark.is_none();
@@ -165,7 +151,7 @@ pub(super) async fn check(
 /// It could not be kept: nothing else is wrong.
 pub async fn remember(settings: &Settings, database: &Database) -> Result<Option<String>, AppError> {
     let directory = &settings.state_dir;
-    let wrong = |why| AppError::StateDir { path: directory.display().to_string(), why };
+    let wrong = |why| AppError::state_dir(settings, why);
     // first: what is remembered is never ahead of the database, which a daemon may be sending from meanwhile
     let memory = Memory::peek(directory).map_err(wrong)?;
     let lived_here = directory.join(NAME).symlink_metadata();

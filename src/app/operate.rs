@@ -189,7 +189,7 @@ async fn release_database(loaded: &Loaded, signed: &Signed) -> Result<String, Ap
         return Err(changed());
     }
     let identity = database.identity().await?;
-    let wrong = |why| AppError::StateDir { path: loaded.settings.state_dir.display().to_string(), why };
+    let wrong = |why| AppError::state_dir(&loaded.settings, why);
     let (_, before) = MarkFile::open(&loaded.settings.state_dir, &identity.incarnation).map_err(wrong)?;
     let remembered = before.as_ref().map_or(0, |mark| mark.mark);
     let mark = database.accept_copy(remembered).await?;

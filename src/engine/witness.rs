@@ -238,29 +238,23 @@ impl Engine {
 
     /// The hold is written first; only then is what was seen forgotten, so that an operator can release it.
     async fn has_lost(&self, lost: Lost) -> Result<StoreError, StoreError> {
-        let asks = "was a standby promoted that lacked it, or a backup restored?";
-        let of_entry = |entry: &SeenEntry| {
-            let text = |key: &str| format!("the database does not know what an operator did in it ({key}): {asks}");
-            Loss::entry(text, entry)
-        };
-        let mut losses = match lost {
-            Lost::Sends { mark } => {
-                vec![Loss::sends(format!("the database does not know sends that were committed in it (mark {mark}): {asks}"))]
-            }
-            Lost::Entry(entry) => vec![of_entry(&entry)],
-        };
+        let mut losses = vec![match lost {
+            Lost::Sends { mark } => Loss::sends_seen(mark),
+            Lost::Entry(entry) => Loss::entry_seen(&entry),
+        }];
         // who lost the one may have lost the other, and an operator has to hear of it before the hold is ended
         let known = self.witness.memory().entry;
         for entry in [known, self.watermark.remembered().await].into_iter().flatten() {
             match self.store.knows_entry(&entry).await {
-                Ok(false) if !losses.contains(&of_entry(&entry)) => losses.push(of_entry(&entry)),
-                Ok(_) => {}
+                Ok(true) => {}
+                Ok(false) => losses.push(Loss::entry_seen(&entry)),
                 Err(failed) => {
                     self.shaken();
                     return Err(failed);
                 }
             }
         }
+        losses.dedup();
         for loss in &losses {
             if let Err(failed) = self.store.hold_as_restored(self.now(), loss).await {
                 self.shaken();

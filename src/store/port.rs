@@ -108,7 +108,7 @@ impl Store for Database {
     }
 
     async fn hold_as_restored(&self, now: Timestamp, loss: &Loss) -> Result<()> {
-        let params = [loss.text.as_str().into(), now.into(), loss.key.as_str().into()];
+        let params = [loss.text.as_str().into(), now.into(), loss.keys[0].as_str().into(), loss.keys[1].as_str().into()];
         self.db.write(&accounts::HOLD_AS_RESTORED, &params).await?;
         self.disarm_all().await.map(drop)
     }

@@ -191,7 +191,7 @@ async fn a_replica_that_died_with_its_primary_still_has_its_lost_sends_missed() 
     let status = rig.status("database");
     assert_eq!(status["state"], "held");
     let why = status["why"].as_str().unwrap_or_default();
-    assert!(why.contains("the state directory remembers sends that the database does not (its newest one)"), "{why}");
+    assert!(why.contains("the state directory remembers sends that the database does not (its newest one, mark "), "{why}");
     daemon.terminate();
     assert!(daemon.ended(SOON).await.success());
     assert_eq!(rig.gateway.charges(), 3, "nothing was sent twice");

@@ -1,5 +1,6 @@
 //! What may change between the look at the brakes and the wire.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -57,14 +58,7 @@ both! {
         world.subscribe("s", "daily", "2028-01-02", &[]).await;
         let daemon = world.daemon();
         let mut working = std::pin::pin!(worker::run(Arc::clone(&daemon)));
-        let mut work_until = async |local: &str| {
-            world.clock.set_horizon(at(local));
-            tokio::select! {
-                biased;
-                () = world.clock.horizon_reached() => {}
-                () = &mut working => unreachable!("nobody has asked it to stop"),
-            }
-        };
+        let mut work_until = async |local: &str| works_until(&world, working.as_mut(), local).await;
         work_until("2028-01-03T12:00").await;
         assert_eq!(world.posts().len(), 2);
         // as a standby has it that lacks the last commits, all of them another daemon's
@@ -85,20 +79,23 @@ both! {
     }
 }
 
+/// Lets one daemon work, the same all the time, until a local time.
+async fn works_until(world: &World, working: Pin<&mut impl Future<Output = ()>>, local: &str) {
+    world.clock.set_horizon(at(local));
+    tokio::select! {
+        biased;
+        () = world.clock.horizon_reached() => {}
+        () = working => unreachable!("nobody has asked it to stop"),
+    }
+}
+
 /// `again`: the number of the entry that is lost is given to another one. On PostgreSQL a promoted standby skips some numbers instead.
 async fn forgets_under_a_daemon(engine: Engine, again: bool) {
     let world = World::new(engine, "2028-01-01T12:00", [plan("daily", "1 day", 9_900)]).await;
     world.subscribe("s", "daily", "2028-01-02", &[]).await;
     let daemon = world.daemon();
     let mut working = std::pin::pin!(worker::run(Arc::clone(&daemon)));
-    let mut work_until = async |local: &str| {
-        world.clock.set_horizon(at(local));
-        tokio::select! {
-            biased;
-            () = world.clock.horizon_reached() => {}
-            () = &mut working => unreachable!("nobody has asked it to stop"),
-        }
-    };
+    let mut work_until = async |local: &str| works_until(&world, working.as_mut(), local).await;
     let signed = Signed { who: "kim".to_owned(), reason: "wrong prices".to_owned() };
     let kill = async |on| world.db.desk().kill(world.clock.now(), &Reach::Database, on, &signed).await.unwrap();
     work_until("2028-01-02T12:00").await;

@@ -159,7 +159,7 @@ pub const HOLD_AS_RESTORED: Statement = Statement::same(
     "hold as restored",
     "UPDATE settings SET held = TRUE, held_at = $2,
             hold_reason = CASE WHEN held THEN COALESCE(hold_reason, 'a hold') || ' Also: ' ELSE '' END || CAST($1 AS TEXT)
-        WHERE NOT held OR replace(COALESCE(hold_reason, ''), CAST($3 AS TEXT), '') = COALESCE(hold_reason, '')",
+        WHERE NOT held OR replace(replace(COALESCE(hold_reason, ''), CAST($3 AS TEXT), ''), CAST($4 AS TEXT), '') = COALESCE(hold_reason, '')",
 );
 
 pub const UNSTEADY_UNTIL: Statement = Statement::same("unsteady until", "SELECT unsteady_until FROM settings");
