@@ -20,6 +20,8 @@ mod gateway;
 mod ledger;
 #[path = "simulation/logs.rs"]
 mod logs;
+#[path = "simulation/operations.rs"]
+mod operations;
 #[path = "simulation/operator.rs"]
 mod operator;
 #[path = "simulation/oracle.rs"]
@@ -65,6 +67,7 @@ fn simulate<T>(seed: u64, swarm: Swarm, what: impl AsyncFnOnce(World) -> T) -> T
 }
 
 fn on<T>(disk: Disk, swarm: Swarm, what: impl AsyncFnOnce(World) -> T) -> T {
+    operations::begin(&swarm.operations);
     let world = World::new(swarm, disk);
     let stage = Arc::clone(&world.shared.stage);
     stage.run(what(world))
@@ -238,4 +241,19 @@ fn an_old_copy_of_the_database_breaks_no_invariant() {
         held += outcome.counts.get("restore: held").copied().unwrap_or(0);
     }
     assert!(held > 0, "no copy was behind what had been sent");
+}
+
+/// Those that come up after it settle what it left, so nothing but its end tells of it.
+#[test]
+fn a_replica_that_panics_fails_its_seed() {
+    let one = |seed, swarm| {
+        simulate(seed, swarm, async |mut world| {
+            world.replicas.push(tokio::spawn(async { panic!("a bug") }));
+            world.run().await
+        })
+    };
+    let swarm = Swarm { seed: 1, subscriptions: 2, days: 40, ..Swarm::default() };
+    let why = campaign::attempt(&swarm, one).err();
+    assert_eq!(why.as_deref(), Some("seed 1 panicked: a bug"));
+    assert!(campaign::attempt(&swarm, run).is_ok());
 }

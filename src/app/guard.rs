@@ -170,6 +170,6 @@ pub async fn remember(settings: &Settings, database: &Database) -> Result<Option
         // what it made there the daemon could not read
         return Err(wrong(io::ErrorKind::PermissionDenied.into()));
     }
-    deeds::remember(directory, &identity.incarnation, entry).map_err(wrong)?;
+    deeds::remember(directory, &identity.incarnation, &entry).map_err(wrong)?;
     Ok(None)
 }

@@ -195,7 +195,7 @@ async fn release_database(loaded: &Loaded, signed: &Signed) -> Result<String, Ap
     let mark = database.accept_copy(remembered).await?;
     MarkFile::rewrite(&loaded.settings.state_dir, &identity.incarnation, mark).map_err(wrong)?;
     match database.brakes().await?.newest_entry {
-        Some(entry) => deeds::accept(&loaded.settings.state_dir, &identity.incarnation, entry),
+        Some(entry) => deeds::accept(&loaded.settings.state_dir, &identity.incarnation, &entry),
         None => deeds::forget(&loaded.settings.state_dir),
     }
     .map_err(wrong)?;

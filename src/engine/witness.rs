@@ -34,7 +34,7 @@ struct Memory {
 }
 
 /// What a database has forgotten.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Lost {
     Sends { mark: i64 },
     Entry(SeenEntry),
@@ -93,15 +93,15 @@ impl Engine {
     /// As for [`Engine::before_intents`].
     pub(crate) async fn brakes_now(&self) -> Result<Brakes, StoreError> {
         // as of before it was asked: others raise the mark meanwhile, this process among them
-        let (floor, known) = (self.witness.highest.load(Ordering::Acquire), self.witness.memory().entry);
+        let (floor, known) = (self.witness.highest.load(Ordering::Acquire), self.witness.memory().entry.clone());
         let brakes = self.store.brakes().await?;
         if brakes.high_water < floor {
             return Err(self.has_lost(Lost::Sends { mark: floor }).await?);
         }
         self.witness.highest.fetch_max(brakes.high_water, Ordering::AcqRel);
-        let newest = brakes.newest_entry;
+        let newest = brakes.newest_entry.clone();
         // a database that has lost it may have a later one by now
-        if let Some(known) = known.filter(|known| newest != Some(*known)) {
+        if let Some(known) = known.filter(|known| newest.as_ref() != Some(known)) {
             self.must_know(known).await?;
         }
         if let Some(newest) = newest {
@@ -114,26 +114,26 @@ impl Engine {
     async fn saw(&self, newest: SeenEntry, brakes: &Brakes) -> Result<(), StoreError> {
         {
             let mut memory = self.witness.memory();
-            if memory.entry.is_none_or(|known| known.id < newest.id) {
-                memory.entry = Some(newest);
+            if memory.entry.as_ref().is_none_or(|known| known.id < newest.id) {
+                memory.entry = Some(newest.clone());
             }
-            if memory.remembered.is_some_and(|remembered| remembered.id >= newest.id) {
+            if memory.remembered.as_ref().is_some_and(|remembered| remembered.id >= newest.id) {
                 return Ok(());
             }
         }
-        self.must_know_what_is_remembered(Some(newest)).await?;
-        match self.watermark.remember(newest, brakes).await {
+        self.must_know_what_is_remembered(Some(&newest)).await?;
+        match self.watermark.remember(&newest, brakes).await {
             Ok(()) => {
                 let mut memory = self.witness.memory();
-                if memory.remembered.is_none_or(|remembered| remembered.id < newest.id) {
+                if memory.remembered.as_ref().is_none_or(|remembered| remembered.id < newest.id) {
                     memory.remembered = Some(newest);
                 }
             }
             Err(why) => {
                 // it is tried again with each look at the brakes, and told of once
-                let told = self.witness.memory().unwritten.replace(newest);
+                let entry = newest.id;
+                let told = self.witness.memory().unwritten.replace(newest.clone());
                 if told != Some(newest) {
-                    let entry = newest.id;
                     error!(%why, entry, "what an operator did cannot be written to the state directory: a restored database could forget it");
                 }
             }
@@ -142,9 +142,9 @@ impl Engine {
     }
 
     /// A command on this machine may have remembered what this process never saw, and the database have lost it since.
-    async fn must_know_what_is_remembered(&self, newest: Option<SeenEntry>) -> Result<(), StoreError> {
+    async fn must_know_what_is_remembered(&self, newest: Option<&SeenEntry>) -> Result<(), StoreError> {
         match self.watermark.remembered().await {
-            Some(there) if newest != Some(there) => self.must_know(there).await,
+            Some(there) if newest != Some(&there) => self.must_know(there).await,
             _ => Ok(()),
         }
     }
@@ -211,7 +211,7 @@ impl Engine {
     async fn must_remember(&self) -> Result<(), StoreError> {
         let (newest, before, entry) = {
             let memory = self.witness.memory();
-            (memory.newest, memory.before, memory.entry)
+            (memory.newest, memory.before, memory.entry.clone())
         };
         // while nothing is sent both are one
         let older = before.filter(|older| Some(*older) != newest);
@@ -225,10 +225,10 @@ impl Engine {
                 }
             }
         }
-        if let Some(entry) = entry {
+        if let Some(entry) = entry.clone() {
             self.must_know(entry).await?;
         }
-        self.must_know_what_is_remembered(entry).await?;
+        self.must_know_what_is_remembered(entry.as_ref()).await?;
         let mut memory = self.witness.memory();
         if memory.before == before {
             memory.before = newest;
@@ -243,7 +243,7 @@ impl Engine {
             Lost::Entry(entry) => Loss::entry_seen(&entry),
         }];
         // who lost the one may have lost the other, and an operator has to hear of it before the hold is ended
-        let known = self.witness.memory().entry;
+        let known = self.witness.memory().entry.clone();
         for entry in [known, self.watermark.remembered().await].into_iter().flatten() {
             match self.store.knows_entry(&entry).await {
                 Ok(true) => {}

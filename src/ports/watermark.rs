@@ -21,7 +21,7 @@ pub trait Watermark: Send + Sync + 'static {
 
     /// Makes durable what an operator did last, as the database tells it together with its brakes: while the whole database is on hold, what
     /// was remembered before may be the reason. Who never sends remembers nothing.
-    async fn remember(&self, _entry: SeenEntry, _brakes: &Brakes) -> std::io::Result<()> {
+    async fn remember(&self, _entry: &SeenEntry, _brakes: &Brakes) -> std::io::Result<()> {
         Ok(())
     }
 }

@@ -14,8 +14,9 @@ use crate::ports::store::{AccountBrakes, AuditResult, Brakes, SeenEntry};
 
 /// What cannot be a seal is told by `rebilld journal verify`, and is nothing to remember.
 fn seen_entry(row: &Row) -> Result<Option<SeenEntry>, Fault> {
-    let (id, seal) = (row.int_opt("entry")?, row.text_opt("seal")?);
-    Ok(id.zip(seal).and_then(|(id, seal)| Some(SeenEntry { id, seal: seal.parse().ok()? })))
+    let (Some(id), Some(seal)) = (row.int_opt("entry")?, row.text_opt("seal")?) else { return Ok(None) };
+    let Ok(seal) = seal.parse() else { return Ok(None) };
+    Ok(Some(SeenEntry::of(id, seal, &row.text("done")?, &row.text("done_to")?, row.at("done_at")?)))
 }
 
 pub(super) fn brakes_of(rows: &[Row]) -> Result<Brakes, Fault> {

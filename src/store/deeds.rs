@@ -33,13 +33,13 @@ pub fn remembered(directory: &Path) -> io::Result<Option<Remembered>> {
 }
 
 /// Makes an entry durable, unless a newer one of the same incarnation is.
-pub fn remember(directory: &Path, incarnation: &str, entry: SeenEntry) -> io::Result<()> {
+pub fn remember(directory: &Path, incarnation: &str, entry: &SeenEntry) -> io::Result<()> {
     keep(directory, incarnation, entry, |before| before.incarnation != incarnation || before.entry.id < entry.id)
 }
 
 /// Makes an entry durable, whatever stood there: an operator has looked.
-pub fn accept(directory: &Path, incarnation: &str, entry: SeenEntry) -> io::Result<()> {
-    keep(directory, incarnation, entry, |before| before.entry != entry || before.incarnation != incarnation)
+pub fn accept(directory: &Path, incarnation: &str, entry: &SeenEntry) -> io::Result<()> {
+    keep(directory, incarnation, entry, |before| before.entry != *entry || before.incarnation != incarnation)
 }
 
 /// Remembers nothing any more: an operator has looked, and the database has no journal.
@@ -50,7 +50,7 @@ pub fn forget(directory: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
-fn keep(directory: &Path, incarnation: &str, entry: SeenEntry, wanted: impl Fn(&Remembered) -> bool) -> io::Result<()> {
+fn keep(directory: &Path, incarnation: &str, entry: &SeenEntry, wanted: impl Fn(&Remembered) -> bool) -> io::Result<()> {
     let file = open(directory)?;
     let (slot, before) = read(&file)?;
     if before.as_ref().is_some_and(|before| !wanted(before)) {
@@ -58,7 +58,7 @@ fn keep(directory: &Path, incarnation: &str, entry: SeenEntry, wanted: impl Fn(&
     }
     // one that is to be forgotten must not be the newer one
     let follows = before.is_some_and(|before| before.incarnation == incarnation && before.entry.id < entry.id);
-    let content = format!("{incarnation} {} {}", entry.id, entry.seal);
+    let content = format!("{incarnation} {} {} {}", entry.id, entry.seal, entry.deed);
     slots::write(&file, 1 - slot, &content, "journal ")?;
     if follows { Ok(()) } else { slots::write(&file, slot, &content, "journal ") }
 }
@@ -82,8 +82,8 @@ fn read(file: &File) -> io::Result<(u64, Option<Remembered>)> {
 }
 
 fn parse(words: &[&str]) -> Option<Remembered> {
-    let [incarnation, id, seal] = words else { return None };
-    let entry = SeenEntry { id: id.parse().ok()?, seal: seal.parse().ok()? };
+    let [incarnation, id, seal, deed @ ..] = words else { return None };
+    let entry = SeenEntry { id: id.parse().ok()?, seal: seal.parse().ok()?, deed: deed.join(" ") };
     Some(Remembered { incarnation: (*incarnation).to_owned(), entry })
 }
 
@@ -91,11 +91,13 @@ fn parse(words: &[&str]) -> Option<Remembered> {
 mod tests {
     use std::os::unix::fs::FileExt;
 
+    use jiff::Timestamp;
+
     use super::*;
     use crate::domain::journal::Seal;
 
     fn entry(id: i64) -> SeenEntry {
-        SeenEntry { id, seal: Seal::start() }
+        SeenEntry::of(id, Seal::start(), "void", "charge 7 of  cust 1", Timestamp::UNIX_EPOCH)
     }
 
     fn of(incarnation: &str, id: i64) -> Option<Remembered> {
@@ -108,7 +110,7 @@ mod tests {
         let directory = directory.path();
         assert_eq!(remembered(&directory.join("nothing here")).unwrap(), None);
         for id in [1, 2, 7, 3] {
-            remember(directory, "one", entry(id)).unwrap();
+            remember(directory, "one", &entry(id)).unwrap();
         }
         assert_eq!(remembered(directory).unwrap(), of("one", 7));
         let file = slots::open(directory, NAME, None).unwrap();
@@ -118,14 +120,30 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_of_the_release_before_is_read_and_the_longest_one_fits() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        let text = format!("one 7 {}", Seal::start());
+        std::fs::write(directory.join(NAME), format!("{text} {}", slots::checksum(&text))).unwrap();
+        let untold = SeenEntry { deed: String::new(), ..entry(7) };
+        assert_eq!(remembered(directory).unwrap().unwrap().entry, untold);
+        let long = SeenEntry::of(i64::MAX, Seal::start(), "void", &"구".repeat(200), Timestamp::MAX);
+        remember(directory, &"i".repeat(32), &long).unwrap();
+        assert_eq!(remembered(directory).unwrap().unwrap().entry, long);
+        let longer = SeenEntry { deed: "x".repeat(slots::SLOT), ..long.clone() };
+        assert!(accept(directory, "one", &longer).is_err());
+        assert_eq!(remembered(directory).unwrap().unwrap().entry, long, "what stood there is not lost");
+    }
+
+    #[test]
     fn another_incarnation_and_an_accepted_copy_leave_nothing_of_what_was_there() {
         let directory = tempfile::tempdir().unwrap();
         let directory = directory.path();
-        remember(directory, "one", entry(9)).unwrap();
-        remember(directory, "two", entry(1)).unwrap();
+        remember(directory, "one", &entry(9)).unwrap();
+        remember(directory, "two", &entry(1)).unwrap();
         assert_eq!(remembered(directory).unwrap(), of("two", 1));
-        remember(directory, "two", entry(8)).unwrap();
-        accept(directory, "two", entry(4)).unwrap();
+        remember(directory, "two", &entry(8)).unwrap();
+        accept(directory, "two", &entry(4)).unwrap();
         assert_eq!(remembered(directory).unwrap(), of("two", 4));
         let file = slots::open(directory, NAME, None).unwrap();
         let (newest, _) = read(&file).unwrap();
@@ -139,11 +157,11 @@ mod tests {
     fn the_same_number_with_another_seal_is_another_entry() {
         let directory = tempfile::tempdir().unwrap();
         let directory = directory.path();
-        let other = SeenEntry { id: 5, seal: "00".repeat(32).parse().unwrap() };
-        remember(directory, "one", entry(5)).unwrap();
-        remember(directory, "one", other).unwrap();
+        let other = SeenEntry { seal: "00".repeat(32).parse().unwrap(), ..entry(5) };
+        remember(directory, "one", &entry(5)).unwrap();
+        remember(directory, "one", &other).unwrap();
         assert_eq!(remembered(directory).unwrap(), of("one", 5), "what was seen first is what has to be known");
-        accept(directory, "one", other).unwrap();
+        accept(directory, "one", &other).unwrap();
         assert_eq!(remembered(directory).unwrap().unwrap().entry, other);
     }
 
@@ -151,10 +169,10 @@ mod tests {
     fn who_is_frozen_while_it_writes_hangs_nobody() {
         let directory = tempfile::tempdir().unwrap();
         let frozen = open(directory.path()).unwrap();
-        let why = remember(directory.path(), "one", entry(1)).unwrap_err();
+        let why = remember(directory.path(), "one", &entry(1)).unwrap_err();
         assert_eq!(why.kind(), io::ErrorKind::WouldBlock);
         drop(frozen);
-        remember(directory.path(), "one", entry(1)).unwrap();
+        remember(directory.path(), "one", &entry(1)).unwrap();
     }
 
     #[test]
@@ -162,7 +180,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let elsewhere = directory.path().join("elsewhere");
         std::os::unix::fs::symlink(&elsewhere, directory.path().join(NAME)).unwrap();
-        assert!(remember(directory.path(), "one", entry(1)).is_err());
+        assert!(remember(directory.path(), "one", &entry(1)).is_err());
         assert!(!elsewhere.exists());
     }
 }

@@ -145,7 +145,7 @@ impl Watermark for MarkFile {
         read.filter(|remembered| remembered.incarnation == incarnation).map(|remembered| remembered.entry)
     }
 
-    async fn remember(&self, entry: SeenEntry, brakes: &Brakes) -> io::Result<()> {
+    async fn remember(&self, entry: &SeenEntry, brakes: &Brakes) -> io::Result<()> {
         let is_suspect = self.suspect.load(Ordering::Acquire);
         let mark = brakes.high_water;
         if is_suspect && brakes.held {
@@ -157,13 +157,13 @@ impl Watermark for MarkFile {
             return Ok(());
         }
         let (directory, incarnation) = (self.directory.clone(), self.incarnation.clone());
-        let (inner, suspect) = (Arc::clone(&self.inner), Arc::clone(&self.suspect));
+        let (inner, suspect, entry) = (Arc::clone(&self.inner), Arc::clone(&self.suspect), entry.clone());
         let write = move || {
             if !is_suspect {
-                return deeds::remember(&directory, &incarnation, entry);
+                return deeds::remember(&directory, &incarnation, &entry);
             }
             // an operator has ended the hold, here or from another machine: the database is the right one, and so is its mark
-            deeds::accept(&directory, &incarnation, entry)?;
+            deeds::accept(&directory, &incarnation, &entry)?;
             let mut inner = inner.lock().unwrap_or_else(|broken| broken.into_inner());
             inner.forget();
             inner.write(mark, None)?;
@@ -206,24 +206,24 @@ mod tests {
     #[tokio::test]
     async fn what_an_accepted_copy_has_forgotten_is_not_held_against_it_again() {
         let directory = tempfile::tempdir().unwrap();
-        let entry = |id| SeenEntry { id, seal: Seal::start() };
+        let entry = |id| SeenEntry::of(id, Seal::start(), "kill on", "database", Timestamp::UNIX_EPOCH);
         let brakes = |held, high_water| Brakes { held, high_water, ..Brakes::default() };
         let (file, _) = MarkFile::open(directory.path(), "one").unwrap();
         file.raise(9, seen(9)).await.unwrap();
-        file.remember(entry(7), &brakes(false, 9)).await.unwrap();
+        file.remember(&entry(7), &brakes(false, 9)).await.unwrap();
         let (file, _) = MarkFile::open(directory.path(), "one").unwrap();
         assert_eq!(file.remembered().await, Some(entry(7)));
         file.suspect();
         assert_eq!(file.remembered().await, None, "it is known that the database lacks it");
-        file.remember(entry(8), &brakes(true, 4)).await.unwrap();
+        file.remember(&entry(8), &brakes(true, 4)).await.unwrap();
         // a batch that was committed before it was found out
         file.raise(4, seen(4)).await.unwrap();
         // another standby is promoted, which does not know of the hold
-        file.remember(entry(5), &brakes(false, 4)).await.unwrap();
+        file.remember(&entry(5), &brakes(false, 4)).await.unwrap();
         assert_eq!(MarkFile::peek(directory.path()).unwrap(), Some(mark("one", 9)));
         assert_eq!(deeds::remembered(directory.path()).unwrap().unwrap().entry, entry(7), "for whoever starts on it next");
         // the copy is released, here or from another machine
-        file.remember(entry(5), &brakes(false, 5)).await.unwrap();
+        file.remember(&entry(5), &brakes(false, 5)).await.unwrap();
         assert_eq!(MarkFile::peek(directory.path()).unwrap(), Some(Mark { newest: None, ..mark("one", 5) }));
         file.raise(6, seen(6)).await.unwrap();
         assert_eq!(MarkFile::peek(directory.path()).unwrap(), Some(mark("one", 6)));

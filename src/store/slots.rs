@@ -78,6 +78,10 @@ pub fn checksum(content: &str) -> String {
 /// Writes a slot, and returns once it is durable. `what` names the file to whoever kills this process.
 pub fn write(file: &File, slot: u64, content: &str, what: &'static str) -> io::Result<()> {
     let mut bytes = format!("{content} {}", checksum(content)).into_bytes();
+    if bytes.len() >= SLOT {
+        // cut off it could not be read back
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("{what}is longer than its slot")));
+    }
     bytes.resize(SLOT - 1, 0);
     bytes.push(b'\n');
     file.write_all_at(&bytes, slot * SLOT as u64)?;

@@ -80,14 +80,17 @@ async fn a_copy_that_has_forgotten_the_kill_switch_comes_up_on_hold() {
 
     copy.comes_back(&rig);
     let (code, said) = rig.fails(&["doctor"]);
-    assert!(code != 0 && said.contains("remembers what an operator did (entry 1 of the journal)"), "{said}");
+    assert!(
+        code != 0 && said.contains("remembers what an operator did (entry 1 of the journal: kill on: database, at 2"),
+        "{said}"
+    );
     rig.insert(3).await;
     let mut daemon = Daemon::start(&rig.home, "daemon");
     until("the rows are opened", SOON, async || (rig.home.books().await.charges.len() == 5).then_some(())).await;
     let status = rig.status("database");
     assert_eq!(status["state"], "held", "{status}");
     let why = status["why"].as_str().unwrap_or_default();
-    assert!(why.contains("remembers what an operator did (entry 1 of the journal), and the database does not"), "{why}");
+    assert!(why.contains("remembers what an operator did (entry 1 of the journal: kill on: database, at 2"), "{why}");
     daemon.terminate();
     assert!(daemon.ended(SOON).await.success());
     assert_eq!(rig.gateway.charges(), 2, "nothing was sent past the switch");
@@ -103,7 +106,12 @@ async fn what_was_stopped_while_no_daemon_ran_is_remembered_until_an_operator_ha
     copy.comes_back(&rig);
     assert_eq!(rig.status("database")["state"], "sends", "nobody has looked yet");
     let said = rig.done(&["kill", "on", "--reason", "once more"]);
-    assert!(said.contains("warning: the state directory remembers what an operator did (entry 1 of the journal)"), "{said}");
+    assert!(
+        said.contains(
+            "warning: the state directory remembers what an operator did (entry 1 of the journal: hold set: account main, at 2"
+        ),
+        "{said}"
+    );
     assert!(rig.status("database")["why"].as_str().is_some_and(|why| why.contains("remembers what an operator did")));
     rig.done(&["kill", "off", "--reason", "it is on hold"]);
     rig.insert(3).await;
@@ -114,7 +122,10 @@ async fn what_was_stopped_while_no_daemon_ran_is_remembered_until_an_operator_ha
     // as a copy would have it that was made while it was on hold for something else, long ago
     rig.home.sql("UPDATE settings SET held_at = 1, hold_reason = 'a look at prices'").await;
     let (code, said) = rig.fails(&["hold", "release", "--reason", "prices are fine"]);
-    assert!(code == 75 && said.contains("entry 1 of the journal") && said.contains("Q counts from now on"), "{said}");
+    assert!(
+        code == 75 && said.contains("entry 1 of the journal: hold set: account main") && said.contains("Q counts from now on"),
+        "{said}"
+    );
     let why = rig.status("database")["why"].as_str().unwrap_or_default().to_owned();
     assert!(why.contains("entry 1 of the journal") && why.starts_with("a look at prices Also: "), "{why}");
     // Q is an hour
@@ -148,7 +159,11 @@ async fn a_copy_that_lacks_sends_tells_what_an_operator_did_too() {
     let mut daemon = Daemon::start(&rig.home, "daemon");
     until("it holds", SOON, async || (rig.status("database")["state"] == "held").then_some(())).await;
     let why = rig.status("database")["why"].as_str().unwrap_or_default().to_owned();
-    assert!(why.contains("remembers sends that the database does not") && why.contains("(entry 1 of the journal)"), "{why}");
+    assert!(
+        why.contains("remembers sends that the database does not")
+            && why.contains("(entry 1 of the journal: kill on: database, at 2"),
+        "{why}"
+    );
     daemon.terminate();
     assert!(daemon.ended(SOON).await.success());
     // each is told once, however often it is found

@@ -5,6 +5,8 @@ use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use rebilld::domain::attempt::digest;
 
+use crate::operations::Operations;
+
 /// What happens to one POST, beyond what the card says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fault {
@@ -195,6 +197,8 @@ pub struct Swarm {
     /// From September on instead of January: clocks are set back, not forward.
     pub autumn: bool,
     pub acts: Vec<Act>,
+    /// Which single ones of all these befall it.
+    pub operations: Operations,
 }
 
 pub fn rng(seed: u64, parts: &[&str]) -> ChaCha8Rng {
@@ -264,6 +268,7 @@ impl Swarm {
             restores,
             autumn: pick("season", &[0, 0, 1]) == 1,
             acts,
+            operations: Operations::All,
         }
     }
 

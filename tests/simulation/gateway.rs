@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::faults::{Fault, Swarm, rng};
 use crate::ledger::{How, Ledger};
+use crate::operations::happens;
 use crate::process::Process;
 use crate::tally::Tally;
 
@@ -173,15 +174,16 @@ impl SimulatedGateway {
         let Some(swarm) = self.portone.swarm() else { return Ok(()) };
         let (since, now) = (self.since_start(), self.now().to_string());
         let unlucky = swarm.look_up_rate > 0 && rng(swarm.seed, &["look", what, &now]).random_range(0..1000) < swarm.look_up_rate;
-        if PortOne::storms(&swarm, since) {
+        let befalls = |why: &str| happens(|| format!("look-up of {what} at {now} {why}"));
+        if PortOne::storms(&swarm, since) && befalls("meets a storm") {
             self.portone.tally.count("fault: a look-up in a storm");
             return Err(Unavailable::Overload(503));
         }
-        if PortOne::is_down(&swarm, since) {
+        if PortOne::is_down(&swarm, since) && befalls("finds it down") {
             self.portone.tally.count("fault: a look-up while they are down");
             return Err(Unavailable::Nonsense("a page of a proxy".to_owned()));
         }
-        if unlucky {
+        if unlucky && befalls("fails") {
             self.portone.tally.count("fault: a look-up failed");
             return Err(Unavailable::Nonsense("no JSON".to_owned()));
         }
@@ -199,7 +201,11 @@ impl Gateway for SimulatedGateway {
         self.process.point().await;
         let Some(swarm) = self.portone.swarm() else { return Ok(()) };
         let fails = PortOne::storms(&swarm, self.since_start());
-        if fails { Err(Unavailable::Overload(503)) } else { Ok(()) }
+        if fails && happens(|| format!("a token at {} meets a storm", self.now())) {
+            Err(Unavailable::Overload(503))
+        } else {
+            Ok(())
+        }
     }
 
     async fn charge(&self, attempt: DurableAttempt) -> Answer {
@@ -222,6 +228,8 @@ impl Gateway for SimulatedGateway {
                 _ if nth.is_multiple_of(2) => Fault::OverloadAfter,
                 _ => Fault::OverloadBefore,
             };
+            let befalls = fault == Fault::None || happens(|| format!("POST {nth} of {} is {fault:?}", post.merchant_uid));
+            let fault = if befalls { fault } else { Fault::None };
             self.portone.tally.count(fault.name());
             let others = ledger.somebodys(now).map(str::to_owned);
             let post = Post { fault, post, nth, swarm };

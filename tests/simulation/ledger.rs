@@ -10,6 +10,7 @@ use rebilld::domain::proof;
 use serde_json::json;
 
 use crate::faults::{Fault, rng};
+use crate::operations::happens;
 
 /// A payment record with when it can be seen.
 #[derive(Debug, Clone)]
@@ -153,7 +154,7 @@ impl Ledger {
     /// What the card says to the `nth` request under an id.
     fn reason(&self, uid: &str, nth: usize, declines: u32) -> Option<&'static str> {
         let mut rng = rng(self.seed, &["card", uid, &nth.to_string()]);
-        (rng.random_range(0..1000) < declines).then(|| {
+        (rng.random_range(0..1000) < declines && happens(|| format!("the card declines request {nth} under {uid}"))).then(|| {
             let texts = [FUNDS, FUNDS, FUNDS, EXPIRED, TIMEOUT, STRANGE, CONTACT, OUTAGE];
             if rng.random_range(0..40) == 0 { REQUEST } else { texts[rng.random_range(0..texts.len())] }
         })

@@ -15,6 +15,7 @@ use rebilld::store::desk::{ChargeFilter, IncidentFilter, Reach, Signed, Tally};
 
 use crate::book::twin;
 use crate::faults::{Act, rng};
+use crate::operations::happens;
 use crate::stage::at_once;
 use crate::world::World;
 
@@ -67,7 +68,7 @@ impl World {
         at_once(async {
             let newest = database.brakes().await.unwrap().newest_entry;
             if !directory.is_ahead_of(&database).await {
-                newest.into_iter().for_each(|entry| directory.remember(entry));
+                newest.into_iter().for_each(|entry| directory.remember(&entry));
             }
         });
     }
@@ -81,7 +82,7 @@ impl World {
             let next = self.now() + SignedDuration::from_mins(rng.random_range(12 * 60..4 * 24 * 60));
             self.live_until(next.min(chore).min(end)).await;
             self.visit(memory, &mut rng).await;
-            if rng.random_bool(0.2) {
+            if rng.random_bool(0.2) && happens(|| format!("after visit {} somebody stays", memory.visits)) {
                 self.stay(&mut rng, end).await;
             }
         }
@@ -111,7 +112,7 @@ impl World {
             if act == Act::Rule || !faults {
                 continue;
             }
-            if rng.random_bool(0.15) {
+            if rng.random_bool(0.15) && happens(|| format!("visit {}: {act:?}", memory.visits)) {
                 self.act(act, memory, rng);
             }
         }
@@ -169,7 +170,7 @@ impl World {
                 let mark = at_once(database.accept_copy(remembered)).unwrap();
                 self.shared.directory.mark.store(mark, Ordering::SeqCst);
                 let newest = at_once(database.brakes()).unwrap().newest_entry;
-                newest.into_iter().for_each(|entry| self.shared.directory.accept(entry));
+                newest.into_iter().for_each(|entry| self.shared.directory.accept(&entry));
                 // the hold has stood in for what the copy had forgotten (docs/backup.md, "The way out")
                 if status.killed != memory.is_killed() {
                     self.kill(memory.is_killed());

@@ -10,12 +10,15 @@ use rebilld::ports::clock::Clock;
 use tokio::sync::Notify;
 
 use crate::faults::Swarm;
+use crate::operations::happens;
 use crate::stage::{Dice, Stage};
 
 /// A process between its start and its death.
 #[derive(Debug)]
 pub struct Process {
     pub stage: Arc<Stage>,
+    /// Which one of its seed.
+    pub life: u64,
     /// Of a hundred port calls that take some time.
     slow: u32,
     /// Of ten thousand port calls in which the whole process is frozen, and for how many seconds at most.
@@ -32,6 +35,8 @@ pub struct Process {
 #[derive(Debug)]
 struct Mood {
     dice: Dice,
+    /// Points that it has come to.
+    points: u64,
     /// Points until it dies; 0: it does not.
     left: u64,
     dead: bool,
@@ -39,14 +44,15 @@ struct Mood {
 }
 
 impl Process {
-    pub fn new(stage: &Arc<Stage>, jumps: &[(Timestamp, i64)], swarm: &Swarm, mut dice: Dice) -> Arc<Self> {
+    pub fn new(stage: &Arc<Stage>, jumps: &[(Timestamp, i64)], swarm: &Swarm, life: u64, mut dice: Dice) -> Arc<Self> {
         let left = swarm.crashes.map_or(0, |mean| 1 + dice.below(2 * u64::from(mean)));
         let process = Self {
             stage: Arc::clone(stage),
+            life,
             slow: swarm.slow,
             stalls: swarm.stalls,
             stall: swarm.stall_seconds,
-            mood: Mutex::new(Mood { dice, left, dead: false, frozen_until: None }),
+            mood: Mutex::new(Mood { dice, points: 0, left, dead: false, frozen_until: None }),
             died: Notify::new(),
             epoch: AtomicI64::new(0),
             jumps: jumps.to_vec(),
@@ -60,9 +66,12 @@ impl Process {
         self.stage.step();
         let (dead, wait) = {
             let mut mood = self.mood.lock().unwrap();
+            mood.points += 1;
+            let befalls = |what: &str, point: u64| happens(|| format!("life {} {what} at its port call {point}", self.life));
+            let point = mood.points;
             if !mood.dead && mood.left > 0 {
                 mood.left -= 1;
-                if mood.left == 0 {
+                if mood.left == 0 && befalls("dies", point) {
                     mood.dead = true;
                     self.died.notify_one();
                 }
@@ -71,9 +80,11 @@ impl Process {
             let slow = mood.dice.hits(self.slow, 100).then(|| SignedDuration::from_millis(1 + mood.dice.below(150) as i64));
             if mood.dice.hits(self.stalls, 10_000) {
                 let length = SignedDuration::from_secs(1 + mood.dice.below(self.stall as u64) as i64);
-                mood.frozen_until = mood.frozen_until.max(Some(now + length));
+                if befalls("freezes", point) {
+                    mood.frozen_until = mood.frozen_until.max(Some(now + length));
+                }
             }
-            (mood.dead, slow.map(|slow| now + slow))
+            (mood.dead, slow.filter(|_| befalls("takes a while", point)).map(|slow| now + slow))
         };
         if dead {
             std::future::pending::<()>().await;

@@ -13,6 +13,7 @@ use rebilld::ports::store::*;
 use rebilld::ports::watermark::Watermark;
 use rebilld::store::Database;
 
+use crate::operations::happens;
 use crate::process::Process;
 use crate::stage::{Dice, at_once};
 use crate::tally::Tally;
@@ -25,13 +26,20 @@ pub struct SimulatedStore {
     pub lost_commits: u32,
     pub lost_acknowledgements: u32,
     pub dice: Mutex<Dice>,
+    /// So many have been begun.
+    pub writes: AtomicU64,
     pub tally: Arc<Tally>,
 }
 
 impl SimulatedStore {
+    fn befalls(&self, what: &str) -> bool {
+        happens(|| format!("life {} {what} write {}", self.process.life, self.writes.load(Ordering::Relaxed)))
+    }
+
     /// A commit that was not made.
     fn reach(&self) -> Result<(), StoreError> {
-        if !self.dice.lock().unwrap().hits(self.lost_commits, 1000) {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        if !self.dice.lock().unwrap().hits(self.lost_commits, 1000) || !self.befalls("does not commit") {
             return Ok(());
         }
         self.tally.count("fault: commit lost");
@@ -40,7 +48,7 @@ impl SimulatedStore {
 
     /// A commit that was made, but whose acknowledgement never came.
     fn acknowledge<T>(&self, result: T) -> Result<T, StoreError> {
-        if !self.dice.lock().unwrap().hits(self.lost_acknowledgements, 1000) {
+        if !self.dice.lock().unwrap().hits(self.lost_acknowledgements, 1000) || !self.befalls("hears nothing of") {
             return Ok(result);
         }
         self.tally.count("fault: acknowledgement of a commit lost");
@@ -263,15 +271,25 @@ pub struct SimulatedWatermark {
     pub tally: Arc<Tally>,
 }
 
+impl SimulatedWatermark {
+    /// For one more write.
+    fn room(&self) -> std::io::Result<()> {
+        let nth = self.directory.writes.fetch_add(1, Ordering::SeqCst);
+        if !Dice::new(self.seed, nth).hits(self.full_disk, 1000)
+            || !happens(|| format!("write {nth} of the state directory finds no room"))
+        {
+            return Ok(());
+        }
+        self.tally.count("fault: the state directory is full");
+        Err(std::io::Error::from(std::io::ErrorKind::StorageFull))
+    }
+}
+
 #[async_trait]
 impl Watermark for SimulatedWatermark {
     async fn raise(&self, mark: i64, _newest: SeenSend) -> std::io::Result<()> {
         self.process.point().await;
-        let nth = self.directory.writes.fetch_add(1, Ordering::SeqCst);
-        if Dice::new(self.seed, nth).hits(self.full_disk, 1000) {
-            self.tally.count("fault: the state directory is full");
-            return Err(std::io::Error::from(std::io::ErrorKind::StorageFull));
-        }
+        self.room()?;
         self.directory.mark.fetch_max(mark, Ordering::SeqCst);
         self.process.point().await;
         Ok(())
@@ -282,20 +300,16 @@ impl Watermark for SimulatedWatermark {
     }
 
     async fn remembered(&self) -> Option<SeenEntry> {
-        (!self.directory.suspect.load(Ordering::SeqCst)).then(|| *self.directory.entry.lock().unwrap()).flatten()
+        (!self.directory.suspect.load(Ordering::SeqCst)).then(|| self.directory.entry.lock().unwrap().clone()).flatten()
     }
 
-    async fn remember(&self, entry: SeenEntry, brakes: &Brakes) -> std::io::Result<()> {
+    async fn remember(&self, entry: &SeenEntry, brakes: &Brakes) -> std::io::Result<()> {
         let suspect = self.directory.suspect.load(Ordering::SeqCst);
         if suspect && brakes.held {
             return Ok(());
         }
         self.process.point().await;
-        let nth = self.directory.writes.fetch_add(1, Ordering::SeqCst);
-        if Dice::new(self.seed, nth).hits(self.full_disk, 1000) {
-            self.tally.count("fault: the state directory is full");
-            return Err(std::io::Error::from(std::io::ErrorKind::StorageFull));
-        }
+        self.room()?;
         if suspect {
             self.directory.accept(entry);
             self.directory.suspect.store(false, Ordering::SeqCst);
@@ -309,21 +323,21 @@ impl Watermark for SimulatedWatermark {
 
 impl StateDirectory {
     /// As `deeds::remember` does.
-    pub fn remember(&self, entry: SeenEntry) {
+    pub fn remember(&self, entry: &SeenEntry) {
         let mut known = self.entry.lock().unwrap();
-        if known.is_none_or(|known| known.id < entry.id) {
-            *known = Some(entry);
+        if known.as_ref().is_none_or(|known| known.id < entry.id) {
+            *known = Some(entry.clone());
         }
     }
 
     /// As `deeds::accept` does.
-    pub fn accept(&self, entry: SeenEntry) {
-        *self.entry.lock().unwrap() = Some(entry);
+    pub fn accept(&self, entry: &SeenEntry) {
+        *self.entry.lock().unwrap() = Some(entry.clone());
     }
 
     /// Whether it remembers what a database does not: how far sends had come, or what an operator did.
     pub async fn is_ahead_of(&self, database: &Database) -> bool {
-        let entry = *self.entry.lock().unwrap();
+        let entry = self.entry.lock().unwrap().clone();
         let forgotten = match entry {
             Some(entry) => !database.knows_entry(&entry).await.unwrap(),
             None => false,

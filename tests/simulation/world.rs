@@ -28,6 +28,7 @@ use crate::disk::Disk;
 use crate::faults::{Swarm, rng};
 use crate::gateway::{PortOne, SimulatedGateway};
 use crate::ledger::Ledger;
+use crate::operations::happens;
 use crate::process::Process;
 use crate::stage::{Dice, Stage, at_once};
 use crate::store::{SimulatedStore, SimulatedWatermark, StateDirectory};
@@ -48,7 +49,7 @@ struct SimulatedCourier(Arc<Receiver>, Arc<Process>);
 #[async_trait]
 impl Courier for SimulatedCourier {
     async fn deliver(&self, delivery: &Delivery) -> Handover {
-        if self.0.dice.lock().unwrap().hits(20, 1000) {
+        if self.0.dice.lock().unwrap().hits(20, 1000) && happens(|| format!("the receiver refuses {}", delivery.event_id)) {
             return Handover::Failed("HTTP 500".to_owned());
         }
         self.0.received.lock().unwrap().insert(delivery.event_id.clone());
@@ -101,7 +102,7 @@ pub struct World {
     pub shared: Arc<Shared>,
     pub book: Book,
     pub disk: Disk,
-    replicas: Vec<JoinHandle<()>>,
+    pub replicas: Vec<JoinHandle<()>>,
     /// When nothing might be sent.
     pub braked: Vec<(Timestamp, Timestamp)>,
     /// Which POSTs were forgotten with a database that was replaced.
@@ -186,7 +187,12 @@ impl World {
         }
         for replica in self.replicas.drain(..) {
             replica.abort();
-            let _ = replica.await;
+            // a replica that had panicked would be missed by nobody: those that come up after it settle what it left
+            if let Err(why) = replica.await
+                && why.is_panic()
+            {
+                std::panic::resume_unwind(why.into_panic());
+            }
         }
         self.shared.living.lock().unwrap().clear();
     }
@@ -253,7 +259,7 @@ impl Shared {
     /// A new process on the same database.
     pub fn engine(&self, faults: &Swarm) -> Living {
         let life = self.lives.fetch_add(1, Ordering::SeqCst);
-        let process = Process::new(&self.stage, &self.jumps, faults, Dice::new(self.swarm.seed, 1000 + life));
+        let process = Process::new(&self.stage, &self.jumps, faults, life, Dice::new(self.swarm.seed, 1000 + life));
         let tokens = AtomicU64::new(0);
         let store = SimulatedStore {
             inner: self.database(),
@@ -261,6 +267,7 @@ impl Shared {
             lost_commits: faults.lost_commits,
             lost_acknowledgements: faults.lost_acknowledgements,
             dice: Mutex::new(Dice::new(self.swarm.seed, 1_000_000 + life)),
+            writes: AtomicU64::new(0),
             tally: Arc::clone(&self.tally),
         };
         let watermark = SimulatedWatermark {

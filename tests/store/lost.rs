@@ -55,7 +55,8 @@ both! {
         assert_eq!(newest.id, world.count("SELECT max(id) AS n FROM journal").await);
         assert!(world.db.knows_entry(&newest).await.unwrap());
         // its number was given to another one since
-        for lost in [SeenEntry { id: newest.id + 1, ..newest }, SeenEntry { seal: Seal::start(), ..newest }] {
+        assert_eq!(newest.deed, format!("kill off: database, at {}", now().strftime("%Y-%m-%dT%H:%M:%SZ")));
+        for lost in [SeenEntry { id: newest.id + 1, ..newest.clone() }, SeenEntry { seal: Seal::start(), ..newest }] {
             assert!(!world.db.knows_entry(&lost).await.unwrap(), "{lost:?}");
         }
     }

@@ -24,10 +24,31 @@ impl SeenSend {
 
 /// An entry of the journal whose COMMIT was acknowledged: something that an operator did. Another one of the same number has another
 /// seal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenEntry {
     pub id: i64,
     pub seal: Seal,
+    /// What it was, on one line of at most [`SeenEntry::LONGEST`] bytes, for whoever has to do it again: `kill on: database, at …`.
+    /// Empty: whoever remembered it was of a release that did not say.
+    pub deed: String,
+}
+
+impl SeenEntry {
+    /// It is kept in a file of a fixed size.
+    pub const LONGEST: usize = 240;
+
+    /// An entry, as the database has it.
+    pub fn of(id: i64, seal: Seal, action: &str, subject: &str, at: Timestamp) -> Self {
+        let end = format!(", at {}", at.strftime("%Y-%m-%dT%H:%M:%SZ"));
+        // one line: it goes into logs, and into a file that is read by words
+        let mut deed = format!("{action}: {subject}").replace(|c: char| c.is_control(), " ");
+        let room = Self::LONGEST - end.len();
+        if deed.len() > room {
+            deed.truncate(deed.floor_char_boundary(room - '…'.len_utf8()));
+            deed.push('…');
+        }
+        Self { id, seal, deed: deed + &end }
+    }
 }
 
 /// What a database has forgotten.
@@ -61,14 +82,15 @@ impl Loss {
 
     /// What an operator did, that this process has seen committed.
     pub fn entry_seen(entry: &SeenEntry) -> Self {
-        let keys = [format!("what an operator did in it ({})", named(entry)), format!("what an operator did ({})", named(entry))];
-        Self { text: format!("the database does not know {}: {ASKS}", keys[0]), keys }
+        let keys = [done_in_it(entry), done(entry)];
+        Self { text: format!("the database does not know {}{}): {ASKS}", keys[0], told(entry)), keys }
     }
 
     /// What an operator did, that the state directory remembers.
     pub fn entry_remembered(entry: &SeenEntry) -> Self {
-        let [seen, own] = Self::entry_seen(entry).keys;
-        Self { text: format!("the state directory remembers {own}, and the database does not: {ASKS}"), keys: [own, seen] }
+        let keys = [done(entry), done_in_it(entry)];
+        let text = format!("the state directory remembers {}{}), and the database does not: {ASKS}", keys[0], told(entry));
+        Self { text, keys }
     }
 
     /// All of it.
@@ -93,8 +115,17 @@ fn remembered(mark: i64) -> String {
     format!("remembers sends that the database does not (mark {mark} against")
 }
 
-fn named(entry: &SeenEntry) -> String {
-    format!("entry {} of the journal", entry.id)
+/// What was done follows, and a bracket.
+fn done(entry: &SeenEntry) -> String {
+    format!("what an operator did (entry {} of the journal", entry.id)
+}
+
+fn done_in_it(entry: &SeenEntry) -> String {
+    format!("what an operator did in it (entry {} of the journal", entry.id)
+}
+
+fn told(entry: &SeenEntry) -> String {
+    if entry.deed.is_empty() { String::new() } else { format!(": {}", entry.deed) }
 }
 
 #[cfg(test)]
@@ -103,11 +134,15 @@ mod tests {
 
     #[test]
     fn one_loss_is_known_again_however_it_was_told_and_no_other_is() {
-        let entry = |id| SeenEntry { id, seal: Seal::start() };
+        let at = "2026-11-23T01:00:00Z".parse().unwrap();
+        let entry = |id| SeenEntry::of(id, Seal::start(), "kill on", "database", at);
+        let untold = SeenEntry { deed: String::new(), ..entry(7) };
         let same = [
             (Loss::sends_seen(5), Loss::sends_remembered(5, 4)),
             (Loss::newest_send(5), Loss::sends_seen(5)),
             (Loss::entry_seen(&entry(7)), Loss::entry_remembered(&entry(7))),
+            // one of them was remembered by an older release
+            (Loss::entry_seen(&entry(7)), Loss::entry_remembered(&untold)),
         ];
         for (one, other) in &same {
             assert!(one.is_told_in(&one.text) && one.is_told_in(&format!("a look at prices Also: {}", other.text)), "{one:?}");
@@ -118,5 +153,20 @@ mod tests {
             assert!(!Loss::sends_seen(5).is_told_in(&told) && !Loss::sends_remembered(5, 4).is_told_in(&told), "{told}");
         }
         assert!(!Loss::entry_seen(&entry(7)).is_told_in(&Loss::entry_remembered(&entry(77)).text));
+    }
+
+    #[test]
+    fn what_was_done_is_told_on_one_line_that_fits() {
+        let at = "2026-11-23T01:00:00.5Z".parse().unwrap();
+        let entry = SeenEntry::of(7, Seal::start(), "kill on", "database", at);
+        let text = Loss::entry_remembered(&entry).text;
+        assert!(
+            text.contains("(entry 7 of the journal: kill on: database, at 2026-11-23T01:00:00Z), and the database does not"),
+            "{text}"
+        );
+        let hostile = format!("one\n{}", "구".repeat(200));
+        let entry = SeenEntry::of(7, Seal::start(), "void", &hostile, at);
+        assert!(entry.deed.len() <= SeenEntry::LONGEST && !entry.deed.contains('\n'), "{entry:?}");
+        assert!(entry.deed.ends_with("구…, at 2026-11-23T01:00:00Z"), "{entry:?}");
     }
 }

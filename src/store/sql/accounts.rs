@@ -140,8 +140,8 @@ pub const BRAKES: Statement = Statement::same(
     "brakes",
     "SELECT s.killed AS all_killed, s.held AS all_held, s.high_water, a.id, a.killed, a.held, a.paused, a.endpoint_id,
             a.audited_incarnation = s.incarnation AS audited, NOT a.live OR a.armed_incarnation = s.incarnation AS armed, a.fuse,
-            (SELECT id FROM journal ORDER BY id DESC LIMIT 1) AS entry, (SELECT hash FROM journal ORDER BY id DESC LIMIT 1) AS seal
-        FROM settings s LEFT JOIN accounts a ON TRUE",
+            j.id AS entry, j.hash AS seal, j.action AS done, j.subject AS done_to, j.at AS done_at
+        FROM settings s LEFT JOIN accounts a ON TRUE LEFT JOIN journal j ON j.id = (SELECT max(id) FROM journal)",
 );
 
 pub const KNOWS_ENTRY: Statement = Statement::same("knows entry", "SELECT id FROM journal WHERE id = $1 AND hash = $2");
