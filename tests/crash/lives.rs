@@ -13,6 +13,8 @@ use rebilld::gateway::sandbox::{Endpoint, FaultPlan, Matcher, Rates, Rule, Seede
 use rebilld::http::receiver::Receiver;
 use rebilld::ports::clock::Clock;
 use rebilld::ports::secret::Secret;
+use rebilld::store::desk::{Reach, Signed};
+use rebilld::store::{Database, OpenOptions};
 use rebilld::time::SystemClock;
 
 use crate::book::Book;
@@ -25,7 +27,7 @@ use crate::support::postgres::Server;
 // Each test file uses some of this. Naming all of it here keeps the compiler's unused-code lint on without an exception.
 const _: () = {
     let _ = (World::over, World::start, World::start_under, World::replica, World::a_while, World::posts, World::charges);
-    let _ = (World::first_send_since, World::settle, changes, MORE, LOADED, PUNCTUAL);
+    let _ = (World::first_send_since, World::deed, World::settle, changes, MORE, LOADED, PUNCTUAL);
     let _ = |world: World| (world.rng, world.server, world.proxy, world.clock, world.kills);
 };
 
@@ -110,6 +112,20 @@ impl World {
     pub async fn insert(&mut self, count: usize) {
         let sql = self.book.invent(count, &mut self.rng);
         self.home.sql(&sql).await;
+    }
+
+    /// An operator does something on another machine: the state directory here learns of it from a daemon. Nothing is stopped in the end.
+    pub async fn deed(&self) {
+        let database =
+            Database::open(&self.home.database, OpenOptions { create: false, max_connections: 1, ..OpenOptions::default() })
+                .await
+                .expect("the database");
+        let signed = Signed { who: "a test".to_owned(), reason: "a look".to_owned() };
+        for on in [true, false] {
+            let reach = Reach::Account("main".to_owned());
+            database.desk().kill(self.clock.now(), &reach, on, &signed).await.expect("a kill switch");
+        }
+        database.close().await;
     }
 
     pub fn start(&mut self, log: &str) -> Daemon {

@@ -16,7 +16,7 @@ use crate::tally;
 
 /// Boundaries that every campaign has to have been killed at: what is durable, or has left the process, changes there. One that
 /// the daemon has no more is taken out here, on purpose.
-const BOUNDARIES: [&str; 26] = [
+const BOUNDARIES: [&str; 28] = [
     "start: locked",
     "start: migrated",
     "committed: remember a config",
@@ -33,6 +33,9 @@ const BOUNDARIES: [&str; 26] = [
     "committed: high water",
     "mark written",
     "mark durable",
+    // what an operator did
+    "journal written",
+    "journal durable",
     "before charge",
     "after charge",
     // W3
@@ -62,6 +65,7 @@ impl World {
     /// Lets one daemon live and tell.
     pub async fn points(mut self) -> Points {
         let told = self.home.path("points");
+        self.deed().await;
         let daemon = Daemon::start_under(&self.home, "daemon", &[(crash::TELL, &told.display().to_string())]);
         let read = || std::fs::read_to_string(&told).unwrap_or_default();
         let all = |text: &str| BOUNDARIES.iter().filter(|point| !text.lines().any(|line| line == **point)).count() == 0;
@@ -125,6 +129,9 @@ impl World {
         self.insert(MORE / 3).await;
         // the next audit is due: it comes twice a day at most, and lives are short
         self.home.sql("UPDATE accounts SET audited_quick_at = NULL, audited_at = NULL").await;
+        if point.starts_with("journal ") {
+            self.deed().await;
+        }
         let at = format!("{point}@{hit}");
         let mut daemon = self.start_under("daemon", &[(crash::KILL_AT, at.as_str())]);
         let ended = tokio::time::timeout(PATIENCE, daemon.ended(PATIENCE * 2)).await;

@@ -156,7 +156,23 @@ async fn the_database_its_side_files_and_the_state_directory_are_for_their_owner
         .expect("a shell");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let daemon = Daemon::wrapped(home, "daemon", "umask 000; exec \"$@\"");
-    let names = ["rebilld.db", "rebilld.db-wal", "rebilld.db-shm", "rebilld.db.lock", "state", "state/rebilld.mark"];
+    let names = [
+        "rebilld.db",
+        "rebilld.db-wal",
+        "rebilld.db-shm",
+        "rebilld.db.lock",
+        "state",
+        "state/rebilld.mark",
+        "state/rebilld.journal",
+    ];
+    let mark = home.path("state/rebilld.mark");
+    until("a daemon has lived there", SOON, async || mark.exists().then_some(())).await;
+    // the command makes the file, or the daemon does, whoever is first
+    let done = Command::new("sh")
+        .args(["-c", "umask 000; exec \"$@\"", "sh", BINARY, "--config", &config, "kill", "on", "--reason", "a look"])
+        .output()
+        .expect("a shell");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     until("all files are there", SOON, async || names.iter().all(|name| home.path(name).exists()).then_some(())).await;
     for name in names {
         let mode = fs::metadata(home.path(name)).expect("it is there").permissions().mode() & 0o777;

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
+use rebilld::ports::store::Store;
+use rebilld::store::deeds;
 use rebilld::store::mark::MarkFile;
 use rebilld::store::sql::Statement;
 use rebilld::store::{Database, OpenOptions};
@@ -37,6 +39,8 @@ pub struct Found {
     cuts: BTreeSet<usize>,
     charges: i64,
     events: usize,
+    /// Disks whose state directory remembers what an operator did.
+    deeds: usize,
 }
 
 impl Recorded {
@@ -51,6 +55,7 @@ impl Recorded {
             Kept::Database => self.world.home.path("rebilld.db"),
             Kept::Wal => self.world.home.path("rebilld.db-wal"),
             Kept::Mark => self.world.home.path("state/rebilld.mark"),
+            Kept::Journal => self.world.home.path("state/rebilld.journal"),
         }
     }
 
@@ -72,16 +77,28 @@ impl Recorded {
         self.lives += 1;
         let record = self.world.home.path(&format!("record-{}", self.lives));
         let before = Kept::ALL.into_iter().filter_map(|file| Some((file, fs::read(self.place(file)).ok()?))).collect();
-        let text = |path: &PathBuf| path.display().to_string();
-        let (library, database) = (text(&self.library), text(&self.place(Kept::Database)));
-        let variables = [
-            ("LD_PRELOAD", library.as_str()),
-            ("SHIM_DATABASE", &database),
-            ("SHIM_RECORD", &text(&record)),
-            ("SHIM_FAULT", &text(&self.fault())),
-        ];
+        let variables = self.variables(&record);
+        let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let daemon = self.world.start_under(&variables);
         Life { daemon, record, before }
+    }
+
+    fn variables(&self, record: &Path) -> [(&'static str, String); 4] {
+        let text = |path: &Path| path.display().to_string();
+        [
+            ("LD_PRELOAD", text(&self.library)),
+            ("SHIM_DATABASE", text(&self.place(Kept::Database))),
+            ("SHIM_RECORD", text(record)),
+            ("SHIM_FAULT", text(&self.fault())),
+        ]
+    }
+
+    /// An operator does something while the daemon works. Once the command has ended, no power cut may take it away.
+    pub fn deed(&self, life: &Life, arguments: &[&str]) {
+        let mut command = self.world.home.rebilld(arguments);
+        let output = command.envs(self.variables(&life.record)).output().expect("rebilld can be run");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !said.contains("warning"), "{arguments:?}: {said}");
     }
 
     /// The process is gone, and the disk is one of those that this moment may leave.
@@ -129,17 +146,24 @@ pub async fn judge(recording: &Recording, most: usize, rng: &mut ChaCha8Rng, fou
 pub async fn is_cut_again_and_again() {
     let mut recorded = Recorded::new("power cuts", 60).await;
     let (lives, mut found, mut charges) = (if is_large() { 40 } else { 3 }, Found::default(), 0);
+    let mut done = 0;
     for _ in 0..lives {
         recorded.world.insert(15).await;
         let life = recorded.start();
         let more = recorded.world.rng.random_range(12..30);
-        recorded.world.more_posts(more).await;
+        recorded.world.more_posts(more / 2).await;
+        recorded.deed(&life, &["kill", "on", "--account", "main", "--reason", "a look"]);
+        recorded.deed(&life, &["kill", "off", "--account", "main", "--reason", "it is well"]);
+        done += 2;
+        recorded.world.more_posts(more - more / 2).await;
         let recording = recorded.power_cut(life);
         charges += recording.charges();
+        let remembered = deeds::remembered(&recorded.world.home.path("state")).expect("it can be read").expect("a deed");
+        assert_eq!(remembered.entry.id, done, "what a command has done is remembered after the power cut");
         judge(&recording, 12, &mut recorded.world.rng, &mut found).await;
     }
     assert!(recorded.world.tail.charges() <= charges, "a charge came in that was not seen to leave");
-    assert!(found.charges > 0 && found.events > 0, "{found}");
+    assert!(found.charges > 0 && found.events > 0 && found.deeds > 0, "{found}");
     println!("power cuts: {lives} lives; {found}");
     recorded.world.prove().await;
 }
@@ -175,7 +199,12 @@ pub async fn goes_after_syncs_had_failed() {
 async fn look_at(past: &[Step], disk: &Disk, found: &mut Found) -> Result<(), String> {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let place = |name: &str| directory.path().join(name);
-    for (file, name) in [(Kept::Database, "rebilld.db"), (Kept::Wal, "rebilld.db-wal"), (Kept::Mark, "rebilld.mark")] {
+    for (file, name) in [
+        (Kept::Database, "rebilld.db"),
+        (Kept::Wal, "rebilld.db-wal"),
+        (Kept::Mark, "rebilld.mark"),
+        (Kept::Journal, "rebilld.journal"),
+    ] {
         if let Some(content) = disk.get(&file) {
             fs::write(place(name), content).expect("a file can be written");
         }
@@ -230,6 +259,13 @@ async fn look_at(past: &[Step], disk: &Disk, found: &mut Found) -> Result<(), St
     if mark > high {
         return Err(format!("the mark is {mark}, the database's {high}"));
     }
+    // so would an entry of the journal that the disk lacks
+    if let Some(deed) = deeds::remembered(directory.path()).expect("it can be read") {
+        if !database.knows_entry(&deed.entry).await.map_err(|why| why.to_string())? {
+            return Err(format!("the state directory remembers {:?}, and the disk does not", deed.entry));
+        }
+        found.deeds += 1;
+    }
     database.close().await;
     found.disks += 1;
     found.charges += left.values().sum::<i64>();
@@ -241,11 +277,12 @@ impl std::fmt::Display for Found {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} disks of {} moments opened: none is damaged; {} charges and {} events that had left are on them",
+            "{} disks of {} moments opened: none is damaged; {} charges and {} events that had left are on them, and on {} the newest thing that an operator did",
             self.disks,
             self.cuts.len(),
             self.charges,
-            self.events
+            self.events,
+            self.deeds
         )
     }
 }

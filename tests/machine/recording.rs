@@ -1,4 +1,4 @@
-//! What tests/machine/shim.c recorded of a daemon's life, and the disks that a power cut at any moment of it may leave.
+//! What tests/machine/shim.c recorded of a daemon's life, and of commands beside it, and the disks that a power cut at any moment of it may leave.
 //!
 //! What was written before a sync began is on the disk once that sync has ended well. Of everything after that, each sector of 512 bytes may
 //! be there or not, whatever the order. What was written before a sync that failed may be lost for good, also if a later one succeeds:
@@ -19,10 +19,11 @@ pub enum Kept {
     Database = 1,
     Wal = 2,
     Mark = 3,
+    Journal = 4,
 }
 
 impl Kept {
-    pub const ALL: [Self; 3] = [Self::Database, Self::Wal, Self::Mark];
+    pub const ALL: [Self; 4] = [Self::Database, Self::Wal, Self::Mark, Self::Journal];
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-/* Between a daemon and the C library, by LD_PRELOAD: records what is written to the database's files and to the high-water mark, when it
+/* Between a daemon and the C library, by LD_PRELOAD: records what is written to the database's files and to the state directory's, when it
  * is made durable and when a charge or an event leaves; and lets syncs fail for as long as it is told to. It is for tests alone.
  *
  *   SHIM_DATABASE  path of the SQLite file; its log of changes is the same with -wal
@@ -19,7 +19,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { DATABASE = 1, WAL = 2, MARK = 3, DESCRIPTORS = 4096, LOOKED_AT = 8192 };
+enum { DATABASE = 1, WAL = 2, MARK = 3, JOURNAL = 4, DESCRIPTORS = 4096, LOOKED_AT = 8192 };
 
 struct head {
     uint8_t kind, file;
@@ -48,14 +48,19 @@ static void tell(char kind, int file, uint64_t offset, const void *data, size_t 
     if (record >= 0 && syscall(SYS_writev, record, parts, 2) != (ssize_t)(sizeof head + length)) abort();
 }
 
+static int ends_with(const char *path, const char *end) {
+    size_t whole = strlen(path), length = strlen(end);
+    return whole >= length && strcmp(path + whole - length, end) == 0;
+}
+
 static int which(const char *path) {
-    size_t length = database ? strlen(database) : 0, whole = strlen(path);
-    static const char mark[] = "/rebilld.mark";
+    size_t length = database ? strlen(database) : 0;
     if (length && strncmp(path, database, length) == 0) {
         if (path[length] == 0) return DATABASE;
         if (strcmp(path + length, "-wal") == 0) return WAL;
     }
-    return whole >= sizeof mark - 1 && strcmp(path + whole - (sizeof mark - 1), mark) == 0 ? MARK : 0;
+    if (ends_with(path, "/rebilld.mark")) return MARK;
+    return ends_with(path, "/rebilld.journal") ? JOURNAL : 0;
 }
 
 static int file_of(int fd) { return fd >= 0 && fd < DESCRIPTORS ? files[fd] : 0; }
@@ -178,7 +183,7 @@ int unlink(const char *path) {
 
 static int fails_now(int file) {
     char what = 0;
-    int fd = fault && file != MARK ? (int)syscall(SYS_openat, AT_FDCWD, fault, O_RDONLY | O_CLOEXEC) : -1;
+    int fd = fault && file < MARK ? (int)syscall(SYS_openat, AT_FDCWD, fault, O_RDONLY | O_CLOEXEC) : -1;
     if (fd < 0) return 0;
     if (syscall(SYS_read, fd, &what, 1) != 1) what = 0;
     syscall(SYS_close, fd);
@@ -190,7 +195,8 @@ static int synced(int (*real)(int), int fd) {
     int file = file_of(fd);
     if (!file) return real(fd);
     pthread_mutex_lock(&lock);
-    uint64_t number = ++syncs;
+    /* commands write to the same record */
+    uint64_t number = (uint64_t)getpid() << 32 | ++syncs;
     tell('B', file, number, "", 0);
     pthread_mutex_unlock(&lock);
     int fails = fails_now(file), done = fails ? -1 : real(fd);

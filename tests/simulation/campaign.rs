@@ -154,6 +154,8 @@ pub fn run(test: &str, months: u64, state: Option<PathBuf>, one: fn(u64, Swarm) 
         help(usize::try_from(number).unwrap(), one);
         return None;
     }
+    let logged = crate::setting("REBILLD_SIM_LOG").is_some() && crate::setting("REBILLD_SIM_SEED").is_none();
+    assert!(!logged, "REBILLD_SIM_LOG shows the log of one seed: say which one with REBILLD_SIM_SEED");
     let kept = state.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
     let mut totals: Totals = kept.map(|text| serde_json::from_str(&text).unwrap()).unwrap_or_default();
     let seeds = seeds(&totals, months);

@@ -257,7 +257,8 @@ impl Home {
         fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default()
     }
 
-    fn rebilld(&self, arguments: &[&str]) -> Command {
+    /// A command of the operator's, which is not run yet.
+    pub fn rebilld(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command.env_clear().current_dir(self.directory.path()).stdin(Stdio::null());
         for file in &self.files {
