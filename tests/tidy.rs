@@ -74,6 +74,14 @@ fn readme_says_what_the_campaigns_have_kept() {
 }
 
 #[test]
+fn the_faults_by_kind_are_what_the_campaigns_have_kept() {
+    let [proof, sqlite, postgres] =
+        ["docs/proof.md", "tests/simulation/totals-sqlite.json", "tests/simulation/totals-postgres.json"]
+            .map(|path| tree::read(path).expect(path));
+    tidy(guarantees::other_faults(&proof, [&sqlite, &postgres]));
+}
+
+#[test]
 fn no_file_is_too_long() {
     tidy(words::too_long(&tree::sources(&["src", "tests", "benches"])));
 }

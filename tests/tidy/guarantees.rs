@@ -1,6 +1,8 @@
 //! README's table of guarantees: each names the test that holds it, and must not grow old. Its figures of the simulation are those that
 //! the campaigns have kept.
 
+use std::collections::BTreeSet;
+
 /// What is wrong with the table of a README, a line each. `there`: whether a file or directory exists; `tests`: all tests' source.
 pub fn stale(readme: &str, there: impl Fn(&str) -> bool, tests: &str) -> Vec<String> {
     let rows: Vec<&str> = readme
@@ -65,6 +67,36 @@ pub fn other_figures(readme: &str, command: &str, totals: &str) -> Vec<String> {
         Some(_) => vec![format!("README.md: the row of `{command}` does not say \"{says}\", which is what was kept")],
         None => vec![format!("README.md: no row is of `{command}`")],
     }
+}
+
+/// Each kind of fault, and how often the campaigns on both databases have met it: rows of a table.
+fn faults(totals: [&str; 2]) -> Vec<String> {
+    let kept = totals.map(|totals| serde_json::from_str::<serde_json::Value>(totals).unwrap_or_default()["counts"].clone());
+    let kinds: BTreeSet<&str> =
+        kept.iter().filter_map(|counts| counts.as_object()).flat_map(|counts| counts.keys().map(String::as_str)).collect();
+    let is_fault = |kind: &&str| (kind.starts_with("POST: ") && *kind != "POST: no fault") || kind.starts_with("fault: ");
+    let count = |kind: &str, n: usize| grouped(kept[n][kind].as_u64().unwrap_or(0));
+    kinds.into_iter().filter(is_fault).map(|kind| format!("| {kind} | {} | {} |", count(kind, 0), count(kind, 1))).collect()
+}
+
+/// The table of faults by kind in docs/proof.md, held against the totals of the campaign on SQLite and of that on PostgreSQL.
+pub fn other_faults(proof: &str, totals: [&str; 2]) -> Vec<String> {
+    let rows = faults(totals);
+    let stands = !rows.is_empty() && proof.contains(&format!("|---|---|---|\n{}\n\n", rows.join("\n")));
+    if stands {
+        vec![]
+    } else {
+        vec![format!("docs/proof.md: the table of faults by kind is not what was kept:\n{}", rows.join("\n"))]
+    }
+}
+
+#[test]
+fn a_count_of_faults_that_no_campaign_has_kept_is_found() {
+    let kept = r#"{"counts": {"POST: no fault": 7, "POST: late": 1200, "fault: crash": 3, "R1 paid": 9}}"#;
+    let table = |late: &str| format!("x\n|---|---|---|\n| POST: late | {late} | 0 |\n| fault: crash | 3 | 2 |\n\ny\n");
+    let other = |late: &str| other_faults(&table(late), [kept, r#"{"counts": {"fault: crash": 2}}"#]).len();
+    assert_eq!([other("1,200"), other("1,201")], [0, 1]);
+    assert_eq!(other_faults("", ["{}", "{}"]).len(), 1, "no totals at all");
 }
 
 #[test]
