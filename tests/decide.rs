@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 
 use jiff::civil::date;
 use jiff::{SignedDuration, Timestamp};
-use rebilld::domain::attempt::{Attempt, AttemptId, Hint, IdBase, IdNumber, Send, SendId};
+use rebilld::domain::attempt::{Attempt, AttemptId, Hint, IdBase, IdNumber, Send, SendEnd, SendId};
 use rebilld::domain::charge::{
     AccountId, Charge, ChargeId, ChargeState, Course, Doubt, IdMode, PaidElsewhere, SubscriptionId, Waiting,
 };
@@ -552,7 +552,12 @@ fn a_cancelled_payment_may_be_closed_as_void_and_as_nothing_else() {
     for ruling in [Ruling::Unpaid, Ruling::Resend, Ruling::Retry] {
         assert!(rule(&charge, ruling, 70).is_err());
     }
-    assert_eq!(rule(&charge, Ruling::Void, 70).unwrap().charge.state, ChargeState::Void);
+    let closed = rule(&charge, Ruling::Void, 70).unwrap();
+    assert_eq!((closed.charge.state, closed.send.map(|(_, end)| end)), (ChargeState::Void, Some(SendEnd::Absent)));
+    // where the record is the send's own, nobody says that it was lost
+    let own = findings(70, vec![(1, record("imp_new", 1, RecordStatus::Cancelled, ""), false, None)]);
+    let closed = decide(&charge, &Fact::Ruled(Ruling::Void, own), at(70), &policy).unwrap();
+    assert_eq!(closed.send.map(|(_, end)| end), Some(SendEnd::Found));
     let due = decide(&fresh(), &Fact::LookedUp(cancelled(1)), at(1), &policy).unwrap();
     assert_eq!(due.charge.state, ChargeState::Review, "a payment that we know as declined was paid and cancelled since");
 }

@@ -20,6 +20,8 @@ mod gateway;
 mod ledger;
 #[path = "simulation/logs.rs"]
 mod logs;
+#[path = "simulation/lookups.rs"]
+mod lookups;
 #[path = "simulation/operations.rs"]
 mod operations;
 #[path = "simulation/operator.rs"]
@@ -41,6 +43,8 @@ mod store;
 mod support;
 #[path = "simulation/tally.rs"]
 mod tally;
+#[path = "simulation/witness.rs"]
+mod witness;
 #[path = "simulation/world.rs"]
 mod world;
 

@@ -379,6 +379,13 @@ fn ruled(charge: &Charge, ruling: &Ruling, findings: &Findings, now: Timestamp, 
     };
     let shows_more = findings.records.iter().any(|found| !over(&found.record.status));
     let quiet = charge.doubt.quiet_twice || doubt::confirms_quiet(charge, findings, policy);
+    // what has a record was not lost, and nobody says so
+    let mine = |found: &Found| !found.known && found.id_number == charge.live_id();
+    let end = if findings.records.iter().any(mine) { SendEnd::Found } else { SendEnd::Absent };
+    let closed = |rule, state| {
+        let decision = rules::close(charge, rule, state, now);
+        Decision { send: decision.send.map(|(send, _)| (send, end)), ..decision }
+    };
     match ruling {
         Ruling::Paid { imp_uid } => {
             let paid = |found: &&Found| found.record.imp_uid == *imp_uid && found.record.status == RecordStatus::Paid;
@@ -399,11 +406,11 @@ fn ruled(charge: &Charge, ruling: &Ruling, findings: &Findings, now: Timestamp, 
         _ if charge.state != ChargeState::Review => Err(Refusal::NotInReview),
         _ if charge.in_doubt() && !quiet => Err(Refusal::NotQuiet),
         Ruling::Unpaid if !quiet => Err(Refusal::NotQuiet),
-        Ruling::Unpaid => Ok(rules::close(charge, "R8 an operator ruled: unpaid", ChargeState::Unpaid, now)),
-        Ruling::Void => Ok(rules::close(charge, "R8 an operator ruled: void", ChargeState::Void, now)),
+        Ruling::Unpaid => Ok(closed("R8 an operator ruled: unpaid", ChargeState::Unpaid)),
+        Ruling::Void => Ok(closed("R8 an operator ruled: void", ChargeState::Void)),
         Ruling::Resend => {
             let rule = "R8 an operator ruled: resend";
-            let send = charge.live.as_ref().and_then(|live| live.open_send).map(|send| (send.id, SendEnd::Absent));
+            let send = charge.live.as_ref().and_then(|live| live.open_send).map(|send| (send.id, end));
             match doubt::newest_unknown_failure(charge, findings) {
                 // a failed record has used the id up: the attempt was declined, and R7 holds for the next one whoever asks for it
                 Some(found) if charge.mode == IdMode::PerAttempt => {

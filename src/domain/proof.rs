@@ -151,6 +151,11 @@ fn base_of(merchant_uid: &str) -> &str {
     merchant_uid.get(..28).unwrap_or(merchant_uid)
 }
 
+/// Which id of its charge it is.
+fn number_of(merchant_uid: &str) -> u8 {
+    merchant_uid.get(28..).and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
 struct Index<'a> {
     ledger: &'a Ledger,
     books: &'a Books,
@@ -256,7 +261,8 @@ impl Index<'_> {
                 ChargeState::Paid | ChargeState::Unpaid | ChargeState::Void => true,
                 ChargeState::Review => alarmed.contains(&charge.id),
                 ChargeState::Due => self.around.may_wait && visibly && later,
-                ChargeState::Doubt => self.around.may_wait && later,
+                // whoever is in doubt is looked up again, or it stays so for ever
+                ChargeState::Doubt => self.around.may_wait && charge.next_at.is_some_and(|next| next > self.around.end),
             }
         };
         // a later period waits while an earlier one of the same subscription is visibly unresolved
@@ -273,6 +279,13 @@ impl Index<'_> {
                 None => broken.push(format!("{base} of {external_ref}, due {due_at}, has no charge")),
             }
         }
+        // nor is one that somebody has paused or cancelled since, and that nobody counts on, left in doubt
+        let counted: HashSet<&str> = self.around.expected.iter().map(|period| period.base.as_str()).collect();
+        let last = self.around.expected.iter().map(|period| period.due_at).max();
+        let others = self.books.charges.iter().filter(|charge| charge.state == ChargeState::Doubt);
+        let others =
+            others.filter(|charge| last.is_some_and(|last| charge.due_at <= last) && !counted.contains(charge.base.as_str()));
+        broken.extend(others.filter(|charge| !is_fine(charge)).map(|charge| format!("{} is in doubt", charge.base)));
         let checked = self.around.expected.len();
         Verdict { name: "I4", says: "every period that fell due is settled or in review: none missing", checked, broken }
     }
@@ -285,7 +298,7 @@ impl Index<'_> {
         }
         for (uid, posts) in posts {
             let charge = self.by_base.get(base_of(uid));
-            let n: u8 = uid.get(28..).and_then(|digits| digits.parse().ok()).unwrap_or(0);
+            let n = number_of(uid);
             let sends = || {
                 let sends = charge.and_then(|charge| self.sends.get(&charge.id)).into_iter().flatten();
                 sends.filter(|(attempt, _)| attempt.id_number == n).map(|(_, send)| send)
@@ -317,6 +330,18 @@ impl Index<'_> {
             amounts.entry(post.merchant_uid.as_str()).or_default().insert(post.amount);
         }
         broken.extend(amounts.iter().filter(|(_, amounts)| amounts.len() > 1).map(|(uid, _)| format!("{uid}: two amounts")));
+        // the cards by what arrived, and not by the books alone
+        let mut cards: HashMap<(i64, u8), Vec<&str>> = HashMap::new();
+        for attempt in &self.books.attempts {
+            cards.entry((attempt.charge, attempt.id_number)).or_default().push(&attempt.customer_uid);
+        }
+        for post in &self.ledger.posts {
+            let Some(charge) = self.by_base.get(base_of(&post.merchant_uid)) else { continue };
+            let booked = cards.get(&(charge.id, number_of(&post.merchant_uid)));
+            if !booked.is_some_and(|cards| cards.contains(&post.customer_uid.as_str())) {
+                broken.push(format!("{} was sent with another card than its attempts have", post.merchant_uid));
+            }
+        }
         for sends in self.sends.values() {
             for (index, (attempt, send)) in sends.iter().enumerate() {
                 let clash = sends[..index].iter().any(|(earlier, before)| {

@@ -44,13 +44,15 @@ pub struct Book {
     zone: TimeZone,
     today: Date,
     rows: Vec<Subscription>,
+    /// When nothing might be sent.
+    pub braked: Vec<(Timestamp, Timestamp)>,
 }
 
 impl Book {
     pub fn new(now: Timestamp) -> Self {
         let zone = TimeZone::get("Asia/Seoul").expect("the zone of the plans");
         let today = now.to_zoned(zone.clone()).date();
-        Self { zone, today, rows: Vec::new() }
+        Self { zone, today, rows: Vec::new(), braked: Vec::new() }
     }
 
     pub fn len(&self) -> usize {

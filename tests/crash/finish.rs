@@ -221,7 +221,7 @@ pub async fn finish(
         received: Some(received.ids.clone()),
         leaks,
         may_wait: true,
-        ..Circumstances::default()
+        braked: book.braked.clone(),
     };
     let verdicts = proof::check(&neutral(&ledger), &books, &around);
     // what stays `ready` at the gateway stays open for ever, in review; nothing else does, but what a wrong clock took for a day old

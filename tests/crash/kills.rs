@@ -18,6 +18,10 @@ pub const PATIENCE: Duration = Duration::from_secs(200);
 /// What is in flight ends by itself in this time, unless it hangs.
 const DRAINING: Duration = Duration::from_secs(2);
 
+/// After the first of so many killed daemons, one lives under the kill switch.
+const BRAKED: usize = 8;
+const BRAKED_FOR: Duration = Duration::from_secs(3);
+
 /// What a daemon says once it works.
 pub const UP: &str = "rebilld is up";
 
@@ -89,7 +93,7 @@ impl World {
         let mut back = self.clock.now();
         // since when nothing but the daemon can have left something over
         let mut undisturbed = Some(back);
-        let mut daemon = self.start("daemon");
+        let (mut daemon, mut killed) = (self.start("daemon"), 0);
         for kill in self.plan(kinds, kills) {
             if self.a_while().await {
                 self.first_send_since(back).await;
@@ -97,6 +101,10 @@ impl World {
             back = match kill {
                 Kill::Daemon => {
                     daemon.kill();
+                    killed += 1;
+                    if killed % BRAKED == 1 {
+                        self.a_braked_life().await;
+                    }
                     let back = self.clock.now();
                     daemon = self.start("daemon");
                     back
@@ -120,7 +128,24 @@ impl World {
             self.count(kill.name(), 1);
         }
         daemon.kill();
+        assert!(killed == 0 || !self.book.braked.is_empty(), "no daemon lived under the kill switch");
         self.prove(database).await;
+    }
+
+    /// A daemon that comes up while the kill switch is on, and is killed before it is turned off: it sends nothing (I9).
+    async fn a_braked_life(&mut self) {
+        self.kill_switch(true).await;
+        let mut daemon = self.start("daemon");
+        let up = within(PATIENCE, async || (daemon.said().contains(UP) || !daemon.is_running()).then_some(())).await;
+        if up.is_some() && daemon.is_running() {
+            let from = self.clock.now();
+            self.insert(MORE).await;
+            // what the one before it had sent has arrived by then
+            tokio::time::sleep(BRAKED_FOR).await;
+            daemon.kill();
+            self.book.braked.push((from, self.clock.now()));
+        }
+        self.kill_switch(false).await;
     }
 
     /// Several daemons on one database.

@@ -27,7 +27,7 @@ use crate::support::postgres::Server;
 // Each test file uses some of this. Naming all of it here keeps the compiler's unused-code lint on without an exception.
 const _: () = {
     let _ = (World::over, World::start, World::start_under, World::replica, World::a_while, World::posts, World::charges);
-    let _ = (World::first_send_since, World::deed, World::settle, changes, MORE, LOADED, PUNCTUAL);
+    let _ = (World::first_send_since, World::deed, World::kill_switch, World::settle, changes, MORE, LOADED, PUNCTUAL);
     let _ = |world: World| (world.rng, world.server, world.proxy, world.clock, world.kills);
 };
 
@@ -47,7 +47,7 @@ pub struct World {
     pub proxy: Proxy,
     /// A PostgreSQL server of its own, which may be killed.
     pub server: Option<Server>,
-    book: Book,
+    pub book: Book,
     receiver: Receiver,
     /// The receiver's time, which goes on in simulated time at the end.
     hands: Arc<Hands>,
@@ -116,15 +116,18 @@ impl World {
 
     /// An operator does something on another machine: the state directory here learns of it from a daemon. Nothing is stopped in the end.
     pub async fn deed(&self) {
-        let database =
-            Database::open(&self.home.database, OpenOptions { create: false, max_connections: 1, ..OpenOptions::default() })
-                .await
-                .expect("the database");
-        let signed = Signed { who: "a test".to_owned(), reason: "a look".to_owned() };
         for on in [true, false] {
-            let reach = Reach::Account("main".to_owned());
-            database.desk().kill(self.clock.now(), &reach, on, &signed).await.expect("a kill switch");
+            self.kill_switch(on).await;
         }
+    }
+
+    /// Turns the kill switch of the account.
+    pub async fn kill_switch(&self, on: bool) {
+        let options = OpenOptions { create: false, max_connections: 1, ..OpenOptions::default() };
+        let database = Database::open(&self.home.database, options).await.expect("the database");
+        let signed = Signed { who: "a test".to_owned(), reason: "a look".to_owned() };
+        let reach = Reach::Account("main".to_owned());
+        database.desk().kill(self.clock.now(), &reach, on, &signed).await.expect("a kill switch");
         database.close().await;
     }
 

@@ -30,6 +30,17 @@ pub struct Row {
     pub status: &'static str,
     /// Spans in which its periods are not counted on: it was paused or cancelled in them, or soon after.
     pub uncertain: Vec<(Timestamp, Timestamp)>,
+    /// When it was paused, or cancelled: nothing of it may be charged then.
+    pub stopped: Vec<(Timestamp, Timestamp)>,
+}
+
+/// A period that somebody owes.
+#[derive(Debug)]
+pub struct Owed<'a> {
+    pub external_ref: &'a str,
+    pub due_at: Timestamp,
+    /// When nothing of its subscription may be charged.
+    pub stopped: &'a [(Timestamp, Timestamp)],
 }
 
 impl Row {
@@ -125,8 +136,17 @@ impl Book {
                 _ => day,
             };
             let anchor = if swarm.autumn { date(2026, 9, day.min(30)) } else { date(2026, 1, day) };
-            let uncertain = Vec::new();
-            Row { external_ref: format!("sub-{n}"), plan, customer_uid, anchor, amount: None, status: "active", uncertain }
+            let (uncertain, stopped) = (Vec::new(), Vec::new());
+            Row {
+                external_ref: format!("sub-{n}"),
+                plan,
+                customer_uid,
+                anchor,
+                amount: None,
+                status: "active",
+                uncertain,
+                stopped,
+            }
         });
         Self { rows: rows.collect(), catalog: plans(), cards }
     }
@@ -134,6 +154,25 @@ impl Book {
     /// Every period that fell due by `end`, counted from the rows alone.
     pub fn expected(&self, end: Timestamp) -> Vec<Expected> {
         let mut expected = Vec::new();
+        for (row, base, due_at) in self.periods(end) {
+            if !row.uncertain.iter().any(|(from, to)| *from <= due_at && due_at < *to) {
+                expected.push(Expected { base, external_ref: row.external_ref.clone(), due_at });
+            }
+        }
+        expected
+    }
+
+    /// The same with those that may or may not be charged, by what their ids share.
+    pub fn owed(&self, end: Timestamp) -> HashMap<String, Owed<'_>> {
+        let owed = |(row, base, due_at): (_, String, _)| {
+            let row: &Row = row;
+            (base, Owed { external_ref: &row.external_ref, due_at, stopped: &row.stopped })
+        };
+        self.periods(end).into_iter().map(owed).collect()
+    }
+
+    fn periods(&self, end: Timestamp) -> Vec<(&Row, String, Timestamp)> {
+        let mut all = Vec::new();
         let mut starts: BTreeMap<(&str, Date), Vec<(Date, Timestamp)>> = BTreeMap::new();
         for row in &self.rows {
             let plan = &self.catalog.plans[row.plan];
@@ -144,14 +183,11 @@ impl Book {
                 due.take_while(|(_, due)| *due <= end).collect()
             });
             for (start, due_at) in periods.iter() {
-                if row.uncertain.iter().any(|(from, to)| from <= due_at && due_at < to) {
-                    continue;
-                }
                 let base = IdBase::derive(TAG.parse().unwrap(), "main", &row.external_ref, *start).as_str().to_owned();
-                expected.push(Expected { base, external_ref: row.external_ref.clone(), due_at: *due_at });
+                all.push((row, base, *due_at));
             }
         }
-        expected
+        all
     }
 
     /// Whether a row's charge is due on a day on which its hour is not there, or there twice.
@@ -170,5 +206,17 @@ impl Book {
     /// From now on a subscription is not counted on until `to`, nor what fell due before and may wait for an earlier charge.
     pub fn doubt(&mut self, row: usize, now: Timestamp, to: Timestamp) {
         self.rows[row].uncertain.push((now - SignedDuration::from_hours(62 * 24), to));
+    }
+
+    /// From now on nothing of a subscription may be charged.
+    pub fn stop(&mut self, row: usize, now: Timestamp) {
+        self.rows[row].stopped.push((now, Timestamp::MAX));
+    }
+
+    /// From now on it may again.
+    pub fn go_on(&mut self, row: usize, now: Timestamp) {
+        if let Some((_, to)) = self.rows[row].stopped.last_mut() {
+            *to = now;
+        }
     }
 }

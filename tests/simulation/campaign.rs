@@ -216,6 +216,7 @@ pub fn run(test: &str, months: u64, state: Option<PathBuf>, one: fn(u64, Swarm) 
 impl Totals {
     fn of(outcome: &Outcome) -> Self {
         let mut counts = outcome.counts.clone();
+        counts.extend(outcome.verdicts.iter().map(|verdict| (format!("checked: {}", verdict.name), verdict.checked as u64)));
         counts.extend(outcome.states.iter().map(|(state, count)| (format!("state: {state}"), *count)));
         Self {
             next: outcome.swarm.seed + 1,

@@ -174,6 +174,8 @@ pub struct Swarm {
     pub declining: u32,
     /// Of a thousand look-ups that fail.
     pub look_up_rate: u32,
+    /// Of a thousand declined requests, those that are approved 8 to 20 days later, if the charge was not asked for again: by then it is closed.
+    pub late_approvals: u32,
     /// The look-up is down from that hour on, for so many, every sixty days.
     pub look_up_down: Option<(i64, i64)>,
     /// Everything is answered with 429 or 5xx from that hour on, for so many minutes, every ten days.
@@ -254,6 +256,7 @@ impl Swarm {
             rate,
             declining: pick("declining", &[2, 6, 15]),
             look_up_rate: pick("look-up rate", &[0, 0, 20, 100]),
+            late_approvals: pick("late approvals", &[0, 0, 100]),
             look_up_down: (pick("look-up down", &[0, 0, 0, 1]) == 1).then(|| (hour("down", 24 * 60), 1 + hour("down for", 60))),
             storm: (pick("storm", &[0, 0, 1]) == 1).then(|| (hour("storm", 24 * 10), 1 + hour("storm for", 300))),
             crashes: Some(pick("crashes", &[0, 0, 10_000, 3000, 2000])).filter(|mean| *mean > 0),

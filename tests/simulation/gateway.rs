@@ -9,15 +9,18 @@ use rand::RngExt;
 use rebilld::domain::attempt::MerchantUid;
 use rebilld::domain::outcome::Record;
 use rebilld::domain::proof;
-use rebilld::gateway::portone::{self, Wire};
+use rebilld::gateway::portone::{self, LookedUp, Wire};
 use rebilld::ports::gateway::{Answer, ChargeRequest, DurableAttempt, Gateway, InvalidRequest, ListPage, Unavailable};
+use rebilld::store::Database;
 use serde_json::json;
 
 use crate::faults::{Fault, Swarm, rng};
 use crate::ledger::{How, Ledger};
+use crate::lookups::{self, SPOILT, Spoilt};
 use crate::operations::happens;
 use crate::process::Process;
 use crate::tally::Tally;
+use crate::witness::{AtTheWire, Believed};
 
 /// As long as a process waits for the answer to a charge.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(65);
@@ -28,11 +31,15 @@ pub struct PortOne {
     /// `None`: faults have stopped.
     pub swarm: Mutex<Option<Swarm>>,
     pub tally: Arc<Tally>,
+    pub at_the_wire: AtTheWire,
+    pub believed: Believed,
 }
 
 /// The same as one process reaches it.
 pub struct SimulatedGateway {
     pub portone: Arc<PortOne>,
+    /// What stands in it when a request leaves.
+    pub database: Arc<Database>,
     pub process: Arc<Process>,
     /// The access token that it has.
     pub token: AtomicU64,
@@ -168,10 +175,10 @@ impl SimulatedGateway {
         self.process.stage.now()
     }
 
-    /// Fails calls that cannot charge, as the seed says.
-    async fn look(&self, what: &str) -> Result<(), Unavailable> {
+    /// What becomes of the answer to a call that cannot charge, as the seed says.
+    async fn look(&self, what: &str) -> Result<Option<Spoilt>, Unavailable> {
         self.process.point().await;
-        let Some(swarm) = self.portone.swarm() else { return Ok(()) };
+        let Some(swarm) = self.portone.swarm() else { return Ok(None) };
         let (since, now) = (self.since_start(), self.now().to_string());
         let unlucky = swarm.look_up_rate > 0 && rng(swarm.seed, &["look", what, &now]).random_range(0..1000) < swarm.look_up_rate;
         let befalls = |why: &str| happens(|| format!("look-up of {what} at {now} {why}"));
@@ -181,13 +188,40 @@ impl SimulatedGateway {
         }
         if PortOne::is_down(&swarm, since) && befalls("finds it down") {
             self.portone.tally.count("fault: a look-up while they are down");
-            return Err(Unavailable::Nonsense("a page of a proxy".to_owned()));
+            return Ok(Some(Spoilt::Page(404)));
         }
-        if unlucky && befalls("fails") {
+        if unlucky && befalls("is spoilt") {
             self.portone.tally.count("fault: a look-up failed");
-            return Err(Unavailable::Nonsense("no JSON".to_owned()));
+            let spoilt = SPOILT[rng(swarm.seed, &["spoilt", what, &now]).random_range(0..SPOILT.len())];
+            self.portone.tally.count(spoilt.name());
+            return Ok(Some(spoilt));
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// The answer, as the client reads it.
+    fn answered(
+        &self,
+        ledger: &Ledger,
+        asked: LookedUp<'_>,
+        records: &[Record],
+        more: bool,
+        spoilt: Option<Spoilt>,
+    ) -> Result<Vec<Record>, Unavailable> {
+        let asked_for = |record: &Record| match asked {
+            LookedUp::Batch(ids) => ids.iter().any(|id| id.as_str() == record.merchant_uid),
+            LookedUp::All(id) => id.as_str() == record.merchant_uid,
+            LookedUp::One(_) | LookedUp::List => true,
+        };
+        let other = ledger.newest().filter(|record| !asked_for(record));
+        // what is about nobody else says nothing false
+        let spoilt = spoilt.map(|spoilt| if spoilt == Spoilt::Foreign && other.is_none() { Spoilt::Page(200) } else { spoilt });
+        let read = lookups::answered(asked, records, more, spoilt.map(|spoilt| (spoilt, other)));
+        match spoilt {
+            Some(spoilt) => self.portone.believed.judged(&format!("{asked:?}"), &spoilt, &read),
+            None => assert_eq!(read.as_deref().map(<[Record]>::len), Ok(records.len()), "{asked:?}: {records:?}"),
+        }
+        read
     }
 }
 
@@ -209,15 +243,18 @@ impl Gateway for SimulatedGateway {
     }
 
     async fn charge(&self, attempt: DurableAttempt) -> Answer {
-        self.process.point().await;
-        let now = self.now();
-        let post = proof::LedgerPost {
+        let leaves = proof::LedgerPost {
             merchant_uid: attempt.merchant_uid().as_str().to_owned(),
             customer_uid: attempt.customer_uid().to_owned(),
             amount: attempt.amount().minor(),
-            at: now,
+            at: self.now(),
             processed: true,
         };
+        let clock = self.process.is_steady().then(|| self.process.database_clock());
+        self.portone.at_the_wire.leaves(&self.database, &leaves, clock);
+        self.process.point().await;
+        let now = self.now();
+        let post = proof::LedgerPost { at: now, ..leaves };
         let (post, body, others) = {
             let mut ledger = self.portone.ledger.lock().unwrap();
             ledger.settle(now);
@@ -251,23 +288,32 @@ impl Gateway for SimulatedGateway {
     }
 
     async fn look_up(&self, ids: &[MerchantUid]) -> Result<Vec<Record>, Unavailable> {
-        self.look(ids.first().map(MerchantUid::as_str).unwrap_or_default()).await?;
+        let spoilt = self.look(ids.first().map(MerchantUid::as_str).unwrap_or_default()).await?;
         let mut ledger = self.portone.ledger.lock().unwrap();
-        Ok(ids.iter().filter_map(|id| ledger.visible(id.as_str(), self.now()).into_iter().next()).collect())
+        let records: Vec<Record> =
+            ids.iter().filter_map(|id| ledger.visible(id.as_str(), self.now()).into_iter().next()).collect();
+        self.answered(&ledger, LookedUp::Batch(ids), &records, false, spoilt)
     }
 
     async fn find_all(&self, id: &MerchantUid) -> Result<Vec<Record>, Unavailable> {
-        self.look(id.as_str()).await?;
-        Ok(self.portone.ledger.lock().unwrap().visible(id.as_str(), self.now()))
+        let spoilt = self.look(id.as_str()).await?;
+        let mut ledger = self.portone.ledger.lock().unwrap();
+        let records = ledger.visible(id.as_str(), self.now());
+        self.answered(&ledger, LookedUp::All(id), &records, false, spoilt)
     }
 
     async fn list(&self, from: Timestamp, to: Timestamp, page: u32) -> Result<ListPage, Unavailable> {
-        self.look(&page.to_string()).await?;
-        let records = self.portone.ledger.lock().unwrap().listed(self.now(), from, to);
+        let spoilt = self.look(&page.to_string()).await?;
+        // a list is about everybody: it is a page of nothing then
+        let spoilt = spoilt.map(|spoilt| if spoilt == Spoilt::Foreign { Spoilt::Page(200) } else { spoilt });
+        let mut ledger = self.portone.ledger.lock().unwrap();
+        let records = ledger.listed(self.now(), from, to);
         let total = records.len() as u64;
         let size = 100;
         let skip = (page as usize - 1) * size;
         let next = (records.len() > skip + size).then_some(page + 1);
-        Ok(ListPage { records: records.into_iter().skip(skip).take(size).collect(), next, total })
+        let shown: Vec<Record> = records.into_iter().skip(skip).take(size).collect();
+        let records = self.answered(&ledger, LookedUp::List, &shown, next.is_some(), spoilt)?;
+        Ok(ListPage { records, next, total })
     }
 }

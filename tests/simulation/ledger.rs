@@ -31,6 +31,8 @@ enum Later {
     Become(String, usize, RecordStatus),
     /// What had failed is approved, under a record of its own.
     Approve(proof::LedgerPost),
+    /// The same, days later, unless the charge was asked for again.
+    ApproveAtLast(proof::LedgerPost),
 }
 
 /// How the gateway processes one request.
@@ -56,6 +58,11 @@ pub struct Ledger {
     cards: HashMap<String, u32>,
     /// Payments in the order in which they were made, for answers that name the wrong one.
     made: Vec<(Timestamp, String)>,
+    /// Ids, and when a request under them made a record.
+    pub filed: Vec<(String, Timestamp)>,
+    newest: Option<Record>,
+    /// Of a thousand declined records, those that are approved after all, days later, if nothing has followed.
+    late_approvals: u32,
 }
 
 const FUNDS: &str = "[1254][실시간빌링실패|잔액부족]";
@@ -67,8 +74,8 @@ const OUTAGE: &str = "[1241][실시간빌링실패|VAN 통신장애]";
 const REQUEST: &str = "[1213][실시간빌링실패|금액 오류]";
 
 impl Ledger {
-    pub fn new(seed: u64, cards: HashMap<String, u32>) -> Self {
-        Self { seed, cards, ..Self::default() }
+    pub fn new(seed: u64, cards: HashMap<String, u32>, late_approvals: u32) -> Self {
+        Self { seed, cards, late_approvals, ..Self::default() }
     }
 
     /// Counts a POST of an id.
@@ -110,6 +117,10 @@ impl Ledger {
                         payment.record.at = Some(at);
                     }
                 }
+                Later::ApproveAtLast(post) if self.is_followed(&post) => {}
+                Later::ApproveAtLast(post) => {
+                    self.file(&post, at, RecordStatus::Paid, None, at);
+                }
                 Later::Approve(post) => {
                     // the gateway guards its ids: what was paid meanwhile is not paid again
                     let of_id = self.payments.entry(post.merchant_uid.clone()).or_default();
@@ -119,6 +130,23 @@ impl Ledger {
                 }
             }
         }
+    }
+
+    /// Whether a charge was asked for again after this, or has anything but failures: the gateway guards ids, not charges.
+    fn is_followed(&self, post: &proof::LedgerPost) -> bool {
+        let base = post.merchant_uid.get(..28).unwrap_or_default();
+        let of_base = |uid: &str| uid.starts_with(base);
+        self.posts.iter().rev().take_while(|later| later.at > post.at).any(|later| of_base(&later.merchant_uid))
+            || (1..=99)
+                .map(|n| format!("{base}{n:02}"))
+                .filter_map(|uid| self.payments.get(&uid))
+                .flatten()
+                .any(|payment| payment.record.status != RecordStatus::Failed)
+    }
+
+    /// The record that was filed last.
+    pub fn newest(&self) -> Option<&Record> {
+        self.newest.as_ref()
     }
 
     /// Files a record; returns its `imp_uid`.
@@ -147,6 +175,7 @@ impl Ledger {
             at: Some(at),
             cancelled_amount: 0,
         };
+        self.newest = Some(record.clone());
         of_id.push(Payment { record, amount: post.amount, customer_uid: post.customer_uid.clone(), visible_from: seen });
         imp_uid
     }
@@ -200,7 +229,18 @@ impl Ledger {
             _ => "paid",
         };
         let is_ready = status == RecordStatus::Ready;
+        let is_declined = how.fault == Fault::None && status == RecordStatus::Failed;
         let imp_uid = self.file(post, at, status, reason, at + how.hidden);
+        self.filed.push((uid.clone(), at));
+        if is_declined && self.late_approvals > 0 {
+            let mut rng = rng(self.seed, &["at last", uid, &nth.to_string()]);
+            if rng.random_range(0..1000) < self.late_approvals
+                && happens(|| format!("request {nth} under {uid} is approved at last"))
+            {
+                let late = at + SignedDuration::from_hours(rng.random_range(8 * 24..20 * 24));
+                self.schedule(late, Later::ApproveAtLast(post.clone()));
+            }
+        }
         let later = at + how.after;
         if is_ready && !how.for_good {
             let status = if self.reason(uid, nth, declines).is_some() { RecordStatus::Failed } else { RecordStatus::Paid };

@@ -137,6 +137,7 @@ impl World {
             Chore::Resume { row } => {
                 if self.book.rows[row].status == "paused" {
                     self.book.rows[row].status = "active";
+                    self.book.go_on(row, now);
                     self.import(Some(row));
                 }
             }
@@ -239,12 +240,14 @@ impl World {
                 }
                 let until = now + days(rng, 20);
                 self.book.rows[row].status = "paused";
+                self.book.stop(row, now);
                 self.book.doubt(row, now, until + hours(6 * 24));
                 self.import(Some(row));
                 memory.chores.push((until, Chore::Resume { row }));
             }
             Act::Cancel => {
                 self.book.rows[row].status = "cancelled";
+                self.book.stop(row, now);
                 self.book.doubt(row, now, Timestamp::MAX);
                 self.import(Some(row));
             }

@@ -60,12 +60,17 @@ impl World {
         let ledger = self.shared.portone.ledger.lock().unwrap().books(now);
         let mut verdicts = check(&ledger, &books, &around);
         if !self.forgotten.is_empty() || !self.shared.jumps.is_empty() {
-            let of_rest = check(&self.remembered(&ledger), &books, &around).into_iter().find(|verdict| verdict.name == "I5");
-            verdicts.retain(|verdict| verdict.name != "I5");
+            let sent = |verdict: &Verdict| matches!(verdict.name, "I5" | "I6");
+            let of_rest = check(&self.remembered(&ledger), &books, &around).into_iter().filter(sent);
+            verdicts.retain(|verdict| !sent(verdict));
             verdicts.extend(of_rest);
         }
         verdicts.push(Self::no_second_payment(&ledger));
         verdicts.push(self.nothing_after_a_jump(&ledger));
+        verdicts.push(self.shared.portone.at_the_wire.verdict());
+        verdicts.push(self.nothing_unowed(&ledger, &books));
+        verdicts.push(self.none_taken_for_absent(&books));
+        verdicts.push(self.shared.portone.believed.verdict());
         if let Some(base) = crate::setting("REBILLD_SIM_CHARGE") {
             println!("{}", story(&base, &ledger, &books));
         }
@@ -83,6 +88,13 @@ impl World {
         ]
         .join("\n");
         at_once(database.close());
+        for (at, _) in self.shared.jumps.iter().filter(|(at, _)| *at < end) {
+            let asked = self.shared.stage.clock_asked.load(Ordering::Relaxed);
+            let nth = self.shared.jumps.iter().position(|(other, _)| other == at).unwrap_or_default();
+            if asked & (1 << (nth + 1)) != 0 {
+                self.shared.tally.count("fault: the database's clock jumped");
+            }
+        }
         for charge in &books.charges {
             if let Some(hour) = self.book.odd_hour(&charge.external_ref, charge.due_at) {
                 self.shared.tally.count(hour);
@@ -102,7 +114,7 @@ impl World {
         }
     }
 
-    /// The ledger for I5, which asks what was committed when: without what was forgotten with a database that was replaced (that it
+    /// The ledger for I5 and I6, which ask what was committed when: without what was forgotten with a database that was replaced (that it
     /// was committed before is for that one to show), and by the latest clock that a process may have gone by.
     fn remembered(&self, ledger: &proof::Ledger) -> proof::Ledger {
         let mut ledger = ledger.clone();

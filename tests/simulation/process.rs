@@ -12,6 +12,10 @@ use tokio::sync::Notify;
 use crate::faults::Swarm;
 use crate::operations::happens;
 use crate::stage::{Dice, Stage};
+use crate::tally::Tally;
+
+/// As long as a claim lasts.
+const CLAIM: SignedDuration = SignedDuration::from_secs(120);
 
 /// A process between its start and its death.
 #[derive(Debug)]
@@ -19,6 +23,7 @@ pub struct Process {
     pub stage: Arc<Stage>,
     /// Which one of its seed.
     pub life: u64,
+    tally: Arc<Tally>,
     /// Of a hundred port calls that take some time.
     slow: u32,
     /// Of ten thousand port calls in which the whole process is frozen, and for how many seconds at most.
@@ -44,11 +49,19 @@ struct Mood {
 }
 
 impl Process {
-    pub fn new(stage: &Arc<Stage>, jumps: &[(Timestamp, i64)], swarm: &Swarm, life: u64, mut dice: Dice) -> Arc<Self> {
+    pub fn new(
+        stage: &Arc<Stage>,
+        jumps: &[(Timestamp, i64)],
+        swarm: &Swarm,
+        life: u64,
+        mut dice: Dice,
+        tally: Arc<Tally>,
+    ) -> Arc<Self> {
         let left = swarm.crashes.map_or(0, |mean| 1 + dice.below(2 * u64::from(mean)));
         let process = Self {
             stage: Arc::clone(stage),
             life,
+            tally,
             slow: swarm.slow,
             stalls: swarm.stalls,
             stall: swarm.stall_seconds,
@@ -81,6 +94,7 @@ impl Process {
             if mood.dice.hits(self.stalls, 10_000) {
                 let length = SignedDuration::from_secs(1 + mood.dice.below(self.stall as u64) as i64);
                 if befalls("freezes", point) {
+                    self.tally.count(if length > CLAIM { "fault: frozen beyond a claim" } else { "fault: frozen" });
                     mood.frozen_until = mood.frozen_until.max(Some(now + length));
                 }
             }
@@ -119,6 +133,11 @@ impl Process {
     /// From now on it does nothing at all.
     pub fn kill(&self) {
         self.mood.lock().unwrap().dead = true;
+    }
+
+    /// Whether its database's clock never jumps.
+    pub fn is_steady(&self) -> bool {
+        self.jumps.is_empty()
     }
 
     /// The time by the database's clock.

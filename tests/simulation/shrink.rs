@@ -15,7 +15,7 @@ const SHORTEST: i64 = 40;
 
 type Step = fn(&mut Swarm);
 
-const STEPS: [Step; 16] = [
+const STEPS: [Step; 17] = [
     |swarm| swarm.autumn = false,
     |swarm| swarm.restores.clear(),
     |swarm| swarm.jumps.clear(),
@@ -26,6 +26,7 @@ const STEPS: [Step; 16] = [
     |swarm| swarm.storm = None,
     |swarm| swarm.look_up_down = None,
     |swarm| swarm.look_up_rate = 0,
+    |swarm| swarm.late_approvals = 0,
     |swarm| swarm.lost_commits = 0,
     |swarm| swarm.lost_acknowledgements = 0,
     |swarm| swarm.full_disk = 0,
@@ -184,6 +185,7 @@ pub fn as_test(swarm: &Swarm) -> String {
     field("rate", swarm.rate != none.rate, swarm.rate.to_string());
     field("declining", swarm.declining != none.declining, swarm.declining.to_string());
     field("look_up_rate", swarm.look_up_rate != none.look_up_rate, swarm.look_up_rate.to_string());
+    field("late_approvals", swarm.late_approvals > 0, swarm.late_approvals.to_string());
     field("look_up_down", swarm.look_up_down.is_some(), format!("{:?}", swarm.look_up_down));
     field("storm", swarm.storm.is_some(), format!("{:?}", swarm.storm));
     field("crashes", swarm.crashes.is_some(), format!("{:?}", swarm.crashes));

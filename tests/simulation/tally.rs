@@ -111,6 +111,9 @@ impl Tally {
                     self.count("R7 the next id a day later");
                 }
                 decision.events.iter().for_each(|event| self.count(event.kind.name()));
+                if decision.events.iter().any(|event| event.data["late"] == true) {
+                    self.count("R6 a late payment overrides");
+                }
             }
         }
     }

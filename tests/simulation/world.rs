@@ -33,6 +33,7 @@ use crate::process::Process;
 use crate::stage::{Dice, Stage, at_once};
 use crate::store::{SimulatedStore, SimulatedWatermark, StateDirectory};
 use crate::tally::{Counts, Tally};
+use crate::witness::{AtTheWire, Believed};
 
 /// After the faults have stopped: long enough for any ladder to end.
 pub const SETTLING: SignedDuration = SignedDuration::from_hours(45 * 24);
@@ -126,9 +127,11 @@ impl World {
         let book = Book::of(&swarm);
         let tally = Arc::new(Tally::default());
         let portone = PortOne {
-            ledger: Mutex::new(Ledger::new(swarm.seed, book.cards.clone())),
+            ledger: Mutex::new(Ledger::new(swarm.seed, book.cards.clone(), swarm.late_approvals)),
             swarm: Mutex::new(Some(swarm.clone())),
             tally: Arc::clone(&tally),
+            at_the_wire: AtTheWire::default(),
+            believed: Believed::default(),
         };
         let per_attempt = rng(swarm.seed, &["mode"]).random_bool(0.8);
         let jumps = swarm.jumps.iter().map(|(hour, seconds)| (start + SignedDuration::from_hours(*hour), *seconds)).collect();
@@ -240,8 +243,12 @@ impl Shared {
 
     /// The one account, as a process has it.
     pub fn account(&self, process: &Arc<Process>) -> Account {
-        let gateway =
-            SimulatedGateway { portone: Arc::clone(&self.portone), process: Arc::clone(process), token: AtomicU64::new(1) };
+        let gateway = SimulatedGateway {
+            portone: Arc::clone(&self.portone),
+            database: self.database(),
+            process: Arc::clone(process),
+            token: AtomicU64::new(1),
+        };
         Account {
             id: self.account.id,
             name: self.account.name.clone(),
@@ -259,7 +266,14 @@ impl Shared {
     /// A new process on the same database.
     pub fn engine(&self, faults: &Swarm) -> Living {
         let life = self.lives.fetch_add(1, Ordering::SeqCst);
-        let process = Process::new(&self.stage, &self.jumps, faults, life, Dice::new(self.swarm.seed, 1000 + life));
+        let process = Process::new(
+            &self.stage,
+            &self.jumps,
+            faults,
+            life,
+            Dice::new(self.swarm.seed, 1000 + life),
+            Arc::clone(&self.tally),
+        );
         let tokens = AtomicU64::new(0);
         let store = SimulatedStore {
             inner: self.database(),

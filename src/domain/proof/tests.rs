@@ -93,16 +93,27 @@ fn what_failed_beside_the_one_answer_to_a_request_need_not_be_known() {
 #[test]
 fn each_invariant_can_fail() {
     type Break = fn(&mut Ledger, &mut Books, &mut Circumstances);
-    let breaks: [(&str, Break); 17] = [
+    let breaks: [(&str, Break); 20] = [
         ("I1", |ledger, _, _| ledger.payments.push(payment("imp_3", 3, LedgerStatus::Paid))),
         ("I2", |_, books, _| books.charges[0].amount = 99),
         ("I2", |_, books, _| books.charges[0].imp_uid = Some("imp_9".into())),
         ("I3", |_, books, _| books.charges[0].state = ChargeState::Unpaid),
         ("I4", |_, _, around| around.expected.push(expected("missing"))),
         ("I4", |_, books, _| books.charges[0].state = ChargeState::Due),
+        ("I4", |_, books, around| {
+            // nobody looks it up any more
+            around.may_wait = true;
+            (books.charges[0].state, books.charges[0].waiting) = (ChargeState::Doubt, Waiting::LookUp);
+        }),
+        ("I4", |_, books, _| {
+            let other =
+                BookCharge { id: 2, base: "nobody counts on it".into(), state: ChargeState::Doubt, ..books.charges[0].clone() };
+            books.charges.push(other);
+        }),
         ("I5", |_, books, _| books.sends[1].begun_at = at(1450)),
         ("I5", |_, books, _| books.sends[1].not_sent = true),
         ("I6", |ledger, _, _| ledger.posts.push(LedgerPost { amount: 5, ..ledger.posts[0].clone() })),
+        ("I6", |ledger, _, _| ledger.posts[1].customer_uid = "another card".into()),
         ("I7", |_, books, _| books.sends[0].ended_at = None),
         ("I8", |_, books, _| books.sends[1].begun_at = at(1000)),
         ("I8", |_, books, _| {
