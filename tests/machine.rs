@@ -60,7 +60,14 @@ async fn whatever_a_power_cut_leaves_on_the_disk_knows_every_charge_that_had_lef
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_sent_on_a_commit_whose_sync_failed() {
     if Need::Preload.or_tell() {
-        power::goes_after_syncs_had_failed().await;
+        power::goes_after_syncs_had_failed(power::Syncs::Database).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_sent_while_the_mark_cannot_be_made_durable() {
+    if Need::Preload.or_tell() {
+        power::goes_after_syncs_had_failed(power::Syncs::StateDirectory).await;
     }
 }
 

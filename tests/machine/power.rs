@@ -32,6 +32,23 @@ pub struct Life {
     before: Disk,
 }
 
+/// Which syncs fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Syncs {
+    Database = b'S' as isize,
+    StateDirectory = b'M' as isize,
+}
+
+impl Syncs {
+    /// What a daemon says of it.
+    fn complaint(self) -> &'static str {
+        match self {
+            Self::Database => "disk I/O error",
+            Self::StateDirectory => "the high-water mark cannot be written to the state directory: nothing is sent",
+        }
+    }
+}
+
 /// What was found over all disks.
 #[derive(Debug, Default)]
 pub struct Found {
@@ -64,9 +81,9 @@ impl Recorded {
         self.world.home.path("fault")
     }
 
-    /// From now on every sync of the database fails.
-    pub fn syncs_fail(&self) {
-        fs::write(self.fault(), "S").expect("a file can be written");
+    /// From now on every sync of the database fails, or of the state directory.
+    pub fn syncs_fail(&self, of: Syncs) {
+        fs::write(self.fault(), [of as u8]).expect("a file can be written");
     }
 
     pub fn syncs_work(&self) {
@@ -169,7 +186,7 @@ pub async fn is_cut_again_and_again() {
 }
 
 /// Syncs fail for a while, then work again; and then the power is cut, so that what they had lost is lost.
-pub async fn goes_after_syncs_had_failed() {
+pub async fn goes_after_syncs_had_failed(of: Syncs) {
     let mut recorded = Recorded::new("failing syncs", 60).await;
     let mut found = Found::default();
     let rounds = if is_large() { 20 } else { 1 };
@@ -178,8 +195,8 @@ pub async fn goes_after_syncs_had_failed() {
         let life = recorded.start();
         recorded.world.more_posts(8).await;
         let told = recorded.world.log().len();
-        recorded.syncs_fail();
-        recorded.world.until_logged("disk I/O error", told).await;
+        recorded.syncs_fail(of);
+        recorded.world.until_logged(of.complaint(), told).await;
         let asked = recorded.world.silence().await;
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert_eq!(recorded.world.tail.charges(), asked, "nothing is sent while nothing can be made durable");
@@ -187,11 +204,11 @@ pub async fn goes_after_syncs_had_failed() {
         recorded.world.more_posts(12).await;
         let recording = recorded.power_cut(life);
         let (well, failed) = recording.syncs();
-        println!("failing syncs: {failed} of {} failed", well + failed);
+        println!("failing syncs of the {of:?}: {failed} of {} failed", well + failed);
         assert!(failed > 0);
         judge(&recording, 30, &mut recorded.world.rng, &mut found).await;
     }
-    println!("failing syncs: {rounds} times; {found}");
+    println!("failing syncs of the {of:?}: {rounds} times; {found}");
     recorded.world.prove().await;
 }
 
@@ -235,13 +252,13 @@ async fn look_at(past: &[Step], disk: &Disk, found: &mut Found) -> Result<(), St
             _ => {}
         }
     }
-    let sends = "SELECT ids.merchant_uid AS uid, count(*) AS n FROM sends JOIN attempts ON attempts.id = sends.attempt_id \
+    let sends = "SELECT ids.merchant_uid AS uid, sends.id AS send FROM sends JOIN attempts ON attempts.id = sends.attempt_id \
          JOIN ids ON ids.charge_id = attempts.charge_id AND CAST(substr(ids.merchant_uid, -2) AS INTEGER) = attempts.id_number \
-         WHERE sends.state != 'not_sent' GROUP BY 1";
-    let booked: BTreeMap<String, i64> =
-        ask(sends).await?.iter().map(|row| (row.text("uid").expect("an id"), row.int("n").expect("a count"))).collect();
+         WHERE sends.state != 'not_sent' ORDER BY sends.id";
+    let rows: Vec<(String, i64)> =
+        ask(sends).await?.iter().map(|row| (row.text("uid").expect("an id"), row.int("send").expect("an id"))).collect();
     for (uid, count) in &left {
-        let there = booked.get(*uid).copied().unwrap_or(0);
+        let there = rows.iter().filter(|(of, _)| of == uid).count() as i64;
         if there < *count {
             return Err(format!("{uid} had left {count} times, and the disk knows {there} sends of it"));
         }
@@ -255,9 +272,19 @@ async fn look_at(past: &[Step], disk: &Disk, found: &mut Found) -> Result<(), St
     }
     // a mark that is ahead of the database would hold everything after each power cut
     let high: i64 = ask("SELECT high_water AS n FROM settings").await?[0].int("n").expect("a mark");
-    let mark = MarkFile::peek(directory.path()).expect("it can be read").map_or(0, |mark| mark.mark);
+    let kept = MarkFile::peek(directory.path()).expect("it can be read");
+    let mark = kept.as_ref().map_or(0, |kept| kept.mark);
     if mark > high {
         return Err(format!("the mark is {mark}, the database's {high}"));
+    }
+    // and one that is behind what has left would let an older copy pass for the newest
+    let newest = kept.and_then(|kept| kept.newest).map_or(0, |seen| seen.send.0);
+    for (uid, count) in &left {
+        let ids: Vec<i64> = rows.iter().filter(|(of, _)| of == uid).map(|(_, id)| *id).collect();
+        let reached = usize::try_from(*count - 1).ok().and_then(|nth| ids.get(nth));
+        if reached.is_some_and(|id| *id > newest) {
+            return Err(format!("{uid} had left as send {reached:?}, and the mark knows {newest} as the newest"));
+        }
     }
     // so would an entry of the journal that the disk lacks
     if let Some(deed) = deeds::remembered(directory.path()).expect("it can be read") {

@@ -3,7 +3,7 @@
  *
  *   SHIM_DATABASE  path of the SQLite file; its log of changes is the same with -wal
  *   SHIM_RECORD    file that is appended to; tests/machine/recording.rs reads it
- *   SHIM_FAULT     file whose first byte says what fails now: 'S' syncs of the database. No file: nothing fails
+ *   SHIM_FAULT     file whose first byte says what fails now: 'S' syncs of the database, 'M' of the state directory. No file: nothing fails
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -183,11 +183,11 @@ int unlink(const char *path) {
 
 static int fails_now(int file) {
     char what = 0;
-    int fd = fault && file < MARK ? (int)syscall(SYS_openat, AT_FDCWD, fault, O_RDONLY | O_CLOEXEC) : -1;
+    int fd = fault ? (int)syscall(SYS_openat, AT_FDCWD, fault, O_RDONLY | O_CLOEXEC) : -1;
     if (fd < 0) return 0;
     if (syscall(SYS_read, fd, &what, 1) != 1) what = 0;
     syscall(SYS_close, fd);
-    return what == 'S';
+    return what == (file < MARK ? 'S' : 'M');
 }
 
 /* What was written before a sync began is durable once it has ended; the lock is not held between. */
