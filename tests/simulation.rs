@@ -110,6 +110,7 @@ fn holds(swarm: Swarm) -> Outcome {
 fn conclude(totals: Option<campaign::Totals>) {
     if let Some(totals) = totals {
         totals.print();
+        sometimes::looked_at(&totals.counts);
         sometimes::check(&totals.counts, totals.months);
     }
 }

@@ -130,6 +130,14 @@ pub fn check(counts: &Counts, months: u64) {
     assert!(short.is_empty(), "branches that were hardly reached:\n  {}", short.join("\n  "));
 }
 
+/// However small a campaign is: verdicts that had looked at nothing would hold whatever happens.
+pub fn looked_at(counts: &Counts) {
+    for name in ["I1", "I2", "I4", "I5", "I6", "I7", "I8", "I10", "I11", "S1", "S3", "S4"] {
+        let of = counts.get(&format!("checked: {name}")).copied().unwrap_or(0);
+        assert!(of > 0, "{name} had nothing to look at");
+    }
+}
+
 #[test]
 fn a_branch_that_is_hardly_reached_is_named() {
     let mut counts: Counts = BRANCHES.iter().map(|name| ((*name).to_owned(), OFTEN)).collect();
