@@ -199,6 +199,38 @@ fn a_second_review_is_heard_though_nothing_was_sent_since_the_first() {
     assert_eq!(holds(swarm).counts["charge.review"], 4);
 }
 
+/// A refused request was taken for absent, and sent again by the database that an older copy has replaced since: what made a record then
+/// is in no book here, and the witness held it against the first send.
+#[test]
+fn what_a_database_that_is_gone_sent_again_is_held_against_nobody() {
+    use Fault::*;
+    let kinds = vec![
+        Unreachable,
+        Invisible,
+        Duplicate,
+        OverloadBefore,
+        Unauthorized,
+        TooLarge,
+        Foreign,
+        WrongCurrency,
+        Ready,
+        CodeCard,
+        CodeFunds,
+        CodeOdd,
+        CodeMerchant,
+    ];
+    let operations = operations::Operations::only(&[
+        "POST 1 of sbs4rmu55fkuntnjqwopahzmefpr01 is CodeOdd",
+        "POST 1 of sb6pmqkhfx246pg7iw2i77gapuus01 is Unreachable",
+        "POST 2 of sb6pmqkhfx246pg7iw2i77gapuus01 is CodeMerchant",
+    ]);
+    let restores = vec![(48_183, 8702)];
+    let swarm =
+        Swarm { seed: 40, subscriptions: 10, days: 40, replicas: 1, kinds, rate: 250, restores, operations, ..Swarm::default() };
+    let outcome = holds(swarm);
+    assert_eq!(outcome.counts["POST: code about the merchant"], 1);
+}
+
 /// Set forward by an hour, the database's clock says that this morning's wave is due; set back, that none is.
 #[test]
 fn nothing_is_sent_for_q_after_the_clock_has_jumped() {

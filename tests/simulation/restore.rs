@@ -1,19 +1,22 @@
 //! An old copy of the database comes back in the middle of a run: the high-water mark is ahead, everything holds, the audits
 //! settle what was paid meanwhile, an operator releases the hold, and the run goes on.
 
+use jiff::Timestamp;
+
 use crate::operator::Memory;
 use crate::stage::at_once;
 use crate::world::World;
 
-/// A copy, and how many POSTs there were when it was made.
+/// A copy, when it was made, and how many POSTs there were then.
 pub struct Copy {
     sent: usize,
+    at: Timestamp,
 }
 
 impl World {
     pub fn copy(&self) -> Copy {
         self.disk.snapshot(&self.database(), "copy.db");
-        Copy { sent: self.sent() }
+        Copy { sent: self.sent(), at: self.now() }
     }
 
     /// Everybody dies, and the copy is the database from now on.
@@ -25,6 +28,7 @@ impl World {
         self.shared.tally.count("fault: restored");
         let now = self.now();
         self.forgotten.push(copy.sent..self.sent());
+        self.lost.push((copy.at, now));
         // as the guard at a daemon's start does
         if at_once(self.shared.directory.is_ahead_of(&self.database())) {
             self.held_since = Some(now);

@@ -108,6 +108,8 @@ pub struct World {
     pub braked: Vec<(Timestamp, Timestamp)>,
     /// Which POSTs were forgotten with a database that was replaced.
     pub forgotten: Vec<Range<usize>>,
+    /// What happened between is not in the database.
+    pub lost: Vec<(Timestamp, Timestamp)>,
     /// Since when a copy of the database has been on hold.
     pub held_since: Option<Timestamp>,
 }
@@ -159,6 +161,7 @@ impl World {
             replicas: Vec::new(),
             braked: Vec::new(),
             forgotten: Vec::new(),
+            lost: Vec::new(),
             held_since: None,
         }
     }
