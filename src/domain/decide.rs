@@ -410,13 +410,14 @@ fn ruled(charge: &Charge, ruling: &Ruling, findings: &Findings, now: Timestamp, 
         Ruling::Void => Ok(closed("R8 an operator ruled: void", ChargeState::Void)),
         Ruling::Resend => {
             let rule = "R8 an operator ruled: resend";
-            let send = charge.live.as_ref().and_then(|live| live.open_send).map(|send| (send.id, end));
+            let open = charge.live.as_ref().and_then(|live| live.open_send);
+            let ends = |end| open.map(|send| (send.id, end));
             match doubt::newest_unknown_failure(charge, findings) {
                 // a failed record has used the id up: the attempt was declined, and R7 holds for the next one whoever asks for it
                 Some(found) if charge.mode == IdMode::PerAttempt => {
                     let imp_uid = Some(found.record.imp_uid.clone());
                     let live = LiveChange::End { state: AttemptState::Declined, imp_uid };
-                    let mut decision = rules::send_now(charge, rule, live, send, now);
+                    let mut decision = rules::send_now(charge, rule, live, ends(SendEnd::Found), now);
                     rules::advance_id(&mut decision, found.id_number);
                     let customer = charge.live.as_ref().map(|live| live.customer_uid.as_str());
                     rules::count_try(&mut decision.charge, customer, now);
@@ -427,7 +428,8 @@ fn ruled(charge: &Charge, ruling: &Ruling, findings: &Findings, now: Timestamp, 
                     (decision.charge.waiting, decision.charge.next_at) = (Waiting::Retry, decision.charge.next_id_from());
                     Ok(decision)
                 }
-                _ => Ok(rules::send_now(charge, rule, LiveChange::Keep, send, now)),
+                // the attempt goes on under its id, with the bytes of its send
+                _ => Ok(rules::send_now(charge, rule, LiveChange::Keep, ends(SendEnd::Absent), now)),
             }
         }
     }

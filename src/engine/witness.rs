@@ -254,7 +254,7 @@ impl Engine {
                 }
             }
         }
-        losses.dedup();
+        losses.dedup_by(|one, other| one.keys == other.keys);
         for loss in &losses {
             if let Err(failed) = self.store.hold_as_restored(self.now(), loss).await {
                 self.shaken();

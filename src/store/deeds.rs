@@ -34,7 +34,11 @@ pub fn remembered(directory: &Path) -> io::Result<Option<Remembered>> {
 
 /// Makes an entry durable, unless a newer one of the same incarnation is.
 pub fn remember(directory: &Path, incarnation: &str, entry: &SeenEntry) -> io::Result<()> {
-    keep(directory, incarnation, entry, |before| before.incarnation != incarnation || before.entry.id < entry.id)
+    // one that a build before this one wrote does not say what was done
+    let says_more = |before: &Remembered| before.entry.is(entry) && before.entry.deed.is_empty() && !entry.deed.is_empty();
+    keep(directory, incarnation, entry, |before| {
+        before.incarnation != incarnation || before.entry.id < entry.id || says_more(before)
+    })
 }
 
 /// Makes an entry durable, whatever stood there: an operator has looked.
@@ -127,6 +131,10 @@ mod tests {
         std::fs::write(directory.join(NAME), format!("{text} {}", slots::checksum(&text))).unwrap();
         let untold = SeenEntry { deed: String::new(), ..entry(7) };
         assert_eq!(remembered(directory).unwrap().unwrap().entry, untold);
+        remember(directory, "one", &entry(7)).unwrap();
+        assert_eq!(remembered(directory).unwrap(), of("one", 7), "what it was is known now");
+        remember(directory, "one", &untold).unwrap();
+        assert_eq!(remembered(directory).unwrap(), of("one", 7));
         let long = SeenEntry::of(i64::MAX, Seal::start(), "void", &"구".repeat(200), Timestamp::MAX);
         remember(directory, &"i".repeat(32), &long).unwrap();
         assert_eq!(remembered(directory).unwrap().unwrap().entry, long);

@@ -20,6 +20,7 @@ const DRAINING: Duration = Duration::from_secs(2);
 
 /// After the first of so many killed daemons, one lives under the kill switch.
 const BRAKED: usize = 8;
+const STRAGGLERS: Duration = Duration::from_secs(2);
 const BRAKED_FOR: Duration = Duration::from_secs(3);
 
 /// What a daemon says once it works.
@@ -135,16 +136,21 @@ impl World {
     /// A daemon that comes up while the kill switch is on, and is killed before it is turned off: it sends nothing (I9).
     async fn a_braked_life(&mut self) {
         self.kill_switch(true).await;
-        let mut daemon = self.start("daemon");
-        let up = within(PATIENCE, async || (daemon.said().contains(UP) || !daemon.is_running()).then_some(())).await;
-        if up.is_some() && daemon.is_running() {
-            let from = self.clock.now();
-            self.insert(MORE).await;
-            // what the one before it had sent has arrived by then
-            tokio::time::sleep(BRAKED_FOR).await;
-            daemon.kill();
-            self.book.braked.push((from, self.clock.now()));
-        }
+        let mut daemon = loop {
+            let mut daemon = self.start("daemon");
+            until("a daemon is up", PATIENCE, async || (daemon.said().contains(UP) || !daemon.is_running()).then_some(())).await;
+            if !self.has_given_up(&mut daemon).await {
+                break daemon;
+            }
+        };
+        self.insert(MORE).await;
+        // what the one before it had sent arrives first
+        tokio::time::sleep(STRAGGLERS).await;
+        let from = self.clock.now();
+        tokio::time::sleep(BRAKED_FOR).await;
+        assert!(!self.has_given_up(&mut daemon).await, "it was up, and waits for whatever is gone");
+        daemon.kill();
+        self.book.braked.push((from, self.clock.now()));
         self.kill_switch(false).await;
     }
 

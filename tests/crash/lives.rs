@@ -14,7 +14,6 @@ use rebilld::http::receiver::Receiver;
 use rebilld::ports::clock::Clock;
 use rebilld::ports::secret::Secret;
 use rebilld::store::desk::{Reach, Signed};
-use rebilld::store::{Database, OpenOptions};
 use rebilld::time::SystemClock;
 
 use crate::book::Book;
@@ -123,11 +122,14 @@ impl World {
 
     /// Turns the kill switch of the account.
     pub async fn kill_switch(&self, on: bool) {
-        let options = OpenOptions { create: false, max_connections: 1, ..OpenOptions::default() };
-        let database = Database::open(&self.home.database, options).await.expect("the database");
+        let database = self.home.open().await;
         let signed = Signed { who: "a test".to_owned(), reason: "a look".to_owned() };
         let reach = Reach::Account("main".to_owned());
-        database.desk().kill(self.clock.now(), &reach, on, &signed).await.expect("a kill switch");
+        // somebody may write for longer than is waited for
+        until("the kill switch is turned", PUNCTUAL * LOADED, async || {
+            database.desk().kill(self.clock.now(), &reach, on, &signed).await.ok()
+        })
+        .await;
         database.close().await;
     }
 

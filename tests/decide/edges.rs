@@ -102,8 +102,11 @@ fn with_one_id_a_period_a_resend_keeps_its_attempt() {
         let fact = Fact::Ruled(Ruling::Resend, findings(70, vec![(1, failed, false, None)]));
         decide(&charge, &fact, at(70), &policy()).unwrap()
     };
-    assert_eq!(resend(IdMode::PerPeriod).live, LiveChange::Keep);
+    let kept = resend(IdMode::PerPeriod);
+    // its send leaves its bytes to the attempt
+    assert_eq!((kept.live, kept.send.map(|(_, end)| end)), (LiveChange::Keep, Some(SendEnd::Absent)));
     let declined = resend(IdMode::PerAttempt);
+    assert_eq!(declined.send.map(|(_, end)| end), Some(SendEnd::Found), "it has a record");
     assert!(matches!(declined.live, LiveChange::End { .. }));
     // seed 10 of the simulation: what had failed when the operator looked was paid within the hour, under both ids
     assert_eq!(declined.charge.next_at, Some(at(70 + 24 * 60)), "R7 for the next id, whoever asks for it");

@@ -37,11 +37,14 @@ pub struct Totals {
     pub sittings: Vec<(String, u64, u64)>,
 }
 
-/// What is run, as git names it.
+/// What is run, as git names it. What campaigns have kept is no part of it.
 fn commit() -> String {
-    let mut command = Command::new("git");
-    let said = command.args(["describe", "--always", "--dirty"]).current_dir(env!("CARGO_MANIFEST_DIR")).output();
-    said.map_or_else(|_| "unknown".to_owned(), |said| String::from_utf8_lossy(&said.stdout).trim().to_owned())
+    let git = |arguments: &[&str]| {
+        let said = Command::new("git").args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+        said.map_or_else(|_| "unknown".to_owned(), |said| String::from_utf8_lossy(&said.stdout).trim().to_owned())
+    };
+    let changed = git(&["status", "--porcelain", "--", ".", ":!tests/simulation/totals-*.json"]);
+    format!("{}{}", git(&["describe", "--always"]), if changed.is_empty() { "" } else { "-dirty" })
 }
 
 /// The seeds that follow, until their books have so many subscription-months together.

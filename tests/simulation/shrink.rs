@@ -202,7 +202,7 @@ pub fn as_test(swarm: &Swarm) -> String {
     if let Operations::Only(names) = &swarm.operations {
         // one on each line: they are the story
         let names: Vec<String> = names.iter().map(|name| format!("\n        {name:?}")).collect();
-        field("operations", true, format!("Operations::only(&[{}])", names.join(",")));
+        field("operations", true, format!("operations::Operations::only(&[{}])", names.join(",")));
     }
     format!("#[test]\nfn seed_{}_holds() {{\n    holds(Swarm {{ {}, ..Swarm::default() }});\n}}\n", swarm.seed, fields.join(", "))
 }
@@ -266,7 +266,7 @@ fn a_failure_is_cut_down_to_the_operations_that_it_needs() {
     assert!(names.len() == 1 && names[0].starts_with("POST 1 of ") && names[0].ends_with(" is WrongCustomer"), "{names:?}");
     assert!(least.replicas == 1 && least.crashes.is_none() && least.lost_acknowledgements == 0, "{least:?}");
     assert!(
-        as_test(&least).contains(&format!("operations: Operations::only(&[\n        {:?}])", names[0])),
+        as_test(&least).contains(&format!("operations: operations::Operations::only(&[\n        {:?}])", names[0])),
         "{}",
         as_test(&least)
     );

@@ -111,7 +111,9 @@ impl Tally {
                     self.count("R7 the next id a day later");
                 }
                 decision.events.iter().for_each(|event| self.count(event.kind.name()));
-                if decision.events.iter().any(|event| event.data["late"] == true) {
+                // what an operator rules is R8
+                let is_late = decision.events.iter().any(|event| event.data["late"] == true);
+                if is_late && !decision.rule.starts_with("R8") {
                     self.count("R6 a late payment overrides");
                 }
             }

@@ -132,7 +132,7 @@ impl World {
             ledger: Mutex::new(Ledger::new(swarm.seed, book.cards.clone(), swarm.late_approvals)),
             swarm: Mutex::new(Some(swarm.clone())),
             tally: Arc::clone(&tally),
-            at_the_wire: AtTheWire::default(),
+            at_the_wire: AtTheWire::new(&swarm),
             believed: Believed::default(),
         };
         let per_attempt = rng(swarm.seed, &["mode"]).random_bool(0.8);

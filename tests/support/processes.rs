@@ -288,7 +288,7 @@ impl Home {
         serde_json::from_str(&text).unwrap_or_else(|why| panic!("{arguments:?} said `{text}` ({why}); {complaint}"))
     }
 
-    async fn open(&self) -> Database {
+    pub async fn open(&self) -> Database {
         let options = || OpenOptions { endpoints: Vec::new(), create: false, max_connections: 2, ..OpenOptions::default() };
         // a server on a machine that is busy with other things may not take a connection in ten seconds
         for _ in 0..PATIENT {

@@ -49,6 +49,11 @@ impl SeenEntry {
         }
         Self { id, seal, deed: deed + &end }
     }
+
+    /// Whether both are one entry, whoever has written down what it was.
+    pub fn is(&self, other: &Self) -> bool {
+        (self.id, self.seal) == (other.id, other.seal)
+    }
 }
 
 /// What a database has forgotten.
