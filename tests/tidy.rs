@@ -74,6 +74,12 @@ fn readme_says_what_the_campaigns_have_kept() {
 }
 
 #[test]
+fn every_seed_of_the_campaigns_is_accounted_for() {
+    let of = |kept: &str| guarantees::unaccounted(kept, &tree::read(&format!("tests/simulation/{kept}")).expect(kept));
+    tidy([of("totals-sqlite.json"), of("totals-postgres.json")].concat());
+}
+
+#[test]
 fn the_faults_by_kind_are_what_the_campaigns_have_kept() {
     let [proof, sqlite, postgres] =
         ["docs/proof.md", "tests/simulation/totals-sqlite.json", "tests/simulation/totals-postgres.json"]

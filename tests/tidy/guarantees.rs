@@ -99,6 +99,38 @@ fn a_count_of_faults_that_no_campaign_has_kept_is_found() {
     assert_eq!(other_faults("", ["{}", "{}"]).len(), 1, "no totals at all");
 }
 
+/// Seeds of a campaign that nobody can account for: left out between sittings, or run by code that no commit has.
+pub fn unaccounted(name: &str, totals: &str) -> Vec<String> {
+    let kept: serde_json::Value = serde_json::from_str(totals).unwrap_or_default();
+    let mut wrong = Vec::new();
+    let mut next = 0;
+    for sitting in kept["sittings"].as_array().into_iter().flatten() {
+        let (commit, from, to) = (sitting[0].as_str().unwrap_or_default(), sitting[1].as_u64(), sitting[2].as_u64());
+        if from != Some(next) {
+            wrong.push(format!("{name}: a sitting begins at seed {from:?}, and the one before it ended at {next}"));
+        }
+        if commit.is_empty() || commit.ends_with("-dirty") {
+            wrong.push(format!("{name}: seeds from {from:?} were run by `{commit}`, which is no commit"));
+        }
+        next = to.unwrap_or_default();
+    }
+    if kept["seeds"] != next || kept["next"] != next || next == 0 {
+        wrong.push(format!("{name}: its sittings end at seed {next}, and it counts {} seeds", kept["seeds"]));
+    }
+    wrong
+}
+
+#[test]
+fn a_seed_that_nobody_ran_is_found() {
+    let kept = |sittings: &str, seeds: u64| format!(r#"{{"seeds": {seeds}, "next": {seeds}, "sittings": {sittings}}}"#);
+    let found = |sittings: &str, seeds| unaccounted("totals", &kept(sittings, seeds)).len();
+    assert_eq!(found(r#"[["abc", 0, 32], ["def", 32, 40]]"#, 40), 0);
+    assert_eq!(found(r#"[["abc", 0, 32], ["def", 47, 64]]"#, 64), 1);
+    assert_eq!(found(r#"[["abc-dirty", 0, 32]]"#, 32), 1);
+    assert_eq!(found(r#"[["abc", 0, 32]]"#, 33), 1);
+    assert_eq!(found("[]", 0), 1);
+}
+
 #[test]
 fn a_figure_that_no_campaign_has_kept_is_found() {
     let kept = r#"{"seeds": 12, "months": 1000050, "charges": 999, "crashes": 1000, "incidents": 3}"#;
