@@ -280,6 +280,15 @@ fn an_old_copy_of_the_database_breaks_no_invariant() {
     assert!(held > 0, "no copy was behind what had been sent");
 }
 
+/// Approvals went on while everything settled: one of the last day had its look-up after the end (seed 56).
+#[test]
+fn what_is_approved_late_is_looked_up_before_the_end() {
+    let (declining, late_approvals) = (100, 1000);
+    let swarm =
+        Swarm { seed: 56, subscriptions: 40, days: 60, replicas: 1, declining, late_approvals, autumn: true, ..Swarm::default() };
+    assert!(holds(swarm).counts["R6 a late payment overrides"] > 0);
+}
+
 /// Those that come up after it settle what it left, so nothing but its end tells of it.
 #[test]
 fn a_replica_that_panics_fails_its_seed() {

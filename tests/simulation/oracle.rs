@@ -33,6 +33,7 @@ impl World {
         // then faults stop and time runs on: everything must settle
         self.shared.faults.store(false, Ordering::SeqCst);
         *self.shared.portone.swarm.lock().unwrap() = None;
+        self.shared.portone.ledger.lock().unwrap().calm();
         self.go_down().await;
         self.come_up();
         self.work_until(&mut memory, end + SETTLING).await;
