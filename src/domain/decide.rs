@@ -428,8 +428,9 @@ fn ruled(charge: &Charge, ruling: &Ruling, findings: &Findings, now: Timestamp, 
                     (decision.charge.waiting, decision.charge.next_at) = (Waiting::Retry, decision.charge.next_id_from());
                     Ok(decision)
                 }
-                // the attempt goes on under its id, with the bytes of its send
-                _ => Ok(rules::send_now(charge, rule, LiveChange::Keep, ends(SendEnd::Absent), now)),
+                // the attempt goes on under its id, with the bytes of its send; where one id is for a period and has failed, the look-up
+                // before the send ends the attempt
+                _ => Ok(rules::send_now(charge, rule, LiveChange::Keep, ends(end), now)),
             }
         }
     }
