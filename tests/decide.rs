@@ -427,14 +427,11 @@ fn the_table_is_the_reviewed_one() {
 #[test]
 fn no_decision_breaks_a_hard_line() {
     let policy = Policy::default();
-    let situations = situations();
-    let other_mode =
-        |(name, charge): &(_, Charge)| (format!("{name}, one id a period"), Charge { mode: IdMode::PerPeriod, ..charge.clone() });
-    let of_periods: Vec<_> = situations.iter().map(other_mode).collect();
-    for (name, charge) in situations.into_iter().map(|(name, charge)| (name.to_string(), charge)).chain(of_periods) {
+    let in_mode = |mode| situations().into_iter().map(move |(name, charge)| (name, Charge { mode, ..charge }));
+    for (name, charge) in in_mode(IdMode::PerAttempt).chain(in_mode(IdMode::PerPeriod)) {
         for (fact_name, fact) in facts() {
             let Ok(decision) = decide(&charge, &fact, at(70), &policy) else { continue };
-            let place = format!("{name} / {fact_name}");
+            let place = format!("{name} / {fact_name} / {:?}", charge.mode);
             if let (Some((_, SendEnd::Absent)), Fact::LookedUp(shown) | Fact::Ruled(_, shown)) = (&decision.send, &fact) {
                 let live = charge.live.as_ref().unwrap().id_number;
                 let of_send = |found: &&Found| !found.known && found.id_number == live;
