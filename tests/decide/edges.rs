@@ -95,6 +95,21 @@ fn a_ruling_of_paid_names_a_payment_that_is_paid() {
 }
 
 #[test]
+fn a_failure_of_an_earlier_id_is_no_record_of_the_send_that_is_closed() {
+    let two = IdNumber::new(2).unwrap();
+    let charge = review(|charge| {
+        (charge.attempts, charge.id_number, charge.doubt.quiet_twice) = (2, two, true);
+        charge.live = Some(Attempt { number: 2, id_number: two, ..live(true) });
+    });
+    let end = |id| {
+        let failed = record("imp_failed", id, RecordStatus::Failed, "[1254][실시간빌링실패|잔액부족]");
+        let fact = Fact::Ruled(Ruling::Void, findings(70, vec![(id, failed, false, None)]));
+        decide(&charge, &fact, at(70), &policy()).unwrap().send.map(|(_, end)| end)
+    };
+    assert_eq!([1, 2].map(end), [SendEnd::Absent, SendEnd::Found].map(Some));
+}
+
+#[test]
 fn with_one_id_a_period_a_resend_keeps_its_attempt() {
     let ruled = |mode, records| {
         let charge = review(|charge| (charge.mode, charge.doubt.quiet_twice) = (mode, true));
