@@ -379,13 +379,9 @@ fn ruled(charge: &Charge, ruling: &Ruling, findings: &Findings, now: Timestamp, 
     };
     let shows_more = findings.records.iter().any(|found| !over(&found.record.status));
     let quiet = charge.doubt.quiet_twice || doubt::confirms_quiet(charge, findings, policy);
-    // what has a record was not lost, and nobody says so
-    let mine = |found: &Found| !found.known && found.id_number == charge.live_id();
-    let end = if findings.records.iter().any(mine) { SendEnd::Found } else { SendEnd::Absent };
-    let closed = |rule, state| {
-        let decision = rules::close(charge, rule, state, now);
-        Decision { send: decision.send.map(|(send, _)| (send, end)), ..decision }
-    };
+    let open = charge.live.as_ref().and_then(|live| live.open_send);
+    let send = open.map(|send| (send.id, doubt::end_unpaid(charge, findings)));
+    let closed = |rule, state| Decision { send, ..rules::close(charge, rule, state, now) };
     match ruling {
         Ruling::Paid { imp_uid } => {
             let paid = |found: &&Found| found.record.imp_uid == *imp_uid && found.record.status == RecordStatus::Paid;
@@ -410,14 +406,12 @@ fn ruled(charge: &Charge, ruling: &Ruling, findings: &Findings, now: Timestamp, 
         Ruling::Void => Ok(closed("R8 an operator ruled: void", ChargeState::Void)),
         Ruling::Resend => {
             let rule = "R8 an operator ruled: resend";
-            let open = charge.live.as_ref().and_then(|live| live.open_send);
-            let ends = |end| open.map(|send| (send.id, end));
             match doubt::newest_unknown_failure(charge, findings) {
                 // a failed record has used the id up: the attempt was declined, and R7 holds for the next one whoever asks for it
                 Some(found) if charge.mode == IdMode::PerAttempt => {
                     let imp_uid = Some(found.record.imp_uid.clone());
                     let live = LiveChange::End { state: AttemptState::Declined, imp_uid };
-                    let mut decision = rules::send_now(charge, rule, live, ends(SendEnd::Found), now);
+                    let mut decision = rules::send_now(charge, rule, live, send, now);
                     rules::advance_id(&mut decision, found.id_number);
                     let customer = charge.live.as_ref().map(|live| live.customer_uid.as_str());
                     rules::count_try(&mut decision.charge, customer, now);
@@ -430,7 +424,7 @@ fn ruled(charge: &Charge, ruling: &Ruling, findings: &Findings, now: Timestamp, 
                 }
                 // the attempt goes on under its id, with the bytes of its send; where one id is for a period and has failed, the look-up
                 // before the send ends the attempt
-                _ => Ok(rules::send_now(charge, rule, LiveChange::Keep, ends(end), now)),
+                _ => Ok(rules::send_now(charge, rule, LiveChange::Keep, send, now)),
             }
         }
     }

@@ -116,6 +116,17 @@ pub(super) fn newest_unknown_failure<'a>(charge: &Charge, findings: &'a Findings
         .max_by_key(|found| (found.id_number, found.record.at))
 }
 
+/// What the gateway shows of the send that is open.
+fn of_send<'a>(charge: &Charge, findings: &'a Findings) -> impl Iterator<Item = &'a Found> {
+    let id = charge.live_id();
+    findings.records.iter().filter(move |found| !found.known && found.id_number == id)
+}
+
+/// How the open send ends that has not been paid: what has a record was not lost, and nobody says so.
+pub(super) fn end_unpaid(charge: &Charge, findings: &Findings) -> SendEnd {
+    if of_send(charge, findings).next().is_some() { SendEnd::Found } else { SendEnd::Absent }
+}
+
 /// R2: a look-up may be believed to show "not paid" only if it BEGAN at least Q after the newest send.
 fn may_be_believed(charge: &Charge, findings: &Findings, policy: &Policy) -> bool {
     let newest = charge.newest_send_at.max(open_send(charge).map(|send| send.begun_at));
@@ -167,10 +178,8 @@ fn not_yet(charge: &Charge, findings: &Findings, now: Timestamp, policy: &Policy
 
 /// Paid under another id while a send is open: that send ends like any other (R2, R3), and then the payment settles the charge.
 fn paid_elsewhere(mut decision: Decision, send: Send, findings: &Findings, now: Timestamp, policy: &Policy) -> Decision {
-    let id = decision.charge.live_id();
-    let mine: Vec<&Found> = findings.records.iter().filter(|found| found.id_number == id && !found.known).collect();
-    let over = |found: &&Found| matches!(found.record.status, RecordStatus::Failed | RecordStatus::Cancelled);
-    if !mine.iter().all(over) {
+    let over = |found: &Found| matches!(found.record.status, RecordStatus::Failed | RecordStatus::Cancelled);
+    if !of_send(&decision.charge, findings).all(over) {
         let mut waits = still_in_doubt(&decision.charge, decision.rule, now);
         (waits.charge.doubt.quiet_since, waits.is_truth) = (None, true);
         return waits;
@@ -178,8 +187,8 @@ fn paid_elsewhere(mut decision: Decision, send: Send, findings: &Findings, now: 
     if !confirms_quiet(&decision.charge, findings, policy) {
         return Decision { rule: decision.rule, is_truth: true, ..not_yet(&decision.charge, findings, now, policy) };
     }
-    decision.send = Some((send.id, if mine.is_empty() { SendEnd::Absent } else { SendEnd::Found }));
-    if let Some(failed) = mine.iter().rfind(|found| found.record.status == RecordStatus::Failed) {
+    decision.send = Some((send.id, end_unpaid(&decision.charge, findings)));
+    if let Some(failed) = of_send(&decision.charge, findings).filter(|found| found.record.status == RecordStatus::Failed).last() {
         decision.live = LiveChange::End { state: AttemptState::Declined, imp_uid: Some(failed.record.imp_uid.clone()) };
     }
     decision

@@ -3,6 +3,7 @@
 use rebilld::courier::verify;
 use rebilld::ports::clock::Clock;
 use rebilld::ports::secret::Secret;
+use rebilld::store::codec::Row;
 use rebilld::store::{Database, OpenOptions};
 use rebilld::time::SystemClock;
 use serde_json::json;
@@ -33,9 +34,9 @@ pub fn listened_to(database: Option<&str>, more: &str) -> (Rig, Ear) {
 
 impl Rig {
     /// An operator's SQL, in each engine's spelling.
-    async fn sql_of(&self, sqlite: &str, postgres: &str) {
+    async fn sql_of(&self, sqlite: &str, postgres: &str) -> Vec<Row> {
         let text = if self.home.database.starts_with("sqlite:") { sqlite } else { postgres };
-        self.home.sql(text).await;
+        self.home.sql(text).await
     }
 
     /// Somebody else's charge to a payer of ours.
@@ -183,10 +184,13 @@ both! {
             (rows[0].int("n").expect("a number") == 1).then_some(())
         };
         until("it is in doubt", SOON, async || in_state("doubt").await).await;
+        // while a worker has it, the worker's own words about it come last
         let age = async |hours: i64| {
             let sqlite = format!("UPDATE charges SET next_at = unixepoch() * 1000000, doubt_since = (unixepoch() - {hours} * 3600) * 1000000");
             let postgres = format!("UPDATE charges SET next_at = now(), doubt_since = now() - interval '{hours} hours'");
-            rig.sql_of(&sqlite, &postgres).await;
+            let free = " WHERE claim_token IS NULL RETURNING id";
+            let aged = async || rig.sql_of(&(sqlite.clone() + free), &(postgres.clone() + free)).await.pop();
+            until("nobody has it, and it is made older", SOON, aged).await;
         };
         age(3).await;
         ear.until_heard("doubt-old", &["raised"]).await;
