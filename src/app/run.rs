@@ -160,7 +160,7 @@ pub async fn run(loaded: Loaded, sources: Sources) -> Result<(), AppError> {
         () = sleep(grace) => Some(format!("after {} s", grace.as_secs())),
         _ = interrupt.recv() => Some("at once, by a second SIGINT,".to_owned()),
     };
-    let left = engine.under_way();
+    let left = engine.leave();
     worker.abort();
     drop(serving);
     crash::point("stop: ", "drained");

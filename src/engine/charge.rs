@@ -224,7 +224,9 @@ impl Engine {
             }
         };
         // from before the COMMIT on: a stop that cannot wait has to name whatever may be open
-        let under_way: Vec<UnderWay<'_>> = intents.iter().map(|intent| self.under_way.begin(&intent.merchant_uid)).collect();
+        let Some(under_way) = self.under_way.begin(intents.iter().map(|intent| &intent.merchant_uid)) else {
+            return self.give_back(token, &charges).await;
+        };
         let before = self.clock.boot();
         let begin = Begin { newest: self.newest_seen(), ..batch_of(&in_force, account, token, now, intents) };
         let zones: Vec<Option<TimeZone>> = charges.iter().map(|claimed| in_force.zone_with_hours(claimed)).collect();

@@ -266,9 +266,10 @@ impl Engine {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// The `merchant_uid`s of sends whose outcome is not recorded yet, in order.
-    pub fn under_way(&self) -> Vec<String> {
-        self.under_way.ids()
+    /// The `merchant_uid`s of sends that may be open without a recorded outcome, in order. No send begins after it: for a stop that
+    /// does not wait.
+    pub fn leave(&self) -> Vec<String> {
+        self.under_way.close()
     }
 
     /// From now on this process sends nothing, whatever the database says; `false` takes that back.
