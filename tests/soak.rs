@@ -29,6 +29,8 @@ use samples::Samples;
 const REPLICAS: usize = 3;
 /// Subscriptions that are written each second; each owes two to three periods at once.
 const LOAD: usize = 2;
+/// How long they are at work before anything is watched: pools fill, the program's pages are read, the allocator comes to rest.
+const SETTLING: Duration = Duration::from_secs(20);
 /// For whatever only has to happen, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(200);
 
@@ -44,19 +46,10 @@ async fn replicas_under_load_and_faults_leak_nothing_and_break_nothing() {
     let wanted = world.charges() + 20;
     world.posts(wanted).await;
 
+    load(&mut world, SETTLING, None).await;
     let mut samples = Samples::new(&world.home.database, daemons.iter().map(Daemon::pid).collect()).await;
-    let (start, length) = (world.clock.boot(), Duration::from_secs(seconds()));
-    let before = world.charges();
-    for second in 1.. {
-        samples.take().await;
-        world.insert(LOAD).await;
-        let passed = world.clock.boot() - start;
-        if passed >= length {
-            break;
-        }
-        // late on a busy machine, a second is not made up for
-        tokio::time::sleep((Duration::from_secs(second)).saturating_sub(passed).min(Duration::from_secs(1))).await;
-    }
+    let (start, before) = (world.clock.boot(), world.charges());
+    load(&mut world, Duration::from_secs(seconds()), Some(&mut samples)).await;
     let (posts, length) = (world.charges() - before, world.clock.boot() - start);
     println!("soak: {:.0?}, {posts} POSTs in it; {samples}", length);
     for (n, daemon) in daemons.iter_mut().enumerate() {
@@ -83,4 +76,21 @@ async fn replicas_under_load_and_faults_leak_nothing_and_break_nothing() {
         proven.stuck()
     );
     proven.assert("soak");
+}
+
+/// Writes subscriptions for so long, second by second, and looks each time at what the replicas hold.
+async fn load(world: &mut World, length: Duration, mut samples: Option<&mut Samples>) {
+    let start = world.clock.boot();
+    for second in 1.. {
+        if let Some(samples) = samples.as_mut() {
+            samples.take().await;
+        }
+        world.insert(LOAD).await;
+        let passed = world.clock.boot() - start;
+        if passed >= length {
+            break;
+        }
+        // late on a busy machine, a second is not made up for
+        tokio::time::sleep((Duration::from_secs(second)).saturating_sub(passed).min(Duration::from_secs(1))).await;
+    }
 }

@@ -14,12 +14,8 @@ use crate::processes::until;
 const WARM_UP: usize = 30;
 /// The first of these and the last of these are compared by their medians.
 const WINDOW: usize = 20;
-/// A run of so many samples, one a second, is a long one.
-const LONG: usize = 600;
-/// How much more memory the last window may have than the first, in percent. In a minute the allocator has not come to rest: there only
-/// what would be gigabytes by tomorrow is told apart from it.
+/// How much more memory the last window may have than the first, in percent.
 const GROWTH: u64 = 5;
-const GROWTH_OF_A_MINUTE: u64 = 10;
 /// How many more sockets to the gateway and to receivers the last window may have: at any moment some requests are under way, and some
 /// connections wait for the next.
 const SLACK: u64 = 8;
@@ -80,10 +76,9 @@ impl Samples {
 
     /// Fails if the last window holds more than the first.
     pub fn assert_steady(&self) {
-        let most = if self.connections.len() >= LONG { GROWTH } else { GROWTH_OF_A_MINUTE };
         for (n, held) in self.of.iter().enumerate() {
             let (first, last) = windows(&held.memory);
-            assert!(last * 100 <= first * (100 + most), "replica {n} grew from {first} KiB to {last} KiB: {:?}", held.memory);
+            assert!(last * 100 <= first * (100 + GROWTH), "replica {n} grew from {first} KiB to {last} KiB: {:?}", held.memory);
             let (first, last) = held.count(|open| open.others);
             assert!(last <= first, "replica {n} had {first} files and the like open, then {last}: {:?}", held.descriptors);
             let (first, last) = held.count(|open| open.requests);
