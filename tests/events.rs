@@ -394,21 +394,3 @@ fn a_wrong_payment_that_shows_up_after_a_long_doubt_is_told_once() {
     assert_eq!(shown.incidents.iter().map(|incident| incident.kind).collect::<Vec<_>>(), [IncidentKind::WrongPayment]);
     assert_eq!(judge(&shown.charge, wrong(), 1620).incidents, []);
 }
-
-/// The process was frozen over the answer, and others have put the charge into review meanwhile for something else: that is not to
-/// be taken for what this process could not write.
-#[test]
-fn a_wrong_payment_is_taken_for_told_only_where_one_was_told() {
-    let wrong = answer(Outcome::PaidWrong(record("imp_1", RecordStatus::Paid, Money::krw(9_901)), Mismatch::Amount));
-    let judge = |charge: &Charge| decide(charge, &wrong, at(70), &Policy::default()).unwrap();
-    let first = judge(&sent());
-    // written, and not acknowledged
-    let mut written = first.charge.clone();
-    written.live.as_mut().unwrap().open_send = None;
-    assert!(judge(&written).was_told(&written, &first));
-    // not written: look-ups have ended the send without any payment
-    let mut lost = in_review();
-    lost.live.as_mut().unwrap().open_send = None;
-    assert_eq!(judge(&lost).incidents.len(), 1);
-    assert!(!judge(&lost).was_told(&lost, &first));
-}

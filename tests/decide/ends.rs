@@ -44,6 +44,36 @@ fn a_second_payment_is_told_once_and_the_first_one_is_none() {
     assert_eq!(incidents(&charge(true), "imp_second"), 0, "said before");
 }
 
+/// The process was frozen over the answer. What it wrote may have been written and not acknowledged; or it was not, and others have put
+/// the charge into review meanwhile for something else.
+#[test]
+fn a_wrong_payment_is_taken_for_told_only_where_one_was_told() {
+    let wrong = answered(Outcome::PaidWrong(record("imp_wrong", 1, RecordStatus::Paid, ""), Mismatch::Amount));
+    let judge = |charge: &Charge| decide(charge, &wrong, at(70), &policy()).unwrap();
+    let ended = |mut charge: Charge| {
+        charge.live.as_mut().unwrap().open_send = None;
+        charge
+    };
+    let first = judge(&sent());
+    let written = ended(first.charge.clone());
+    let again = judge(&written);
+    assert!(again.was_told(&written, &first));
+
+    let review = ended(doubt(|charge| charge.state = ChargeState::Review));
+    assert_eq!(judge(&review).incidents.len(), 1);
+    assert!(!judge(&review).was_told(&review, &first), "look-ups have ended the send without any payment");
+
+    let silent = |decision: &Decision| Decision { events: Vec::new(), ..decision.clone() };
+    assert!(!again.was_told(&written, &silent(&first)), "something else was told");
+    assert!(!silent(&again).was_told(&written, &silent(&first)), "nothing was told");
+    let unheard = Charge { doubt: Doubt { alarmed: false, ..written.doubt }, ..written.clone() };
+    assert!(!again.was_told(&unheard, &first), "no payment was told");
+    let moved = Charge { state: ChargeState::Paid, ..written.clone() };
+    assert!(!again.was_told(&moved, &first), "the charge is somewhere else by now");
+    let ends = Decision { send: Some((SEND, SendEnd::Answered)), ..again.clone() };
+    assert!(!ends.was_told(&written, &first), "a send has yet to be ended");
+}
+
 #[test]
 fn a_wrong_payment_ends_the_open_send_only_if_it_answers_that_one() {
     let ends = |charge: &Charge, send, id_number| {
