@@ -301,6 +301,14 @@ impl Charge {
         ended.and_then(|ended| ended.checked_add(super::decide::Policy::NEXT_ID_AFTER).ok())
     }
 
+    /// The same for a charge that an operator opens again. What closed it may have been a look-up, long after its sends; which of
+    /// them it was is not kept, so each counts.
+    pub(super) fn next_id_from_closed(&self) -> Option<Timestamp> {
+        let is_new = self.mode == IdMode::PerAttempt && self.state != ChargeState::Due && self.tried();
+        let ended = self.doubt.since.filter(|_| is_new);
+        ended.and_then(|ended| ended.checked_add(super::decide::Policy::NEXT_ID_AFTER).ok())
+    }
+
     /// Whether a card was asked, or a billing key refused, for it.
     fn tried(&self) -> bool {
         self.tries > 0 || self.refused_customer.is_some()

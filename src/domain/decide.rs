@@ -137,7 +137,7 @@ pub enum Ruling {
 pub enum LiveChange {
     Keep,
     Hint(Hint),
-    /// Lost for certain: the next send is a resend of the same id and bytes.
+    /// Lost for certain, or an operator asks: the next send is a resend of the same id and bytes, and no hint is left.
     Resend,
     End {
         state: AttemptState,
@@ -247,7 +247,7 @@ pub enum Refusal {
     TooManyTries,
     #[error("the charge is being asked about: wait until its doubt has ended")]
     InDoubt,
-    #[error("the same card is not asked twice in 24 hours for one charge")]
+    #[error("the same card is not asked twice in 24 hours for one charge, nor within 24 hours of what closed the charge (R7)")]
     TooSoon,
 }
 
@@ -422,9 +422,9 @@ fn ruled(charge: &Charge, ruling: &Ruling, findings: &Findings, now: Timestamp, 
                     (decision.charge.waiting, decision.charge.next_at) = (Waiting::Retry, decision.charge.next_id_from());
                     Ok(decision)
                 }
-                // the attempt goes on under its id, with the bytes of its send; where one id is for a period and has failed, the look-up
-                // before the send ends the attempt
-                _ => Ok(rules::send_now(charge, rule, LiveChange::Keep, send, now)),
+                // the attempt goes on under its id, with the bytes of its send, and what was said of that send says nothing of the next; where
+                // one id is for a period and has failed, the look-up before the send ends the attempt
+                _ => Ok(rules::send_now(charge, rule, LiveChange::Resend, send, now)),
             }
         }
     }

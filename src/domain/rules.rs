@@ -415,7 +415,7 @@ pub(super) fn as_doubt(charge: &Charge, now: Timestamp) -> Charge {
 /// Whether a card was asked for this charge within the last day.
 pub(super) fn asked_today(charge: &Charge, now: Timestamp) -> bool {
     let asked = charge.newest_send_at.filter(|_| charge.tries > 0).map(|sent| after(sent, Policy::NEXT_ID_AFTER));
-    asked.max(charge.next_id_from()).is_some_and(|until| until > now)
+    asked.max(charge.next_id_from()).max(charge.next_id_from_closed()).is_some_and(|until| until > now)
 }
 
 /// A new attempt for the new card. The id stays: all sends under it have ended, and none was processed.

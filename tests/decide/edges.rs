@@ -64,7 +64,12 @@ fn a_decision_carries_the_grace_of_its_ladder() {
 
 #[test]
 fn an_operator_cannot_try_more_often_than_a_period_may_be() {
-    let tried = |tries| review(|charge| (charge.tries, charge.live, charge.newest_send_at) = (tries, None, Some(at(-hours(48)))));
+    let tried = |tries| {
+        review(|charge| {
+            (charge.tries, charge.live, charge.newest_send_at) = (tries, None, Some(at(-hours(48))));
+            charge.doubt.since = Some(at(-hours(24)));
+        })
+    };
     let retry = |charge: &Charge| decide(charge, &Fact::Ruled(Ruling::Retry, findings(70, vec![])), at(70), &policy());
     assert!(retry(&tried(Policy::MOST_TRIES - 1)).is_ok());
     assert_eq!(retry(&tried(Policy::MOST_TRIES)), Err(Refusal::TooManyTries));
@@ -119,16 +124,43 @@ fn with_one_id_a_period_a_resend_keeps_its_attempt() {
     let resend = |mode| ruled(mode, failed());
     // seed 193 of the simulation, on PostgreSQL: the books said `absent` of it
     let kept = resend(IdMode::PerPeriod);
-    assert_eq!((kept.live, kept.send.map(|(_, end)| end)), (LiveChange::Keep, Some(SendEnd::Found)));
+    assert_eq!((kept.live, kept.send.map(|(_, end)| end)), (LiveChange::Resend, Some(SendEnd::Found)));
     // its send leaves its bytes to the attempt
     let lost = ruled(IdMode::PerPeriod, vec![]);
-    assert_eq!((lost.live, lost.send.map(|(_, end)| end)), (LiveChange::Keep, Some(SendEnd::Absent)));
+    assert_eq!((lost.live, lost.send.map(|(_, end)| end)), (LiveChange::Resend, Some(SendEnd::Absent)));
     let declined = resend(IdMode::PerAttempt);
     assert_eq!(declined.send.map(|(_, end)| end), Some(SendEnd::Found), "it has a record");
     assert!(matches!(declined.live, LiveChange::End { .. }));
     // seed 10 of the simulation: what had failed when the operator looked was paid within the hour, under both ids
     assert_eq!(declined.charge.next_at, Some(at(70 + 24 * 60)), "R7 for the next id, whoever asks for it");
     assert_eq!((declined.charge.tries, declined.charge.waiting), (1, Waiting::Retry), "and it was a try");
+}
+
+/// The last rung's failure was seen a day after it was sent: its sends are old, and what ended them is new.
+#[test]
+fn a_retry_of_a_closed_charge_keeps_r7() {
+    let retry = |change: &dyn Fn(&mut Charge), minute| {
+        let mut charge = Charge {
+            state: ChargeState::Unpaid,
+            waiting: Waiting::Nothing,
+            attempts: 2,
+            tries: 2,
+            newest_send_at: Some(start()),
+            doubt: Doubt { since: Some(at(hours(23))), ..Doubt::default() },
+            id_number: IdNumber::new(3).unwrap(),
+            ..fresh()
+        };
+        change(&mut charge);
+        decide(&charge, &Fact::Ruled(Ruling::Retry, findings(minute, vec![])), at(minute), &policy()).map(|_| ())
+    };
+    let review = |charge: &mut Charge| (charge.state, charge.waiting) = (ChargeState::Review, Waiting::Operator);
+    let early = hours(23 + 24) - 1;
+    assert_eq!(retry(&|_| {}, early), Err(Refusal::TooSoon));
+    assert_eq!(retry(&review, early), Err(Refusal::TooSoon));
+    assert_eq!(retry(&|_| {}, early + 1), Ok(()));
+    assert_eq!(retry(&review, early + 1), Ok(()));
+    assert_eq!(retry(&|charge| charge.mode = IdMode::PerPeriod, early), Ok(()), "there is no next id");
+    assert_eq!(retry(&|charge| charge.tries = 0, early), Ok(()), "no card was asked, so the id is the same");
 }
 
 #[test]

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use jiff::SignedDuration;
+use rebilld::domain::attempt::Hint;
 use rebilld::domain::charge::ChargeId;
 use rebilld::domain::decide::{Refusal, Ruling};
+use rebilld::domain::decline::Class;
 use rebilld::domain::dunning::{Dunning, Dunnings, End, Ladder, PlanDunning};
 use rebilld::domain::plan::{CatchUp, Plan};
 use rebilld::engine::rule::RuleError;
@@ -253,6 +255,26 @@ both! {
             }
             let rows = world.sql("SELECT state FROM charges").await;
             assert_eq!(rows[0].text("state").unwrap(), if ruled { "unpaid" } else { "review" });
+        }
+    }
+
+    async fn a_resend_is_not_judged_by_what_was_said_of_the_send_before_it(engine) {
+        for hint in [Hint::RefusedKey, Hint::Text(Class::SoftFunds), Hint::Text(Class::Unknown)] {
+            let world = lost_three_times(engine).await;
+            // as after a refusal whose look-ups were down for a day
+            let name = if let Hint::Text(class) = hint { class.name() } else { "refused_key" };
+            world.sql(&format!("UPDATE attempts SET resends = 0, hint = '{name}'")).await;
+            *world.till.outage.lock().unwrap() =
+                Some(Outage { from: at("2028-01-21T11:00"), to: at("2028-01-21T13:00"), of: Of::Charges });
+            world.daemon().rule(&world.account(), ChargeId(1), Ruling::Resend).await.unwrap();
+            world.live_until("2028-01-21T12:30").await;
+            let row = &world.sql("SELECT charges.state, hint FROM charges JOIN attempts ON attempts.charge_id = charges.id").await[0];
+            assert_eq!(row.text("state").unwrap(), "doubt", "{hint:?}: it may still be on its way");
+            assert!(row.text_opt("hint").unwrap().is_none(), "{hint:?}");
+            world.live_until("2028-01-22T12:00").await;
+            assert_eq!(world.periods("a").await, ["2028-01-10..2028-02-10 9900"], "{hint:?}: lost, and sent again");
+            assert_eq!(world.posts().len(), 1, "{hint:?}");
+            assert_eq!(world.count("SELECT tries AS n FROM charges").await, 0, "{hint:?}: the card was never asked");
         }
     }
 
